@@ -1,0 +1,222 @@
+"""llm.c's checkpoint files: a header of 256 int32, then 16 float tensors, all little-endian.
+
+    header  [0] 20240326  [1] version  [2] max_seq_len  [3] vocab_size  [4] num_layers  [5] num_heads  [6] channels
+            [7] padded_vocab_size (versions 3 and 5)
+
+    version 1   float32, vocabulary not padded     the file of the course's gpt.c
+    version 3   float32, vocabulary padded         gpt2_124M.bin of llm.c's starter pack
+    version 5   bfloat16, vocabulary padded        half the size; widening to float32 is exact
+
+A float32 file is mapped, not read: opening GPT-2 124M takes milliseconds, and processes share its pages. Nothing in a file is believed
+before it is checked; what is wrong is said in one line (`CheckpointError`).
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+MAGIC = 20240326
+HEADER_INTS = 256
+HEADER_BYTES = 4 * HEADER_INTS
+VERSIONS = (1, 3, 5)
+LARGEST_FIELD = 1 << 24  # far above any GPT-2, far below what would overflow a size
+HEADER_FIELDS = ("max_seq_len", "vocab_size", "num_layers", "num_heads", "channels", "padded_vocab_size")
+PARAMETER_NAMES = (
+    "wte", "wpe", "ln1w", "ln1b", "qkvw", "qkvb", "attprojw", "attprojb",
+    "ln2w", "ln2b", "fcw", "fcb", "fcprojw", "fcprojb", "lnfw", "lnfb",
+)  # fmt: skip
+
+
+class CheckpointError(Exception):
+    """A file that is not a usable checkpoint; the message is one line: file, field, found, expected."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """The shape of a model, as in gpt.c's GPT2Config; `padded_vocab_size` is the number of rows of wte that are stored."""
+
+    max_seq_len: int  # maxT
+    vocab_size: int  # V
+    num_layers: int  # L
+    num_heads: int  # NH
+    channels: int  # C
+    padded_vocab_size: int  # Vp >= V
+
+
+def parameter_shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    """The 16 tensors of a checkpoint with their shapes, in file order (fill_in_parameter_sizes in gpt.c)."""
+    maxT, L, C, Vp = config.max_seq_len, config.num_layers, config.channels, config.padded_vocab_size
+    return {
+        "wte": (Vp, C),
+        "wpe": (maxT, C),
+        "ln1w": (L, C),
+        "ln1b": (L, C),
+        "qkvw": (L, 3 * C, C),
+        "qkvb": (L, 3 * C),
+        "attprojw": (L, C, C),
+        "attprojb": (L, C),
+        "ln2w": (L, C),
+        "ln2b": (L, C),
+        "fcw": (L, 4 * C, C),
+        "fcb": (L, 4 * C),
+        "fcprojw": (L, C, 4 * C),
+        "fcprojb": (L, C),
+        "lnfw": (C,),
+        "lnfb": (C,),
+    }
+
+
+def count_parameters(config: Config) -> int:
+    """How many numbers the 16 tensors hold."""
+    return sum(int(np.prod(shape, dtype=np.int64)) for shape in parameter_shapes(config).values())
+
+
+def carve(memory: np.ndarray, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Views of consecutive pieces of the 1-D `memory`, one for each shape (malloc_and_point_parameters in gpt.c)."""
+    tensors, start = {}, 0
+    for name, shape in shapes.items():
+        size = int(np.prod(shape, dtype=np.int64))
+        tensors[name] = memory[start : start + size].reshape(shape)
+        start += size
+    return tensors
+
+
+def read_checkpoint(path: str | os.PathLike, verify: bool = False) -> tuple[Config, np.ndarray]:
+    """Open a checkpoint: its shape and all parameters as one read-only 1-D float32 array.
+
+    float32 files are memory-mapped; bfloat16 files are widened into memory, and then always searched for NaN and infinity, as is a
+    mapped file of less than 64 MB, or any file with `verify`. Raises CheckpointError.
+    """
+    path = Path(path)
+    version, config = read_header(path)
+    itemsize = 2 if version == 5 else 4
+    check_size(path, HEADER_BYTES + itemsize * count_parameters(config))
+    if version == 5:
+        params_memory = widen_bfloat16(np.fromfile(path, dtype="<u2", offset=HEADER_BYTES))
+    else:
+        params_memory = np.memmap(path, dtype="<f4", mode="r", offset=HEADER_BYTES).view(np.ndarray)
+    if verify or version == 5 or params_memory.nbytes < 64 << 20:
+        check_finite(path, config, params_memory)
+    params_memory.flags.writeable = False
+    return config, params_memory
+
+
+def read_header(path: str | os.PathLike) -> tuple[int, Config]:
+    """The version and the shape a checkpoint's header states, once they are possible. Raises CheckpointError."""
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            raw = file.read(HEADER_BYTES)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be opened: {error.strerror}") from None
+    if len(raw) < HEADER_BYTES:
+        raise CheckpointError(f"{path}: not a checkpoint: {len(raw)} bytes, but the header alone is {HEADER_BYTES}")
+    header = np.frombuffer(raw, dtype="<i4")
+    expect(path, "magic", header[0], header[0] == MAGIC, f"{MAGIC} (a checkpoint of llm.c)")
+    version = int(header[1])
+    expect(path, "version", version, version in VERSIONS, "1, 3 or 5")
+    fields = dict(zip(HEADER_FIELDS, (int(value) for value in header[2:8]), strict=True))
+    if version == 1:
+        fields["padded_vocab_size"] = fields["vocab_size"]
+    config = Config(**fields)
+    check_config(path, config)
+    return version, config
+
+
+def check_config(path: str | os.PathLike, config: Config) -> None:
+    """Refuse a shape no GPT-2 can have. Raises CheckpointError."""
+    for name in HEADER_FIELDS:
+        value = getattr(config, name)
+        expect(path, name, value, 0 < value <= LARGEST_FIELD, f"1 to {LARGEST_FIELD}")
+    channels, heads = config.channels, config.num_heads
+    expect(path, "channels", channels, channels % heads == 0, f"a multiple of num_heads ({heads})")
+    padded, vocab = config.padded_vocab_size, config.vocab_size
+    expect(path, "padded_vocab_size", padded, padded >= vocab, f"at least vocab_size ({vocab})")
+
+
+def check_size(path: Path, expected: int) -> None:
+    """Refuse a file whose length is not the one its header implies. Raises CheckpointError."""
+    found = path.stat().st_size
+    if found != expected:
+        word = "shorter" if found < expected else "longer"
+        raise CheckpointError(f"{path}: size: found {found} bytes, {word} than the {expected} its header says")
+
+
+def check_finite(path: str | os.PathLike, config: Config, params_memory: np.ndarray) -> None:
+    """Refuse NaN and infinity, naming the tensor. Raises CheckpointError."""
+    for name, tensor in carve(params_memory, parameter_shapes(config)).items():
+        for piece in pieces(tensor.reshape(-1)):
+            if not np.isfinite(piece).all():
+                bad = piece[~np.isfinite(piece)][0]
+                raise CheckpointError(f"{path}: {name}: found {bad}, expected finite weights only")
+
+
+def expect(path: str | os.PathLike, field: str, found: object, holds: bool, expected: str) -> None:
+    """The one form of a refusal: file, field, found, expected."""
+    if not holds:
+        raise CheckpointError(f"{path}: {field}: found {found}, expected {expected}")
+
+
+def write_checkpoint(path: str | os.PathLike, config: Config, params_memory: np.ndarray, version: int = 3) -> None:
+    """Write a checkpoint beside `path` and rename it, so that `path` is never half a file.
+
+    `params_memory` holds the 16 tensors in order, with `padded_vocab_size` rows in wte; version 1 stores only the first `vocab_size` of
+    them, version 5 rounds to the nearest bfloat16 (ties to even). Raises CheckpointError for an impossible shape or version.
+    """
+    path = Path(path)
+    expect(path, "version", version, version in VERSIONS, "1, 3 or 5")
+    check_config(path, config)
+    count = count_parameters(config)
+    expect(path, "parameters", params_memory.size, params_memory.size == count, f"{count} by the shape given")
+    header = np.zeros(HEADER_INTS, dtype="<i4")
+    header[:2] = MAGIC, version
+    header[2:8] = [getattr(config, name) for name in HEADER_FIELDS]
+    if version == 1:
+        header[7] = 0
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with partial.open("wb") as file:
+            file.write(header.tobytes())
+            for piece in stored_pieces(config, params_memory, version):
+                file.write(piece.tobytes())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def stored_pieces(config: Config, params_memory: np.ndarray, version: int) -> Iterator[np.ndarray]:
+    """What follows the header, a few megabytes at a time, in the number format of `version`."""
+    C, V, Vp = config.channels, config.vocab_size, config.padded_vocab_size
+    parts = [params_memory]
+    if version == 1:
+        parts = [params_memory[: V * C], params_memory[Vp * C :]]  # without the rows that pad wte
+    for part in parts:
+        for piece in pieces(part):
+            yield narrow_to_bfloat16(piece) if version == 5 else piece.astype("<f4", copy=False)
+
+
+def pieces(array: np.ndarray, size: int = 1 << 20) -> Iterator[np.ndarray]:
+    """Consecutive slices of a 1-D array, so that work on 124M numbers needs memory for a million."""
+    return (array[start : start + size] for start in range(0, array.size, size))
+
+
+def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
+    """bfloat16 given as uint16 -> float32: the missing 16 bits of the mantissa are zero, so this is exact."""
+    wide = bits.astype("<u4")
+    wide <<= 16
+    return wide.view("<f4")
+
+
+def narrow_to_bfloat16(values: np.ndarray) -> np.ndarray:
+    """float32 -> bfloat16 as uint16, rounded to nearest, ties to even; NaN stays NaN."""
+    bits = np.ascontiguousarray(values, dtype="<f4").view("<u4")
+    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+    return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
+
+
+def touch_pages(params_memory: np.ndarray) -> float:
+    """Read one number of every memory page, so that later work finds the file in memory; returns their sum, to be ignored."""
+    return float(params_memory[:: 4096 // params_memory.itemsize].sum(dtype=np.float64))
