@@ -1,0 +1,71 @@
+# Every verb sets up all it needs: `make grade` on a fresh clone is enough. `make help` lists the verbs.
+
+VENV   := .venv
+PYTHON := $(VENV)/bin/python
+READY  := $(VENV)/.ready
+SHELL  := /bin/sh
+
+# What most verbs understand, passed on when given: make chat MODEL=models/my.bin ENGINE=cached N=60 WORKERS=2
+GPT_FLAGS = $(if $(MODEL),--model "$(MODEL)") $(if $(ENGINE),--engine $(ENGINE)) $(if $(N),-n $(N)) \
+            $(if $(WORKERS),--workers $(WORKERS))
+
+help: ## this list
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | LC_ALL=C sort | sed 's/:.*## /\t/' \
+	    | awk -F '\t' '{ printf "  make %-16s %s\n", $$1, $$2 }'
+.PHONY: help
+.DEFAULT_GOAL := help
+
+# ------------------------------------------------------------------------------------------------ the virtual environment
+
+# An interpreter of your choice: make env PY=/usr/bin/python3.12
+PY ?=
+
+env: $(READY) ## set up the virtual environment (all verbs do, when needed)
+.PHONY: env
+
+$(READY): pyproject.toml constraints.txt make/setup.sh
+	@PY="$(PY)" VENV="$(VENV)" sh make/setup.sh
+	@touch $@
+
+# ------------------------------------------------------------------------------------------------------------- the program
+
+SENTENCE ?= To be, or not to be, that is the
+
+ifeq ($(wildcard make/grader.mk),)
+grade: $(READY) ## run the given program on a sentence (SENTENCE="..." MODEL= ENGINE= N=)
+	@$(PYTHON) -m lab.gpt --sentence "$(SENTENCE)" $(GPT_FLAGS)
+.PHONY: grade
+endif
+
+chat: $(READY) ## type a beginning, read the rest (MODEL= ENGINE=serial|parallel|cached N= WORKERS=)
+	@$(PYTHON) -m lab.chat $(GPT_FLAGS)
+.PHONY: chat
+
+model: $(READY) ## download GPT-2 124M, 498 MB (MIRROR=url), or write one of its shape: SYNTHETIC=1
+	@$(PYTHON) -m lab.models $(if $(SYNTHETIC),synthetic,download $(if $(MIRROR),--mirror "$(MIRROR)"))
+.PHONY: model
+
+# ----------------------------------------------------------------------------------------------------------------- upkeep
+
+test: $(READY) ## run all tests (STAGE=serial|threads|parallel|cached|train|measure|check|grader for one stage)
+	@$(PYTHON) -m pytest -q -n auto --dist worksteal $(if $(STAGE),-m $(STAGE))
+.PHONY: test
+
+lint: $(READY) ## look for mistakes and unformatted code
+	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check .
+.PHONY: lint
+
+format: $(READY) ## format the code
+	@$(PYTHON) -m ruff check --fix-only --quiet . ; $(PYTHON) -m ruff format .
+.PHONY: format
+
+clean: ## remove caches; models, profiles and the environment stay
+	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	@rm -rf .pytest_cache .ruff_cache build *.egg-info models/*.part
+.PHONY: clean
+
+distclean: clean ## remove the environment as well
+	@rm -rf $(VENV)
+.PHONY: distclean
+
+include $(wildcard make/*.mk)

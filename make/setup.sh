@@ -1,0 +1,30 @@
+# Makes the virtual environment $VENV with everything the lab needs. Whatever is missing is said in one line, with the cure.
+# $PY: an interpreter to use; otherwise the first one here that is new enough.
+
+stop() { echo "$1" >&2; exit 1; }
+
+new_enough='import sys; sys.exit(sys.version_info < (3, 11))'
+
+command -v git >/dev/null 2>&1 || stop "git is missing. Install it: sudo apt install git"
+
+python=
+for candidate in ${PY:-python3 python3.14 python3.13 python3.12 python3.11 python}; do
+    if "$candidate" -c "$new_enough" >/dev/null 2>&1; then python=$candidate; break; fi
+done
+if [ -z "$python" ]; then
+    found=$("${PY:-python3}" --version 2>&1) || found="no working ${PY:-python3}"
+    stop "Python 3.11 or newer is needed, found: $found. Install one (sudo apt install python3), or name yours: make env PY=/path/to/python3.12"
+fi
+"$python" -c 'import ensurepip, venv' >/dev/null 2>&1 ||
+    stop "$("$python" --version) has no venv. Install it: sudo apt install python3-venv"
+
+if ! "$VENV/bin/python" -c "$new_enough; import pip" >/dev/null 2>&1; then
+    rm -rf "$VENV"
+    "$python" -m venv "$VENV" >/dev/null 2>&1 || stop "$python -m venv $VENV failed. Try it by hand to see why; is the disk full?"
+fi
+
+echo "Setting up $VENV with $("$VENV/bin/python" --version): about a minute the first time ..." >&2
+log=$VENV/install.log
+if ! "$VENV/bin/python" -m pip install --disable-pip-version-check -c constraints.txt -e '.[test]' >"$log" 2>&1; then
+    stop "Installing the packages failed: $(grep -i error "$log" | tail -n 1) Is there a network? All of it: $log; then: make env"
+fi

@@ -1,0 +1,60 @@
+"""What all tests share: a clean environment, the golden files, and a marker per stage."""
+
+import json
+from pathlib import Path
+
+import lab  # noqa: F401  (first: it pins BLAS to one thread before numpy loads)
+
+import pytest  # isort: skip
+
+DATA = Path(__file__).parent / "data"
+ENVIRONMENT = ("GPT_MODEL", "GPT_MODELS_DIR", "GPT_MIRROR", "GPT_WORKERS", "THREADLIB")
+STAGES = {  # first word of a test file's name after "test_" -> marker
+    "serial": "serial",
+    "checkpoint": "serial",
+    "models": "serial",
+    "tokenizer": "serial",
+    "cli": "serial",
+    "onethread": "serial",
+    "threadlib": "threads",
+    "parallel": "parallel",
+    "cached": "cached",
+    "train": "train",
+    "measure": "measure",
+    "bench": "measure",
+    "check": "check",
+    "grader": "grader",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test the marker of its stage, so that `pytest -m parallel` runs one stage."""
+    for item in items:
+        stage = STAGES.get(item.path.stem.removeprefix("test_").split("_")[0])
+        if stage:
+            item.add_marker(stage)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test depends on what the person running it has set."""
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of golden files."""
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict:
+    """golden.json: config, cases (prompt, n, tokens, margin), training losses."""
+    return json.loads((DATA / "golden.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def tiny(data: Path) -> Path:
+    """The tiny golden model, version 3."""
+    return data / "tiny_v3.bin"
