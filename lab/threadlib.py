@@ -29,6 +29,7 @@ import sys
 import threading
 import time
 import weakref
+from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -155,8 +156,7 @@ class Runtime:
 
     def __init__(self) -> None:
         self.failure: WorkerFailed | None = None
-        self._waiting: set[Any] = set()  # the locks that threads in cond.wait and P are parked on
-        self._mutexes: weakref.WeakSet[Mutex] = weakref.WeakSet()
+        self._primitives: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def spawn(self, thread: Thread, fn: Callable[[int], object]) -> None:
         """Start `thread`; it is a daemon, so that a program whose main thread is done can end."""
@@ -190,29 +190,34 @@ class Runtime:
         failure = WorkerFailed(f"{thread.name} failed: {type(exception).__name__}: {exception}")
         failure.__cause__ = exception
         self.failure = failure
-        for parked in list(self._waiting):
-            _release(parked)
-        for mutex in list(self._mutexes):
-            _release(mutex.state)  # its holder may have died with it
+        for primitive in list(self._primitives):
+            if isinstance(primitive, Mutex):
+                _release(primitive.state)  # its holder may have died with it
+            else:
+                for turn in list(primitive.state):
+                    _release(turn)
 
     def mutex(self, mutex: Mutex) -> tuple[Callable, Callable]:
         """(lock, unlock)"""
-        mutex.state = threading.Lock()
-        self._mutexes.add(mutex)
+        mutex.state = allocate_lock()
+        self._primitives.add(mutex)
         return mutex.state.acquire, mutex.state.release
 
     def cond(self, cond: Cond) -> tuple[Callable, Callable, Callable]:
         """(wait, signal, broadcast). Each waiting thread is parked on a lock of its own, in the order of arrival."""
-        parked: deque = deque()
+        parked = cond.state = deque()
+        self._primitives.add(cond)
 
         def wait(mutex: Mutex) -> None:
-            turn = threading.Lock()
+            turn = allocate_lock()
             turn.acquire()
             parked.append(turn)
             mutex.unlock()
-            self.park(turn)
+            if self.failure is None:  # else fail() may have looked at `parked` too early to see this turn
+                turn.acquire()
             mutex.lock()
-            self.check()
+            if self.failure is not None:
+                raise self.failure
 
         def signal() -> None:
             with suppress(IndexError):  # nobody waits: a signal is not kept
@@ -226,8 +231,9 @@ class Runtime:
 
     def semaphore(self, semaphore: Semaphore, n: int) -> tuple[Callable, Callable]:
         """(P, V). V hands the unit to the thread that has waited longest, if one does: nobody can overtake it."""
-        guard, parked = threading.Lock(), deque()
-        count = n
+        guard, count = allocate_lock(), n
+        parked = semaphore.state = deque()
+        self._primitives.add(semaphore)
 
         def P() -> None:
             nonlocal count
@@ -235,11 +241,13 @@ class Runtime:
                 if count > 0:
                     count -= 1
                     return
-                turn = threading.Lock()
+                turn = allocate_lock()
                 turn.acquire()
                 parked.append(turn)
-            self.park(turn)
-            self.check()
+            if self.failure is None:
+                turn.acquire()
+            if self.failure is not None:
+                raise self.failure
 
         def V() -> None:
             nonlocal count
@@ -250,18 +258,6 @@ class Runtime:
                     count += 1
 
         return P, V
-
-    def park(self, turn: Any) -> None:
-        """Wait until somebody releases `turn`, or a worker fails."""
-        self._waiting.add(turn)
-        if self.failure is None:
-            turn.acquire()
-        self._waiting.discard(turn)
-
-    def check(self) -> None:
-        """Raise WorkerFailed in the calling thread if some worker has failed."""
-        if self.failure is not None:
-            raise self.failure
 
     def perform(self, fn: Callable[[Any], object], task: Any) -> None:
         """fn(task)"""
