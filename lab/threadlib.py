@@ -213,9 +213,11 @@ class Runtime:
             turn.acquire()
             parked.append(turn)
             mutex.unlock()
-            if self.failure is None:  # else fail() may have looked at `parked` too early to see this turn
-                turn.acquire()
-            mutex.lock()
+            try:
+                if self.failure is None:  # else fail() may have looked at `parked` too early to see this turn
+                    turn.acquire()
+            finally:
+                mutex.lock()  # also when Ctrl-C ends the wait: the caller will unlock
             if self.failure is not None:
                 raise self.failure
 

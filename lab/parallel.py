@@ -1,0 +1,314 @@
+"""The parallel program: the same tokens as serial.py, on k workers. This is the one file you hand in.
+
+The workers are static: generate() starts k threads at its beginning and joins them at its end. Between the two they wait for tasks, which
+the main thread puts into a queue (producer and consumers). One parallel operation is one *region*: its tasks are handed out, done in any
+order by any worker, and the region is over when all are done, so the next one may read what they wrote.
+
+    a region of matmul_forward:      tasks are blocks of output channels: rows of the weight matrix, columns of the output
+    a region of attention_forward:   tasks are groups of heads
+
+No two tasks of a region write to the same place, so the arrays need no lock; the queue does.
+
+Letters (B, T, C ...) and shapes are those of serial.py.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from lab.serial import GPT2, GPT2_EOT, GELU_SCALING_FACTOR, encoder_forward, gpt2_allocate, sample_mult, softmax_forward
+from lab.threadlib import Cond, Mutex, join, perform, region, spawn
+
+BLOCK_BYTES = 4 << 20  # weights of one task at most: long enough to pay for the hand-over, short enough to even out the work
+SMALL_PRODUCT = 1_000_000  # rows * C * T up to which BLAS multiplies without first copying the weights
+
+# ------------------------------------------------------------------------------------------------------------ the workers
+
+
+def default_workers() -> int:
+    """GPT_WORKERS, else 4 or the number of cores this process may use if that is less."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(os.environ.get("GPT_WORKERS") or min(4, cores))
+
+
+class Workers:
+    """k static worker threads and the queue that feeds them.
+
+    The mutex protects `queue`, `unfinished` and `closed`. Two conditions are waited for, each on a condition variable of its own, so
+    that no signal can reach a thread that waits for something else:
+
+        work_or_end   a worker waits for:  the queue is not empty, or closed
+        all_done      run() waits for:     unfinished == 0
+
+    Invariant, whenever the mutex is free: unfinished = tasks in the queue + tasks being performed.
+    """
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+        # BEGIN SOLUTION
+        self.mutex = Mutex("queue")
+        self.work_or_end = Cond("work or end")
+        self.all_done = Cond("all done")
+        self.queue: deque[tuple[Callable[[Any], object], Any]] = deque()
+        self.unfinished = 0
+        self.closed = False
+        self.threads = [spawn(self.work) for _ in range(k)]
+        # END SOLUTION
+        # BEGIN PROMPT
+        # # Stage 2, about 8 lines: make the mutex, the condition variables and the queue, then spawn k threads that run self.work.
+        # END PROMPT
+
+    def run(self, fn: Callable[[Any], object], tasks: Iterable[Any]) -> None:
+        """Do fn(task) for all tasks, on the workers, in any order; return when all are done. Called by one thread only."""
+        # BEGIN SOLUTION
+        with region(fn), self.mutex:
+            self.queue.extend((fn, task) for task in tasks)
+            self.unfinished = len(self.queue)  # the last region is over: nothing else is in the queue or being performed
+            self.work_or_end.broadcast()
+            while self.unfinished > 0:
+                self.all_done.wait(self.mutex)
+        # END SOLUTION
+        # BEGIN PROMPT
+        # # Stage 2, about 6 lines: put the tasks into the queue, wake the workers, wait until all tasks are done.
+        # for task in tasks:
+        #     fn(task)
+        # END PROMPT
+
+    # BEGIN SOLUTION
+    def work(self, number: int) -> None:
+        """The life of worker `number`: take a task, perform it without the mutex, report it; end when closed and nothing is left."""
+        self.mutex.lock()
+        while True:
+            while not self.queue and not self.closed:
+                self.work_or_end.wait(self.mutex)
+            if not self.queue:
+                break
+            fn, task = self.queue.popleft()
+            self.mutex.unlock()
+            perform(fn, task)
+            self.mutex.lock()
+            self.unfinished -= 1
+            if self.unfinished == 0:
+                self.all_done.signal()
+        self.mutex.unlock()
+
+    # END SOLUTION
+    # BEGIN PROMPT
+    # # Stage 2, about 15 lines: def work(self, number), which the threads run: take a task, do it, report it, until closed.
+    #
+    # END PROMPT
+    def close(self) -> None:
+        """End the workers and wait for them. Nothing is lost: a worker leaves only when the queue is empty."""
+        # BEGIN SOLUTION
+        with self.mutex:
+            self.closed = True
+            self.work_or_end.broadcast()
+        join(*self.threads)
+        # END SOLUTION
+        # BEGIN PROMPT
+        # # Stage 2, about 4 lines: tell the workers that no more will come, wake them, join them.
+        # END PROMPT
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+# BEGIN SOLUTION
+def blocks(count: int, pieces: int, multiple: int = 1) -> list[slice]:
+    """Cut range(count) into at most `pieces` slices of nearly equal length, each but the last a multiple of `multiple`."""
+    units = -(-count // multiple)
+    pieces = max(1, min(pieces, units))
+    edges = [min(count, units * i // pieces * multiple) for i in range(pieces + 1)]
+    return [slice(start, stop) for start, stop in zip(edges, edges[1:], strict=False)]
+
+
+def row_blocks(weight: np.ndarray, k: int, multiple: int) -> list[slice]:
+    """The tasks of a matrix product: blocks of rows of `weight`, as many for each of k workers."""
+    rounds = -(-weight.nbytes // (k * BLOCK_BYTES))
+    return blocks(weight.shape[0], k * rounds, multiple)
+
+
+# END SOLUTION
+# ----------------------------------------------------------------------------------------------------- all the layers' passes
+
+
+def layernorm_forward(out, mean, rstd, inp, weight, bias, B, T, C):
+    """As in serial.py, for all positions at once: out and inp (B,T,C); mean and rstd (B,T); weight and bias (C)."""
+    np.mean(inp, axis=-1, out=mean)
+    np.subtract(inp, mean[..., None], out=out)
+    variance = np.einsum("btc,btc->bt", out, out) / np.float32(C)
+    np.divide(np.float32(1.0), np.sqrt(variance + np.float32(1e-5)), out=rstd)
+    out *= rstd[..., None]
+    out *= weight
+    out += bias
+
+
+# BEGIN SOLUTION
+def stacked_rows(C: int, BT: int) -> int:
+    """How many rows of weights to multiply at a time, so that each product is small enough for BLAS's quick path."""
+    rows = SMALL_PRODUCT // (C * BT)
+    return min(128, 1 << (rows.bit_length() - 1)) if rows >= 8 else 256
+
+
+def product(weight, xT, rows):
+    """weight (N,C) @ xT (C,BT) -> (N,BT), `rows` rows of weights at a time, each block used for all positions while in the cache.
+
+    One numpy call does many small products, without the interpreter lock from the first to the last.
+    """
+    N, C = weight.shape
+    whole = N // rows * rows
+    y = np.empty((N, xT.shape[1]), dtype=np.float32)
+    if whole:
+        np.matmul(weight[:whole].reshape(-1, rows, C), xT, out=y[:whole].reshape(-1, rows, xT.shape[1]))
+    if whole < N:
+        np.matmul(weight[whole:], xT, out=y[whole:])
+    return y
+
+
+# END SOLUTION
+def matmul_forward(workers, out, inp, weight, bias, B, T, C, OC, after=None):
+    """A fully connected layer: out (B,T,OC), inp (B,T,C), weight (OC,C), bias (OC) or None.
+
+    after(columns), if given, is called for each finished slice of output channels: what follows the product point by point.
+    """
+    # BEGIN SOLUTION
+    xT = np.ascontiguousarray(inp.reshape(B * T, C).T)
+    rows = stacked_rows(C, B * T)
+
+    def block(columns: slice) -> None:
+        y = product(weight[columns], xT, rows)
+        if bias is not None:
+            y += bias[columns, None]
+        out[:, :, columns] = y.T.reshape(B, T, -1)
+        if after is not None:
+            after(columns)
+
+    workers.run(block, row_blocks(weight, workers.k, rows))
+    # END SOLUTION
+    # BEGIN PROMPT
+    # # Stage 3, about 10 lines: let the workers do it, split over the output channels. Which split would be no split at all?
+    # for b in range(B):
+    #     for t in range(T):
+    #         np.dot(weight, inp[b, t], out=out[b, t])
+    #         if bias is not None:
+    #             out[b, t] += bias
+    # if after is not None:
+    #     after(slice(0, OC))
+    # END PROMPT
+
+
+def attention_forward(workers, out, preatt, att, inp, B, T, C, NH):
+    """Attention as in serial.py: out (B,T,C); preatt and att (B,NH,T,T); inp (B,T,3C) holds query, key, value."""
+    # BEGIN SOLUTION
+    hs = C // NH
+    scale = np.float32(1.0 / np.sqrt(hs))
+    future = np.triu(np.full((T, T), -np.inf, dtype=np.float32), k=1)  # -inf where t2 > t
+    query, key, value = inp.reshape(B, T, 3, NH, hs).transpose(2, 0, 3, 1, 4)  # each (B,NH,T,hs)
+    heads_out = out.reshape(B, T, NH, hs).transpose(0, 2, 1, 3)
+
+    def heads(group: slice) -> None:
+        scores, weights = preatt[:, group], att[:, group]
+        np.matmul(query[:, group], key[:, group].swapaxes(-1, -2), out=scores)
+        scores *= scale
+        np.add(scores, future, out=weights)
+        weights -= weights.max(axis=-1, keepdims=True)
+        np.exp(weights, out=weights)
+        weights /= weights.sum(axis=-1, keepdims=True)
+        heads_out[:, group] = np.matmul(weights, value[:, group])
+
+    workers.run(heads, blocks(NH, workers.k))
+    # END SOLUTION
+    # BEGIN PROMPT
+    # # Stage 4, about 15 lines: let the workers do it, split over the heads. Fewer and longer numpy operations hold the lock less.
+    # hs = C // NH
+    # scale = np.float32(1.0 / np.sqrt(hs))
+    # for b in range(B):
+    #     for t in range(T):
+    #         for h in range(NH):
+    #             query = inp[b, t, h * hs : (h + 1) * hs]
+    #             keys = inp[b, : t + 1, C + h * hs : C + (h + 1) * hs]
+    #             values = inp[b, : t + 1, 2 * C + h * hs : 2 * C + (h + 1) * hs]
+    #             scores = preatt[b, h, t, : t + 1]
+    #             np.dot(keys, query, out=scores)
+    #             scores *= scale
+    #             weights = np.exp(scores - scores.max())
+    #             weights /= weights.sum()
+    #             att[b, h, t, : t + 1] = weights
+    #             att[b, h, t, t + 1 :] = 0.0
+    #             np.dot(weights, values, out=out[b, t, h * hs : (h + 1) * hs])
+    # END PROMPT
+
+
+def gelu_forward(out, inp):
+    """The activation function of serial.py, in place where it can be: out and inp have the same shape."""
+    cube = inp * inp
+    cube *= np.float32(0.044715)
+    cube += np.float32(1.0)
+    cube *= inp
+    cube *= GELU_SCALING_FACTOR
+    np.tanh(cube, out=cube)
+    cube += np.float32(1.0)
+    cube *= np.float32(0.5)
+    np.multiply(cube, inp, out=out)
+
+
+# -------------------------------------------------------------------------------------------------------- the GPT-2 model
+
+
+def gpt2_forward(workers: Workers, model: GPT2, inputs: np.ndarray, B: int, T: int) -> None:
+    """The forward pass of serial.py. Of the logits and probabilities only those of the last position are computed: generation
+    reads no others. GELU and the residual additions ride on the tasks of the product before them."""
+    config = model.config
+    V, Vp, L, NH, C = (config.vocab_size, config.padded_vocab_size, config.num_layers, config.num_heads, config.channels)
+    gpt2_allocate(model, B, T)
+    params, acts = model.params, model.acts
+
+    encoder_forward(acts.encoded, inputs, params.wte, params.wpe, B, T, C)
+    residual = acts.encoded
+    for l in range(L):  # noqa: E741
+        ln1, qkv, atty, attproj, residual2 = acts.ln1[l], acts.qkv[l], acts.atty[l], acts.attproj[l], acts.residual2[l]
+        ln2, fch, fch_gelu, fcproj, residual3 = acts.ln2[l], acts.fch[l], acts.fch_gelu[l], acts.fcproj[l], acts.residual3[l]
+
+        def add_attention(columns, out=residual2, inp=residual, projected=attproj):
+            np.add(inp[..., columns], projected[..., columns], out=out[..., columns])
+
+        def activate(columns, out=fch_gelu, inp=fch):
+            gelu_forward(out[..., columns], inp[..., columns])
+
+        def add_mlp(columns, out=residual3, inp=residual2, projected=fcproj):
+            np.add(inp[..., columns], projected[..., columns], out=out[..., columns])
+
+        layernorm_forward(ln1, acts.ln1_mean[l], acts.ln1_rstd[l], residual, params.ln1w[l], params.ln1b[l], B, T, C)
+        matmul_forward(workers, qkv, ln1, params.qkvw[l], params.qkvb[l], B, T, C, 3 * C)
+        attention_forward(workers, atty, acts.preatt[l], acts.att[l], qkv, B, T, C, NH)
+        matmul_forward(workers, attproj, atty, params.attprojw[l], params.attprojb[l], B, T, C, C, add_attention)
+        layernorm_forward(ln2, acts.ln2_mean[l], acts.ln2_rstd[l], residual2, params.ln2w[l], params.ln2b[l], B, T, C)
+        matmul_forward(workers, fch, ln2, params.fcw[l], params.fcb[l], B, T, C, 4 * C, activate)
+        matmul_forward(workers, fcproj, fch_gelu, params.fcprojw[l], params.fcprojb[l], B, T, 4 * C, C, add_mlp)
+        residual = residual3
+    layernorm_forward(acts.lnf, acts.lnf_mean, acts.lnf_rstd, residual, params.lnfw, params.lnfb, B, T, C)
+    last = slice(T - 1, T)
+    matmul_forward(workers, acts.logits[:, last], acts.lnf[:, last], params.wte, None, B, 1, C, Vp)
+    softmax_forward(acts.probs[:, last], acts.logits[:, last], B, 1, V, Vp)
+
+
+# -------------------------------------------------------------------------------------------------------- the main loop
+
+
+def generate(model: GPT2, prompt: Sequence[int], n: int = 10, workers: int | None = None) -> Iterator[int]:
+    """Yield each token as it is made, until prompt and generated tokens are n together; on `workers` workers."""
+    tokens = np.full((1, n), GPT2_EOT, dtype=np.int32)
+    tokens[0, : len(prompt)] = prompt
+    gpt2_allocate(model, 1, max(n - 1, 1))  # memory for the longest pass, once
+    with Workers(workers or default_workers()) as team:  # closed on every way out, also when the caller stops early
+        for t in range(len(prompt), n):
+            gpt2_forward(team, model, tokens[:, :t], 1, t)
+            next_token = sample_mult(model.acts.probs[0, t - 1], model.config.vocab_size)
+            tokens[0, t] = next_token
+            yield next_token
