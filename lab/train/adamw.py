@@ -1,0 +1,67 @@
+"""AdamW (gpt2_update of llm.c): every weight moves against its gradient, by about the learning rate."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lab.train.split import WorkersLike, blocks, split
+
+
+@dataclass
+class AdamW:
+    """The optimizer's memory: running means of each gradient (m) and of its square (v), and how many steps were taken."""
+
+    count: int
+    step: int = 0
+    m_memory: np.ndarray = field(init=False)
+    v_memory: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.m_memory = np.zeros(self.count, dtype=np.float32)
+        self.v_memory = np.zeros(self.count, dtype=np.float32)
+
+
+def gpt2_update(
+    params_memory: np.ndarray,
+    grads_memory: np.ndarray,
+    optimizer: AdamW,
+    learning_rate: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    workers: WorkersLike | None = None,
+    scale: float = 1.0,
+) -> None:
+    """One step for all parameters, in place: 1-D float32 arrays of the same length; gradients are taken times `scale` (clipping).
+
+        m = beta1 m + (1 - beta1) g          v = beta2 v + (1 - beta2) g g
+        p -= lr (m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay p)
+
+    The decay is decoupled from the gradient, and as in llm.c all tensors decay.
+    """
+    optimizer.step += 1
+    m_memory, v_memory = optimizer.m_memory, optimizer.v_memory
+    m_correction, v_correction = 1.0 - beta1**optimizer.step, 1.0 - beta2**optimizer.step
+    root = v_correction**0.5
+
+    def part(piece):
+        # sqrt(v / c) + eps = (sqrt(v) + eps sqrt(c)) / sqrt(c): the corrections become one factor of the step
+        for block in blocks(piece, 1):
+            p, g, m, v = params_memory[block], grads_memory[block], m_memory[block], v_memory[block]
+            work = g * ((1.0 - beta1) * scale)
+            m *= beta1
+            m += work
+            np.multiply(g, g, out=work)
+            work *= (1.0 - beta2) * scale * scale
+            v *= beta2
+            v += work
+            np.sqrt(v, out=work)
+            work += eps * root
+            np.divide(m, work, out=work)
+            work *= learning_rate * root / m_correction
+            if weight_decay:
+                p *= 1.0 - learning_rate * weight_decay
+            p -= work
+
+    split(workers, part, params_memory.size)

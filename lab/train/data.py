@@ -1,0 +1,325 @@
+"""Text -> token files -> batches.
+
+    named corpora     tinyshakespeare, tinystories: downloaded once (a broken download resumes), checked against their hash
+    any text file     UTF-8; one document per paragraph
+    token files       llm.c's two formats, both written and read:
+                      current   256 int32 of header: [0] 20240520 [1] version 1 [2] how many tokens; then uint16 tokens
+                      first     nothing but int32 tokens
+
+tinyshakespeare is cut as llm.c cuts it: <|endoftext|> first and after each blank line, the first 32,768 tokens for validation, the
+other 305,260 for training.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+DATA_MAGIC = 20240520
+DATA_VERSION = 1
+HEADER_INTS = 256
+FORMATS = ("uint16", "int32")
+EOT_TEXT = "<|endoftext|>"
+VALIDATION_TOKENS = 32768
+DATA_DIR = Path(os.environ.get("GPT_DATA_DIR") or Path(__file__).resolve().parents[2] / "models" / "data")
+CHUNK = 1 << 20  # bytes of a download, characters of a text, that are handled at a time
+
+
+class DataError(Exception):
+    """Text or tokens that cannot be used, or not be had; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Where a named corpus comes from; the SHA-256 is None where only the server can tell it."""
+
+    train_url: str
+    train_sha256: str | None = None
+    validation_url: str | None = None  # None: the first VALIDATION_TOKENS are for validation
+    paragraphs: bool = True  # each paragraph is a document; otherwise the text holds <|endoftext|> itself
+
+
+CORPORA = {
+    "tinyshakespeare": Corpus(
+        "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+        "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+    ),
+    "tinystories": Corpus(
+        "https://huggingface.co/datasets/roneneldan/TinyStories/resolve/main/TinyStoriesV2-GPT4-train.txt",
+        None,
+        "https://huggingface.co/datasets/roneneldan/TinyStories/resolve/main/TinyStoriesV2-GPT4-valid.txt",
+        paragraphs=False,
+    ),
+}
+
+Progress = Callable[[str, int, int | None], object]  # what is being done, how far it is, how far it has to go
+
+
+def silent(what: str, done: int, total: int | None) -> None:
+    """The progress of somebody who does not look."""
+
+
+# ---------------------------------------------------------------------------------------------------------------- token files
+
+
+def write_tokens(path: str | os.PathLike, tokens: np.ndarray, fmt: str = "uint16") -> None:
+    """Write a token file, beside and then renamed: tokens is a 1-D array of integers; fmt "uint16" (current) or "int32" (first)."""
+    write_token_pieces(path, [np.asarray(tokens)], fmt)
+
+
+def write_token_pieces(path: str | os.PathLike, token_pieces: Iterator[np.ndarray] | list[np.ndarray], fmt: str) -> int:
+    """Write the pieces as one token file; returns how many tokens there were. Raises DataError for a token that does not fit."""
+    if fmt not in FORMATS:
+        raise DataError(f"{path}: format: found {fmt}, expected uint16 or int32")
+    path, count = Path(path), 0
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with partial.open("wb") as file:
+            if fmt == "uint16":
+                file.write(bytes(4 * HEADER_INTS))
+            for piece in token_pieces:
+                if piece.size and not 0 <= piece.min() <= piece.max() < 1 << 16:
+                    raise DataError(f"{path}: tokens: found {piece.min()} to {piece.max()}, expected 0 to 65535")
+                file.write(piece.astype("<u2" if fmt == "uint16" else "<i4").tobytes())
+                count += piece.size
+            if fmt == "uint16":
+                file.seek(0)
+                file.write(np.array([DATA_MAGIC, DATA_VERSION, count], dtype="<i4").tobytes())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return count
+
+
+def read_tokens(path: str | os.PathLike) -> np.ndarray:
+    """All tokens of a file in either format, mapped, 1-D (uint16 or int32). Raises DataError."""
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        head = np.fromfile(path, dtype="<i4", count=min(HEADER_INTS, size // 4))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be opened: {error.strerror}") from None
+    if head.size and head[0] == DATA_MAGIC:
+        return read_current(path, head, size)
+    if size == 0 or size % 4:
+        raise DataError(f"{path}: size: found {size} bytes, expected a positive multiple of 4 (int32 tokens without a header)")
+    tokens = np.memmap(path, dtype="<i4", mode="r").view(np.ndarray)
+    if head.min() < 0 or head.max() >= 1 << 16:
+        raise DataError(f"{path}: not a token file: it begins with {head[0]}, neither the magic {DATA_MAGIC} nor a token")
+    return tokens
+
+
+def read_current(path: Path, head: np.ndarray, size: int) -> np.ndarray:
+    """The tokens behind a header."""
+    if head.size < HEADER_INTS:
+        raise DataError(f"{path}: size: found {size} bytes, but the header alone is {4 * HEADER_INTS}")
+    if head[1] != DATA_VERSION:
+        raise DataError(f"{path}: version: found {head[1]}, expected {DATA_VERSION}")
+    count = int(head[2])
+    if count <= 0 or size != 4 * HEADER_INTS + 2 * count:
+        raise DataError(f"{path}: size: found {size} bytes, expected {4 * HEADER_INTS + 2 * count} for the {count} tokens it states")
+    return np.memmap(path, dtype="<u2", mode="r", offset=4 * HEADER_INTS).view(np.ndarray)
+
+
+# ------------------------------------------------------------------------------------------------------------- text to tokens
+
+
+def documents(text: str) -> str:
+    """As llm.c does with tinyshakespeare: <|endoftext|> at the beginning and after each blank line."""
+    return EOT_TEXT + text.replace("\n\n", "\n\n" + EOT_TEXT)
+
+
+def encode_text(text: str) -> np.ndarray:
+    """GPT-2 tokens of a text in which <|endoftext|> means the token, 1-D int32."""
+    from lab.tokenizer import encode
+
+    return np.array(encode(text, allow_special=True), dtype=np.int32)
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """A whole UTF-8 file. Raises DataError."""
+    try:
+        text = Path(path).read_bytes().decode("utf-8")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be opened: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text: byte {error.start} is no character") from None
+    if not text.strip():
+        raise DataError(f"{path}: empty: there is nothing to train on")
+    return text
+
+
+def text_pieces(path: Path, between: str = EOT_TEXT) -> Iterator[str]:
+    """A text too large for memory, cut only behind `between`, a piece of CHUNK characters or more at a time."""
+    kept = ""
+    with path.open(encoding="utf-8", newline="") as file:
+        while more := file.read(CHUNK):
+            whole, mark, kept = (kept + more).rpartition(between)
+            if whole or mark:
+                yield whole + mark
+    if kept.strip():
+        yield kept
+
+
+def tokenize_file(text_path: Path, train_path: Path, val_path: Path, fmt: str = "uint16") -> None:
+    """One text with a document per paragraph -> both token files. Raises DataError for a text that is too short to be split."""
+    tokens = encode_text(documents(read_text(text_path)))
+    held_out = min(VALIDATION_TOKENS, tokens.size // 10)
+    if held_out < 2:
+        raise DataError(f"{text_path}: {tokens.size} tokens: too few to train on and validate with")
+    write_tokens(val_path, tokens[:held_out], fmt)
+    write_tokens(train_path, tokens[held_out:], fmt)
+
+
+def tokenize_stories(text_path: Path, tokens_path: Path, fmt: str, progress: Progress = silent) -> None:
+    """A large text that holds <|endoftext|> between its documents -> one token file, in constant memory."""
+    total, done = text_path.stat().st_size, 0
+
+    def token_pieces() -> Iterator[np.ndarray]:
+        nonlocal done
+        yield encode_text(EOT_TEXT)
+        for text in text_pieces(text_path):
+            done += len(text.encode())
+            progress(f"tokenising {text_path.name}", done, total)
+            yield encode_text(text)
+
+    write_token_pieces(tokens_path, token_pieces(), fmt)
+
+
+# ------------------------------------------------------------------------------------------------------------------ downloads
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(CHUNK):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def download(url: str, path: Path, expected: str | None = None, progress: Progress = silent) -> None:
+    """Fetch url to path unless it is there; what a broken attempt left in path.part is continued.
+
+    The SHA-256 is compared with `expected`, or with the one the server states (Hugging Face does). Raises DataError.
+    """
+    import requests
+
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    have = partial.stat().st_size if partial.exists() else 0
+    try:
+        stated = None if expected else stated_sha256(url)
+        with requests.get(url, headers={"Range": f"bytes={have}-"} if have else {}, stream=True, timeout=30) as reply:
+            if reply.status_code != 416:  # 416: there is nothing after what we have
+                reply.raise_for_status()
+                receive(reply, partial, have, progress)
+    except requests.RequestException as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{url}: {reason} (run it again to continue, or give your own text with --data FILE)") from None
+    wanted = expected or stated
+    if wanted and sha256(partial) != wanted:
+        found = sha256(partial)
+        partial.unlink()
+        raise DataError(f"{url}: SHA-256: found {found}, expected {wanted}; what was downloaded is deleted, run it again")
+    os.replace(partial, path)
+
+
+def receive(reply, partial: Path, have: int, progress: Progress) -> None:
+    """Write a reply's body to `partial`: behind the `have` bytes that are there, if the server continues at that place."""
+    if reply.status_code != 206:
+        have = 0
+    length = reply.headers.get("Content-Length")
+    total = have + int(length) if length else None
+    with partial.open("ab" if have else "wb") as file:
+        for piece in reply.iter_content(CHUNK):
+            file.write(piece)
+            have += len(piece)
+            progress(f"downloading {partial.stem}", have, total)
+
+
+def stated_sha256(url: str) -> str | None:
+    """The SHA-256 that a server tells in X-Linked-ETag (Hugging Face, for large files), or None."""
+    import requests
+
+    tag = requests.head(url, timeout=30, allow_redirects=False).headers.get("X-Linked-ETag", "").strip('W/"')
+    return tag if len(tag) == 64 and set(tag) <= set("0123456789abcdef") else None
+
+
+# ------------------------------------------------------------------------------------------------------------------- what to train on
+
+
+def prepare(
+    source: str, fmt: str = "uint16", directory: str | os.PathLike | None = None, progress: Progress = silent
+) -> tuple[Path, Path]:
+    """The train and validation token files of a named corpus or a text file, made if they are not there or older than the text.
+
+    Raises DataError.
+    """
+    directory = Path(directory or DATA_DIR)
+    suffix = "" if fmt == "uint16" else "_int32"
+    if source in CORPORA:
+        directory = directory / source
+        stem, text_path = source, directory / f"{source}.txt"
+        corpus = CORPORA[source]
+        train_path, val_path = (directory / f"{stem}_{part}{suffix}.bin" for part in ("train", "val"))
+        if train_path.exists() and val_path.exists():
+            return train_path, val_path
+        download(corpus.train_url, text_path, corpus.train_sha256, progress)
+        if corpus.validation_url:
+            val_text = directory / f"{source}_val.txt"
+            download(corpus.validation_url, val_text, None, progress)
+            tokenize_stories(val_text, val_path, fmt, progress)
+            tokenize_stories(text_path, train_path, fmt, progress)
+            return train_path, val_path
+    else:
+        text_path = Path(source)
+        read_text(text_path)
+        name = f"{text_path.stem}-{hashlib.sha256(text_path.read_bytes()).hexdigest()[:12]}"  # another text, another file
+        directory.mkdir(parents=True, exist_ok=True)
+        train_path, val_path = (directory / f"{name}_{part}{suffix}.bin" for part in ("train", "val"))
+        if train_path.exists() and val_path.exists():
+            return train_path, val_path
+    tokenize_file(text_path, train_path, val_path, fmt)
+    return train_path, val_path
+
+
+class DataLoader:
+    """Batches in the order of the file, wrapping at its end, like llm.c's: a batch is B*T+1 tokens, the next begins B*T later."""
+
+    def __init__(self, tokens: np.ndarray, B: int, T: int) -> None:
+        if tokens.size < B * T + 1:
+            raise DataError(f"{tokens.size} tokens: a batch of {B} sequences of {T} needs {B * T + 1}")
+        self.tokens, self.B, self.T = tokens, B, T
+        self.batches = (tokens.size - 1) // (B * T)  # in one pass through the file
+
+    def batch(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """The inputs and targets of batch `number`, counted from 0 since the beginning of training; each (B,T) int32."""
+        start = number % self.batches * self.B * self.T
+        piece = np.asarray(self.tokens[start : start + self.B * self.T + 1], dtype=np.int32)
+        return piece[:-1].reshape(self.B, self.T), piece[1:].reshape(self.B, self.T)
+
+
+class ShuffledLoader:
+    """The sequences of each pass in a random order, cut at a random place: no two passes see the same ones."""
+
+    def __init__(self, tokens: np.ndarray, B: int, T: int, seed: int) -> None:
+        if tokens.size < (B + 1) * T + 1:
+            raise DataError(f"{tokens.size} tokens: a shuffled batch of {B} sequences of {T} needs {(B + 1) * T + 1}")
+        self.tokens, self.B, self.T, self.seed = tokens, B, T, seed
+        self.batches = ((tokens.size - T) // T) // B  # in one pass, wherever it is cut
+
+    def batch(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """The inputs and targets of batch `number`; each (B,T) int32. Depends on the seed and the number only, so a run can resume."""
+        passes, within = divmod(number, self.batches)
+        random = np.random.default_rng([self.seed, passes, 1])
+        offset = int(random.integers(self.T))
+        order = random.permutation((self.tokens.size - 1 - offset) // self.T)
+        starts = offset + self.T * order[within * self.B : (within + 1) * self.B]
+        windows = np.stack([np.asarray(self.tokens[s : s + self.T + 1], dtype=np.int32) for s in starts])
+        return np.ascontiguousarray(windows[:, :-1]), np.ascontiguousarray(windows[:, 1:])

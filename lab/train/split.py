@@ -1,0 +1,34 @@
+"""Sharing one operation among workers: an index range is cut into pieces, and a function is done for each piece."""
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+BLOCK = 1 << 17  # numbers in a block of an element-by-element operation: 512 KB of float32, so that its temporaries stay in the cache
+
+
+class WorkersLike(Protocol):
+    """What is needed of lab.parallel.Workers."""
+
+    k: int
+
+    def run(self, fn: Callable, tasks: list) -> object:
+        """fn(task) for every task; returns when all are done."""
+
+
+def split(workers: WorkersLike | None, fn: Callable[[slice], object], n: int) -> None:
+    """fn(piece) for slices that cover range(n): the whole range at once without workers, else one piece for each.
+
+    The pieces of one call must write to different places; then the order they run in does not matter.
+    """
+    if workers is None or workers.k == 1 or n < 2 * workers.k:
+        fn(slice(0, n))
+        return
+    cuts = [n * i // workers.k for i in range(workers.k + 1)]
+    workers.run(fn, [slice(start, stop) for start, stop in zip(cuts, cuts[1:], strict=False)])
+
+
+def blocks(piece: slice, width: int) -> Iterator[slice]:
+    """`piece`, a range of rows of `width` numbers each, in consecutive blocks of about BLOCK numbers."""
+    rows = max(1, BLOCK // max(width, 1))
+    for start in range(piece.start, piece.stop, rows):
+        yield slice(start, min(start + rows, piece.stop))
