@@ -1,0 +1,184 @@
+"""python -m lab.train: train a GPT-2, from scratch or from a checkpoint."""
+
+import argparse
+import dataclasses
+import signal
+import sys
+from contextlib import nullcontext
+
+from rich.console import Console
+
+import lab
+from lab.checkpoint import VERSIONS, CheckpointError
+from lab.train.data import CORPORA, FORMATS, DataError
+from lab.train.loop import Files, TrainingError, run
+from lab.train.settings import Settings
+from lab.train.trainer import StateError, read_state
+
+__all__ = ["lab", "main"]
+
+EPILOG = """examples:
+  python -m lab.train                                     a small model on tinyshakespeare, a minute
+  python -m lab.train --data my.txt --out models/my.bin   on your own text (UTF-8; a blank line ends a document)
+  python -m lab.train --from models/gpt2_124M.bin --batch 4 --seq 64 --steps 40 --lr 1e-4     llm.c's first example
+  python -m lab.train --resume models/my.state.npz        go on with a run that was stopped, with the same losses
+
+Beside the model OUT.bin it writes OUT.state.npz (to resume from), OUT.csv and OUT.png (the loss curve).
+Then:  python -m lab.gpt --model models/my.bin --text 464 2068
+"""
+
+
+def positive(text: str) -> int:
+    """An argument that is a whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value}: expected 1 or more")
+    return value
+
+
+def natural(text: str) -> int:
+    """An argument that is a whole number of at least 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value}: expected 0 or more")
+    return value
+
+
+def share(text: str) -> float:
+    """An argument from 0 to below 1."""
+    value = float(text)
+    if not 0.0 <= value < 1.0:
+        raise argparse.ArgumentTypeError(f"{value}: expected 0 <= value < 1")
+    return value
+
+
+def rate(text: str) -> float:
+    """An argument that is a positive number."""
+    value = float(text)
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{value}: expected a number above 0")
+    return value
+
+
+def weight(text: str) -> float:
+    """An argument that is a number of at least 0."""
+    value = float(text)
+    if not 0.0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{value}: expected 0 or more")
+    return value
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All flags; those of Settings have its names and its defaults."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lab.train", description="Train a GPT-2.", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    known = Settings()
+
+    def add(group, name, kind, text, **more):
+        default = getattr(known, more.get("dest", name.strip("-").replace("-", "_")))
+        shown = "" if default in (None, False) else f" (default {default})"
+        if kind is bool:
+            group.add_argument(name, action="store_true", default=None, help=text, **more)
+        else:
+            group.add_argument(name, type=kind, default=None, help=text + shown, **more)
+
+    data = parser.add_argument_group("data")
+    add(data, "--data", str, f"{', '.join(CORPORA)}, a UTF-8 text file, or a token file (.bin)", metavar="NAME|FILE")
+    add(data, "--val-data", str, "token file to validate with (by default the first part of the data)", metavar="FILE")
+    add(data, "--data-format", str, "token files that are written: llm.c's current format or its first", choices=FORMATS)
+    add(data, "--shuffle", bool, "the sequences of each pass in another order, cut elsewhere")
+    model = parser.add_argument_group("model")
+    add(model, "--from", str, "start from this checkpoint", dest="init_from", metavar="CHECKPOINT")
+    add(model, "--layers", positive, "L, from scratch")
+    add(model, "--heads", positive, "NH, from scratch")
+    add(model, "--channels", positive, "C, from scratch")
+    add(model, "--context", positive, "maxT, from scratch")
+    add(model, "--share-rare", natural, "one row of wte for all tokens that occur fewer than N times (0: off, 1: the unused)", metavar="N")
+    steps = parser.add_argument_group("steps")
+    add(steps, "--batch", positive, "B, sequences in a step")
+    add(steps, "--seq", positive, "T, tokens in a sequence")
+    add(steps, "--steps", positive, "how many")
+    add(steps, "--lr", rate, "learning rate")
+    add(steps, "--schedule", str, "how it changes", choices=("constant", "linear", "cosine"))
+    add(steps, "--warmup", natural, "steps in which it rises from 0")
+    add(steps, "--final-lr", share, "what is left of it at the end of linear and cosine, as a share")
+    add(steps, "--beta1", share, "AdamW's memory of gradients")
+    add(steps, "--beta2", share, "AdamW's memory of their squares")
+    add(steps, "--weight-decay", weight, "AdamW's pull of all weights to 0")
+    add(steps, "--clip", weight, "longest gradient (0: any)")
+    add(steps, "--dropout", share, "share of the numbers left out where a branch joins the residual stream (llm.c has none)")
+    add(steps, "--average", share, "validate and write a running mean of the weights that keeps this share at each step (0: the weights)")
+    add(steps, "--seed", natural, "of everything random")
+    watch = parser.add_argument_group("what is shown and kept")
+    add(watch, "--val-every", natural, "steps between validations (0: none)")
+    add(watch, "--val-batches", natural, "batches of a validation (0: all)")
+    add(watch, "--sample-every", natural, "steps between samples of text (0: none)")
+    add(watch, "--sample-tokens", positive, "tokens of a sample")
+    add(watch, "--save-every", natural, "steps between saves (0: only at the end)")
+    add(watch, "--keep", str, "which weights become the model", choices=("last", "best"))
+    add(watch, "--patience", natural, "stop after so many validations without a lower loss (0: never)")
+    add(watch, "--out", str, "the model", metavar="FILE.bin")
+    add(watch, "--version", int, "its checkpoint version: 1 and 3 float32, 5 bfloat16", choices=VERSIONS)
+    watch.add_argument("--show-every", type=positive, default=1, help="steps between lines (default 1)")
+    parser.add_argument("--workers", type=positive, default=None, help="worker threads (default: the cores, at most 4)")
+    parser.add_argument("--resume", metavar="STATE", help="go on with a saved run; only --steps, --workers, --show-every may be given with it")
+    return parser
+
+
+def read_settings(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Settings:
+    """The settings that flags and defaults, or a saved run, amount to. Raises StateError; ends with 2 for flags that contradict."""
+    given = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(Settings) if getattr(arguments, f.name) is not None}
+    if arguments.resume:
+        if set(given) - {"steps"}:
+            flag = sorted(set(given) - {"steps"})[0].replace("_", "-")
+            parser.error(f"--{flag}: a resumed run keeps its settings; only --steps may change")
+        meta, _ = read_state(arguments.resume)
+        return Settings(**{**meta["settings"], **given})
+    settings = Settings(**given)
+    if settings.channels % settings.heads:
+        parser.error(f"--channels {settings.channels}: expected a multiple of --heads {settings.heads}")
+    if not settings.out.endswith(".bin"):
+        parser.error(f"--out {settings.out}: expected a name that ends in .bin")
+    return settings
+
+
+def make_workers(k: int | None):
+    """A context manager that gives lab.parallel's workers, or None for one."""
+    from lab.parallel import Workers, default_workers
+
+    k = default_workers() if k is None else k
+    return nullcontext() if k == 1 else Workers(k)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    console = Console(soft_wrap=True)
+    signal.signal(signal.SIGTERM, interrupt)
+    settings = None
+    try:
+        settings = read_settings(parser, arguments)
+        with make_workers(arguments.workers) as workers:
+            best = run(settings, arguments.resume, workers, console, arguments.show_every)
+        if best < float("inf"):
+            console.print(f"lowest validation loss {best:.4f}", highlight=False)
+        return 0
+    except (DataError, CheckpointError, StateError, TrainingError) as error:
+        print(f"lab.train: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        state = settings and Files(settings.out).state
+        where = f"; go on with  python -m lab.train --resume {state}" if state and state.exists() else ""
+        print(f"lab.train: interrupted{where}", file=sys.stderr)
+        return 1
+
+
+def interrupt(number: int, frame: object) -> None:
+    """SIGTERM ends a run as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

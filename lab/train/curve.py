@@ -1,0 +1,69 @@
+"""The loss curve of a run: one line of CSV for each step, and a picture."""
+
+import csv
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+FIELDS = ("step", "train_loss", "val_loss", "lr", "grad_norm", "ms", "tokens_per_s")
+
+
+class Curve:
+    """The CSV file at `path`. After a resume from `step`, what an interrupted run had written beyond it is dropped."""
+
+    def __init__(self, path: str | os.PathLike, step: int = 0) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        before = [row for row in read_curve(self.path) if int(row["step"]) <= step] if step and self.path.exists() else []
+        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, FIELDS)
+            writer.writeheader()
+            writer.writerows(before)
+        os.replace(partial, self.path)
+
+    def add(self, **values: float | int | None) -> None:
+        """Append a step; a validation loss that was not measured stays empty."""
+        row = {name: ("" if value is None else f"{value:.6g}" if name not in ("step", "train_loss", "val_loss") else value)
+               for name, value in values.items()}  # fmt: skip
+        with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, FIELDS).writerow(row)
+
+
+def read_curve(path: str | os.PathLike) -> list[dict[str, str]]:
+    """The rows of a curve; a last line that was cut off is left out."""
+    with Path(path).open(newline="") as file:
+        return [row for row in csv.DictReader(file) if row.get("tokens_per_s")]
+
+
+def plot(curve_path: str | os.PathLike, picture_path: str | os.PathLike) -> None:
+    """Training and validation loss over the steps, as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = read_curve(curve_path)
+    steps, losses = [int(row["step"]) for row in rows], [float(row["train_loss"]) for row in rows]
+    validated = [(int(row["step"]), float(row["val_loss"])) for row in rows if row["val_loss"]]
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), dpi=120)
+    axes.plot(steps, losses, color="#9db8d9", linewidth=0.8, label="training, each batch")
+    axes.plot(steps, list(smooth(losses)), color="#1f5fa8", label="training, running mean")
+    if validated:
+        axes.plot(*zip(*validated, strict=True), color="#c4501b", marker="o", markersize=3, label="validation")
+    axes.set(xlabel="step", ylabel="loss, nats per token", title=Path(curve_path).stem)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.tight_layout()
+    partial = Path(picture_path).with_name(f"{Path(picture_path).name}.{os.getpid()}.part")
+    figure.savefig(partial, format="png")
+    pyplot.close(figure)
+    os.replace(partial, picture_path)
+
+
+def smooth(values: Iterable[float], keep: float = 0.95) -> Iterable[float]:
+    """The running mean of a series, started at its first value."""
+    mean = None
+    for value in values:
+        mean = value if mean is None else keep * mean + (1.0 - keep) * value
+        yield mean

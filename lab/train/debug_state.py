@@ -1,0 +1,163 @@
+"""python -m lab.train.debug_state: is this backward pass right? llm.c's test_gpt2, tensor by tensor.
+
+A debug state file holds one batch and what PyTorch computed from it: header of 256 int32 ([0] 20240327 [1] version 2 [2] B [3] T), inputs
+x (B,T) int32, targets y (B,T) int32, logits (B,T,V) float32, the loss, and the gradients of all 16 parameters in checkpoint order.
+"""
+
+import argparse
+import os
+import sys
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from lab.checkpoint import CheckpointError, Config, carve, count_parameters, parameter_shapes, read_checkpoint
+from lab.serial import GPT2
+from lab.train.adamw import AdamW, gpt2_update
+from lab.train.backward import Gradients, gpt2_backward
+from lab.train.forward import gpt2_forward
+from lab.train.split import WorkersLike
+
+DEBUG_MAGIC = 20240327
+DEBUG_VERSION = 2
+HEADER_INTS = 256
+TOLERANCE = 1e-3  # of the largest number in a tensor; the loss and the logits likewise
+
+
+class DebugStateError(Exception):
+    """A file that is no debug state of this model; the message is one line."""
+
+
+@dataclass
+class DebugState:
+    """What the file holds: inputs and targets (B,T), logits (B,T,V), loss, and grads, the 16 tensors by name."""
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    logits: np.ndarray
+    loss: float
+    grads: dict[str, np.ndarray]
+
+
+@dataclass
+class Row:
+    """A line of the table: a tensor, the largest difference, the largest number in the file's, and whether they agree."""
+
+    name: str
+    difference: float
+    largest: float
+    ok: bool
+    ours: float  # the number at the place of the largest difference, and the file's
+    theirs: float
+
+
+def read_debug_state(path: str | os.PathLike, config: Config) -> DebugState:
+    """Read a debug state for a model of this shape. Raises DebugStateError."""
+    path = Path(path)
+    try:
+        raw = np.fromfile(path, dtype="<i4")
+    except OSError as error:
+        raise DebugStateError(f"{path}: cannot be opened: {error.strerror}") from None
+    if raw.size < HEADER_INTS:
+        raise DebugStateError(f"{path}: not a debug state: {4 * raw.size} bytes, but the header alone is {4 * HEADER_INTS}")
+    magic, version, B, T = (int(value) for value in raw[:4])
+    if (magic, version) != (DEBUG_MAGIC, DEBUG_VERSION):
+        raise DebugStateError(f"{path}: magic and version: found {magic}, {version}, expected {DEBUG_MAGIC}, {DEBUG_VERSION}")
+    if B < 1 or not 1 <= T <= config.max_seq_len:
+        raise DebugStateError(f"{path}: B and T: found {B}, {T}, expected 1 or more, 1 to {config.max_seq_len}")
+    V = config.vocab_size
+    expected = HEADER_INTS + 2 * B * T + B * T * V + 1 + count_parameters(config)
+    if raw.size != expected:
+        raise DebugStateError(f"{path}: size: found {4 * raw.size} bytes, expected {4 * expected} for a model of this shape")
+    tokens, floats = raw[HEADER_INTS : HEADER_INTS + 2 * B * T].reshape(2, B, T), raw[HEADER_INTS + 2 * B * T :].view("<f4")
+    logits, loss, gradients = floats[: B * T * V], floats[B * T * V], floats[B * T * V + 1 :]
+    return DebugState(tokens[0], tokens[1], logits.reshape(B, T, V), float(loss), carve(gradients, parameter_shapes(config)))
+
+
+def compare(name: str, ours: np.ndarray, theirs: np.ndarray) -> Row:
+    """Two tensors of one shape: do they differ by more than TOLERANCE of the largest number?"""
+    difference = np.abs(ours - theirs)
+    worst = np.unravel_index(int(np.argmax(difference)), difference.shape)
+    largest = float(np.abs(theirs).max())
+    ok = bool(np.isfinite(ours).all() and difference[worst] <= TOLERANCE * max(largest, 1e-30))
+    return Row(name, float(difference[worst]), largest, ok, float(ours[worst]), float(theirs[worst]))
+
+
+def check(model: GPT2, state: DebugState, workers: WorkersLike | None = None) -> list[Row]:
+    """Forward and backward on the state's batch: a row for the logits, one for the loss, one for each gradient."""
+    B, T = state.inputs.shape
+    gradients = Gradients(model.config)
+    loss = gpt2_forward(model, state.inputs, state.targets, B, T, workers)
+    rows = [compare("logits", model.acts.logits[..., : model.config.vocab_size], state.logits)]
+    rows.append(compare("loss", np.array([loss]), np.array([state.loss])))
+    gpt2_backward(model, gradients, state.inputs, state.targets, workers)
+    V = model.config.vocab_size
+    for name, theirs in state.grads.items():
+        ours = getattr(gradients.params, name)
+        rows.append(compare(f"d{name}", ours[:V] if name == "wte" else ours, theirs[:V] if name == "wte" else theirs))
+    return rows
+
+
+def training_losses(
+    model: GPT2, state: DebugState, steps: int, lr: float = 1e-3, weight_decay: float = 0.01, workers: WorkersLike | None = None
+) -> list[float]:
+    """The loss before each of `steps` AdamW steps on the state's one batch; changes the model."""
+    B, T = state.inputs.shape
+    gradients, optimizer, losses = Gradients(model.config), AdamW(model.params_memory.size), []
+    for _ in range(steps):
+        losses.append(gpt2_forward(model, state.inputs, state.targets, B, T, workers))
+        gpt2_backward(model, gradients, state.inputs, state.targets, workers)
+        gpt2_update(model.params_memory, gradients.params_memory, optimizer, lr, weight_decay=weight_decay, workers=workers)
+    return losses
+
+
+def table(rows: list[Row]) -> Table:
+    """The rows for the terminal."""
+    shown = Table(title=f"ours against the file, tolerance {TOLERANCE:g} of the largest number")
+    for heading in ("tensor", "largest difference", "ours there", "file there", "largest number", ""):
+        shown.add_column(heading, justify="left" if heading in ("tensor", "") else "right")
+    for row in rows:
+        verdict = "[green]OK[/]" if row.ok else "[red]NOT OK[/]"
+        shown.add_row(row.name, f"{row.difference:.2e}", f"{row.ours: .6f}", f"{row.theirs: .6f}", f"{row.largest:.4f}", verdict)
+    return shown
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; 0 if everything agrees, 1 if not."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lab.train.debug_state",
+        description="Compare the forward and backward pass with what PyTorch computed (llm.c's test_gpt2).",
+        epilog="example: python -m lab.train.debug_state tests/data/tiny_v3.bin tests/data/tiny_debug_state.bin",
+    )
+    parser.add_argument("checkpoint", help="the model, for example gpt2_124M.bin")
+    parser.add_argument("state", help="its debug state, for example gpt2_124M_debug_state.bin")
+    parser.add_argument("--steps", type=int, default=10, help="AdamW steps on the batch to show the losses of (default 10)")
+    parser.add_argument("--lr", type=float, default=1e-3, help="their learning rate (default 1e-3; llm.c's test takes 1e-4)")
+    parser.add_argument("--workers", type=int, default=1, help="worker threads (default 1)")
+    arguments = parser.parse_args(argv)
+    console = Console()
+    try:
+        config, params_memory = read_checkpoint(arguments.checkpoint)
+        state = read_debug_state(arguments.state, config)
+    except (CheckpointError, DebugStateError) as error:
+        print(f"lab.train.debug_state: {error}", file=sys.stderr)
+        return 1
+    from lab.parallel import Workers
+
+    model = GPT2(config, params_memory.copy())
+    with nullcontext() if arguments.workers <= 1 else Workers(arguments.workers) as workers:
+        rows = check(model, state, workers)
+        console.print(table(rows))
+        for step, loss in enumerate(training_losses(model, state, arguments.steps, arguments.lr, workers=workers)):
+            console.print(f"step {step}: loss {loss:.6f}", highlight=False)
+    agree = all(row.ok for row in rows)
+    console.print("overall: [green]OK[/]" if agree else "overall: [red]NOT OK[/]")
+    return 0 if agree else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
