@@ -1,0 +1,219 @@
+"""The machine a number was measured on: what it is, how fast it reads and computes, and who else is using it.
+
+    .venv/bin/python -m lab.measure.machine      prints all of it
+
+Nothing here needs a privilege, and what a system does not tell is None.
+"""
+
+import argparse
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+from threadpoolctl import threadpool_info
+
+from lab import threadlib
+
+READ_BYTES = 1 << 28  # far more than any cache holds
+QUIET = 0.15  # cores that others may use before we call the machine busy
+
+# ------------------------------------------------------------------------------------------------------------ what it is
+
+
+def describe() -> dict:
+    """What a reader of a measurement has to know: processor, cores, caches (bytes), memory (bytes), load, software versions."""
+    return {
+        "cpu": cpu_model(),
+        "cores": cores(),
+        "caches": caches(),
+        "memory": psutil.virtual_memory().total,
+        "system": f"{platform.system()} {platform.release()}",
+        "load": load_average(),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "numpy": np.__version__,
+        "blas": blas(),
+    }
+
+
+def summary(machine: dict | None = None) -> str:
+    """The description in one line: "AMD EPYC, 2 cores, L2 1 MB, L3 32 MB, 25 GB; CPython 3.11.2, numpy 2.4.6, ..."."""
+    machine = machine or describe()
+    levels = ", ".join(f"{name} {size_text(size)}" for name, size in machine["caches"].items() if name in ("L2", "L3"))
+    number = f"{machine['cores']} core{'s' if machine['cores'] != 1 else ''}"
+    hardware = [machine["cpu"], number, *([levels] if levels else []), f"{machine['memory'] / 1e9:.0f} GB"]
+    return f"{', '.join(hardware)}; {machine['python']}, numpy {machine['numpy']}, {machine['blas']}"
+
+
+def cores() -> int:
+    """How many cores this process may use, as far as the scheduler and a container's quota say."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(usable, int(quota) // int(period)))
+    except (OSError, ValueError):  # not in a cgroup, or quota is "max"
+        return usable
+
+
+def cpu_model() -> str:
+    """The processor's name."""
+    try:
+        names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        names = [sysctl("machdep.cpu.brand_string")]
+    return next((name.strip() for name in names if name), platform.processor() or platform.machine())
+
+
+def caches() -> dict[str, int]:
+    """{"L1d": bytes, "L2": bytes, "L3": bytes} of core 0, those that are known."""
+    found = {}
+    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            level, kind, size = ((index / name).read_text().strip() for name in ("level", "type", "size"))
+        except OSError:
+            continue
+        suffix = {"Data": "d", "Instruction": "i"}.get(kind, "")
+        found[f"L{level}{suffix}"] = int(size.rstrip("KM")) << {"K": 10, "M": 20}.get(size[-1], 0)
+    for name, key in (("L1d", "hw.l1dcachesize"), ("L2", "hw.l2cachesize"), ("L3", "hw.l3cachesize")):
+        if not found.get(name) and platform.system() == "Darwin" and sysctl(key).isdigit():
+            found[name] = int(sysctl(key))
+    return found
+
+
+def blas() -> str:
+    """The matrix library inside numpy, the kernel it chose and its number of threads."""
+    for library in threadpool_info():
+        if library["user_api"] == "blas":
+            kernel = f" ({library['architecture']})" if library.get("architecture") else ""
+            threads = f"{library['num_threads']} thread{'s' if library['num_threads'] != 1 else ''}"
+            return f"{library['internal_api']} {library.get('version') or ''}{kernel} on {threads}".replace("  ", " ")
+    return "BLAS unknown"
+
+
+def sysctl(key: str) -> str:
+    """A value of macOS's sysctl, or ""."""
+    try:
+        return subprocess.run(["sysctl", "-n", key], capture_output=True, text=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def size_text(size: int) -> str:
+    """Bytes in powers of two: 1048576 -> "1 MB"."""
+    return f"{size >> 20} MB" if size >= 1 << 20 else f"{size >> 10} KB"
+
+
+# ------------------------------------------------------------------------------------------------------- how fast it is
+
+
+def bandwidth(threads: int = 1, repeats: int = 5) -> float:
+    """GB/s (1e9 bytes) that `threads` threads read together from memory no cache holds: the best of `repeats`."""
+    data = np.ones(READ_BYTES // 4, dtype=np.float32)
+    shares = np.array_split(data, threads)
+    return data.nbytes / 1e9 / best_seconds([lambda share=share: np.dot(share, share) for share in shares], repeats)
+
+
+def peak(threads: int = 1, repeats: int = 5, size: int = 768) -> float:
+    """GFLOP/s (1e9 float32 operations) of `threads` threads that multiply square matrices: the best of `repeats`."""
+    pairs = [
+        (np.ones((size, size), dtype=np.float32), np.empty((size, size), dtype=np.float32)) for _ in range(threads)
+    ]
+    jobs = [lambda a=a, out=out: np.matmul(a, a, out=out) for a, out in pairs]
+    return threads * 2 * size**3 / 1e9 / best_seconds(jobs, repeats)
+
+
+def best_seconds(jobs: list[Callable[[], object]], repeats: int) -> float:
+    """The shortest time in which all jobs, each on a thread of its own and started together, are done."""
+    return min(seconds_together(jobs) for _ in range(repeats + 1))
+
+
+def seconds_together(jobs: list[Callable[[], object]]) -> float:
+    """Wall seconds from opening a gate to the end of the last job."""
+    with threadlib.use(threadlib.Runtime()):  # never recorded, checked or explored
+        ready, gate = threadlib.Semaphore(0), threadlib.Semaphore(0)
+
+        def work(job: Callable[[], object]) -> None:
+            ready.V()
+            gate.P()
+            job()
+
+        threads = [threadlib.spawn(lambda number, job=job: work(job)) for job in jobs]
+        for _ in threads:
+            ready.P()
+        begin = time.perf_counter()
+        for _ in threads:
+            gate.V()
+        threadlib.join(*threads)
+        return time.perf_counter() - begin
+
+
+# ------------------------------------------------------------------------------------------------------ who else uses it
+
+
+def load_average() -> float | None:
+    """Runnable threads, averaged over the last minute."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+class Load:
+    """How many cores others used during a with block: `others`; `stolen` is what the host of a virtual machine took.
+
+    A child that has been waited for counts as our own.
+    """
+
+    def __enter__(self) -> "Load":
+        self.before = self.read()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        wall, busy, stolen, own = (after - before for after, before in zip(self.read(), self.before, strict=True))
+        wall = max(wall, 1e-9)
+        self.stolen = max(0.0, stolen / wall)
+        self.others = max(0.0, (busy - own) / wall)
+
+    @staticmethod
+    def read() -> tuple[float, float, float, float]:
+        """Seconds: wall clock; all cores busy; stolen; used by this process and its children."""
+        cpu, own = psutil.cpu_times(), os.times()
+        stolen = getattr(cpu, "steal", 0.0)
+        busy = sum(cpu[:3]) + getattr(cpu, "irq", 0.0) + getattr(cpu, "softirq", 0.0)  # user, nice, system come first
+        return time.perf_counter(), busy, stolen, sum(own[:4])
+
+    @property
+    def quiet(self) -> bool:
+        """Nobody else to speak of."""
+        return self.others + self.stolen <= QUIET
+
+    def __str__(self) -> str:
+        stolen = f", and the host took {self.stolen:.1f}" if self.stolen > 0.05 else ""
+        word = "quiet" if self.quiet else "busy"
+        return f"machine {word}: others used {self.others:.1f} of {psutil.cpu_count() or 1} cores{stolen}"
+
+
+def load_now(seconds: float = 0.25) -> str:
+    """A short sentence on how busy the machine is just now, by others than this process."""
+    with Load() as load:
+        time.sleep(seconds)
+    average = load_average()
+    return str(load) + (f" (load average {average:.1f})" if average is not None else "")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the description, the bandwidth and the peak for one thread and for all cores."""
+    argparse.ArgumentParser(prog="python -m lab.measure.machine", description=main.__doc__).parse_args(arguments)
+    print(summary())
+    print(load_now())
+    for threads in sorted({1, cores()}):
+        word = "thread" if threads == 1 else "threads"
+        print(f"{threads} {word}: reads {bandwidth(threads):.1f} GB/s, computes {peak(threads):.0f} GFLOP/s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
