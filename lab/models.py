@@ -1,0 +1,259 @@
+"""Which model: the shipped small one, GPT-2 124M as llm.c publishes it, or a synthetic one of the same shape.
+
+    models/gpt2_124M.bin          downloaded:  make model              speaks English
+    models/tiny_shakespeare.bin   shipped                              speaks like a play, badly
+    models/synthetic_124M.bin     written:     make model SYNTHETIC=1  speaks noise, but costs what GPT-2 124M costs
+
+    resolve()         for programs that talk: --model or GPT_MODEL, else the first of the three that is there
+    timing_model()    for programs that measure: the 124M, else the synthetic one, written when it is missing
+
+`python -m lab.models --help` downloads, writes, inspects.
+"""
+
+import argparse
+import math
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from lab.checkpoint import (
+    VERSIONS,
+    CheckpointError,
+    Config,
+    carve,
+    check_config,
+    count_parameters,
+    parameter_shapes,
+    read_checkpoint,
+    read_header,
+    write_checkpoint,
+)
+
+MODELS_DIR = Path(os.environ.get("GPT_MODELS_DIR") or Path(__file__).resolve().parents[1] / "models")
+DOWNLOADED, SHIPPED, SYNTHETIC = "gpt2_124M.bin", "tiny_shakespeare.bin", "synthetic_124M.bin"
+GPT2_124M = Config(
+    max_seq_len=1024, vocab_size=50257, num_layers=12, num_heads=12, channels=768, padded_vocab_size=50304
+)
+
+
+class ModelError(Exception):
+    """No usable model; the message is one line and says what to do."""
+
+
+# ------------------------------------------------------------------------------------------------------------- choosing
+
+
+def resolve(name_or_path: str | os.PathLike | None = None) -> Path:
+    """The checkpoint to use: the one asked for, or GPT_MODEL, else the first of the three that is there.
+
+    A name such as "gpt2_124M" stands for the file of that name in models/. Raises ModelError.
+    """
+    asked = name_or_path or os.environ.get("GPT_MODEL")
+    if asked:
+        return find(asked)
+    for name in (DOWNLOADED, SHIPPED):
+        if (MODELS_DIR / name).is_file():
+            return MODELS_DIR / name
+    return synthetic_model()
+
+
+def find(name_or_path: str | os.PathLike) -> Path:
+    """A path, or a name in models/ with or without its .bin. Raises ModelError."""
+    path = Path(name_or_path).expanduser()
+    for candidate in (path, MODELS_DIR / path.name, MODELS_DIR / f"{path.name}.bin"):
+        if candidate.is_file() and (candidate is path or path.parent == Path()):
+            return candidate
+    if path.parent == Path() and path.name in (SYNTHETIC, Path(SYNTHETIC).stem):
+        return synthetic_model()
+    if path.parent == Path() and path.name in (DOWNLOADED, Path(DOWNLOADED).stem):
+        raise ModelError(f"{DOWNLOADED} is not here yet: make model downloads it (498 MB)")
+    there = ", ".join(sorted(file.stem for file in MODELS_DIR.glob("*.bin"))) or "none yet (make model)"
+    raise ModelError(f"{name_or_path}: no such model; give a path, or a name from {MODELS_DIR}: {there}")
+
+
+def timing_model() -> Path:
+    """The model to measure with: GPT-2 124M, else the synthetic one, which takes as long. Raises ModelError."""
+    downloaded = MODELS_DIR / DOWNLOADED
+    return downloaded if downloaded.is_file() else synthetic_model()
+
+
+def synthetic_model() -> Path:
+    """The synthetic 124M, written when it is missing, with a line on stderr. Raises ModelError."""
+    path = MODELS_DIR / SYNTHETIC
+    if not path.is_file():
+        print(f"writing {path} (498 MB, once) ...", file=sys.stderr, flush=True)
+        synthetic_checkpoint(path, GPT2_124M)
+    return path
+
+
+# -------------------------------------------------------------------------------------------------------- the synthetic
+
+
+def synthetic_checkpoint(path: str | os.PathLike, config: Config, seed: int = 1, version: int = 3) -> None:
+    """Write a random model whose next-token distributions are as peaked as a trained model's. Raises ModelError."""
+    path = Path(path)
+    try:
+        check_config(path, config)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_checkpoint(path, config, synthetic_parameters(config, seed), version)
+    except (CheckpointError, MemoryError) as error:
+        raise ModelError(
+            str(error) or f"{path}: not enough memory for {count_parameters(config):,} parameters"
+        ) from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def synthetic_parameters(config: Config, seed: int) -> np.ndarray:
+    """All parameters, 1-D float32: uniform random numbers around each tensor's centre (fast, and the same everywhere).
+
+    Ordinary initial weights give every token nearly the same probability; then rounding alone decides what is sampled.
+    Here:
+
+    - lnfw spreads the logits until a few tokens share the probability: with a standard deviation below sqrt(2 ln V),
+      4.7 in GPT-2, thousands would;
+    - wte and wpe are small beside what the layers add, or tied weights would make each token its own successor, and as
+      large as each other, so that both word and place matter; qkvw is large enough for heads to prefer some positions,
+      so that context matters;
+    - fcprojb takes away the mean of what the gelu lets through, or all tokens would drift to the same favourites.
+    """
+    C, V = config.channels, config.vocab_size
+    unit = 1 / math.sqrt(C)  # C weights of this deviation make of C numbers of deviation 1 a number of deviation 1
+    embedding = 0.02
+    spread = 2 * math.sqrt(2 * math.log(max(V, 2))) * unit / embedding
+    scales = {  # tensor: (centre, standard deviation)
+        "wte": (0.0, embedding),
+        "wpe": (0.0, embedding),
+        "ln1w": (1.0, 0.1),
+        "ln1b": (0.0, 0.1),
+        "qkvw": (0.0, 1.5 * unit),
+        "qkvb": (0.0, 0.1),
+        "attprojw": (0.0, unit),
+        "attprojb": (0.0, 0.02),
+        "ln2w": (1.0, 0.1),
+        "ln2b": (0.0, 0.1),
+        "fcw": (0.0, unit),
+        "fcb": (0.0, 0.1),
+        "fcprojw": (0.0, 2.0 * unit),
+        "fcprojb": (0.0, 0.02),
+        "lnfw": (spread, 0.1 * spread),
+        "lnfb": (0.0, 0.1),
+    }
+    random = np.random.Generator(np.random.SFC64(seed))
+    memory = np.empty(count_parameters(config), dtype=np.float32)
+    tensors = carve(memory, parameter_shapes(config))
+    for name, tensor in tensors.items():
+        centre, deviation = scales[name]
+        random.random(out=tensor, dtype=np.float32)
+        tensor -= np.float32(0.5)
+        tensor *= np.float32(math.sqrt(12) * deviation)
+        if centre:
+            tensor += np.float32(centre)
+    tensors["wte"][V:] = 0.0
+    tensors["fcprojb"] -= np.float32(GELU_MEAN) * tensors["fcprojw"].sum(axis=-1)
+    return memory
+
+
+GELU_MEAN = 1 / math.sqrt(
+    4 * math.pi
+)  # the mean of gelu(z) for normal z of mean 0, variance 1: s^2 / sqrt(2 pi (1 + s^2))
+
+
+# ---------------------------------------------------------------------------------------------------------- the command
+
+
+def describe(path: Path, verify: bool) -> str:
+    """One line about a checkpoint, read whole with `verify`. Raises CheckpointError."""
+    version, config = read_header(path)
+    read_checkpoint(path, verify=verify)
+    return (
+        f"{path}: version {version}, {count_parameters(config):,} parameters: {config.num_layers} layers, "
+        f"{config.num_heads} heads, {config.channels} channels, vocabulary {config.vocab_size} ({config.padded_vocab_size} stored), "
+        f"up to {config.max_seq_len} tokens{', all weights finite' if verify else ''}"
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ModelError, CheckpointError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """download, synthetic, show"""
+    top = argparse.ArgumentParser(prog="python -m lab.models", description="Get, write and look at models.")
+    commands = top.add_subparsers(required=True, metavar="command")
+
+    download = commands.add_parser("download", help=f"GPT-2 124M as llm.c publishes it, 498 MB -> {DOWNLOADED}")
+    download.add_argument("--mirror", help="where from: a folder's address, or the file's (also GPT_MIRROR)")
+    download.add_argument("-o", "--output", type=Path, help=f"default: {MODELS_DIR / DOWNLOADED}")
+    download.set_defaults(run=run_download)
+
+    synthetic = commands.add_parser("synthetic", help="random weights with a trained model's peaked distributions")
+    synthetic.add_argument("--layers", type=int, default=GPT2_124M.num_layers)
+    synthetic.add_argument("--heads", type=int, default=GPT2_124M.num_heads)
+    synthetic.add_argument("--channels", type=int, default=GPT2_124M.channels)
+    synthetic.add_argument(
+        "--vocab", type=int, default=GPT2_124M.vocab_size, help="tokens; stored padded to a multiple of 128"
+    )
+    synthetic.add_argument("--context", type=int, default=GPT2_124M.max_seq_len, help="the longest sequence")
+    synthetic.add_argument("--seed", type=seed_number, default=1)
+    synthetic.add_argument(
+        "--version", type=int, choices=VERSIONS, default=3, help="1, 3: float32; 5: bfloat16, half the size"
+    )
+    synthetic.add_argument("-o", "--output", type=Path, help=f"default: {MODELS_DIR / SYNTHETIC}")
+    synthetic.set_defaults(run=run_synthetic)
+
+    show = commands.add_parser("show", help="what a checkpoint holds")
+    show.add_argument("model", nargs="*", help="paths or names; default: the model gpt would use")
+    show.add_argument("--verify", action="store_true", help="read it all and look for NaN and infinity")
+    show.set_defaults(run=run_show)
+    return top
+
+
+def seed_number(text: str) -> int:
+    """A whole number from 0, for argparse."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text}: a seed is 0 or more")
+    return number
+
+
+def run_download(options: argparse.Namespace) -> None:
+    """download"""
+    from lab.download import download  # here, because requests takes a while to import
+
+    path = options.output or MODELS_DIR / DOWNLOADED
+    if path.is_file():
+        print(describe(path, verify=False))
+        return
+    download(path, options.mirror or os.environ.get("GPT_MIRROR"))
+    print(describe(path, verify=False))
+
+
+def run_synthetic(options: argparse.Namespace) -> None:
+    """synthetic"""
+    path = options.output or MODELS_DIR / SYNTHETIC
+    padded = options.vocab if options.version == 1 else -(-options.vocab // 128) * 128
+    config = Config(options.context, options.vocab, options.layers, options.heads, options.channels, padded)
+    synthetic_checkpoint(path, config, options.seed, options.version)
+    print(describe(path, verify=False))
+
+
+def run_show(options: argparse.Namespace) -> None:
+    """show"""
+    for name in options.model or [None]:
+        print(describe(resolve(name), options.verify))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
