@@ -33,7 +33,8 @@ SENTENCE ?= To be, or not to be, that is the
 
 ifeq ($(wildcard make/grader.mk),)
 grade: $(READY) ## run the given program on a sentence (SENTENCE="..." MODEL= ENGINE= N=)
-	@$(PYTHON) -m lab.gpt --sentence "$(SENTENCE)" $(GPT_FLAGS)
+	@tokens=$$($(PYTHON) -m lab.tokenizer "$(SENTENCE)") && echo "prompt  $(SENTENCE)" && echo "tokens  $$tokens" && \
+	    $(PYTHON) -m lab.gpt --text --time $(if $(N),,-n 20) $(GPT_FLAGS) $$tokens
 .PHONY: grade
 endif
 

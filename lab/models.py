@@ -170,8 +170,9 @@ def describe(path: Path, verify: bool) -> str:
     read_checkpoint(path, verify=verify)
     return (
         f"{path}: version {version}, {count_parameters(config):,} parameters: {config.num_layers} layers, "
-        f"{config.num_heads} heads, {config.channels} channels, vocabulary {config.vocab_size} ({config.padded_vocab_size} stored), "
-        f"up to {config.max_seq_len} tokens{', all weights finite' if verify else ''}"
+        f"{config.num_heads} heads, {config.channels} channels, "
+        f"vocabulary {config.vocab_size} ({config.padded_vocab_size} stored), up to {config.max_seq_len} tokens"
+        + (", all weights finite" if verify else "")
     )
 
 
@@ -256,4 +257,6 @@ def run_show(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    from lab.models import main  # the module the others import, not a second copy of it with its own ModelError
+
     sys.exit(main())

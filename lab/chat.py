@@ -1,0 +1,156 @@
+"""gpt-chat: type the beginning of a text, read on.
+
+It tokenises, calls the program gpt, and shows that program's tokens as text as they arrive.
+
+$ gpt-chat "Ladies and"                     one text
+$ gpt-chat                                  one after the other, until Ctrl-D
+$ gpt-chat < beginnings.txt                 one a line
+"""
+
+import codecs
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from lab.checkpoint import CheckpointError, Config, read_header
+from lab.command import Parser, quietly, whole_number
+from lab.gpt import add_model_options
+from lab.models import ModelError, resolve
+from lab.tokenizer import EOT, TokenizerError, decode_bytes, encode
+
+NEW_TOKENS = 40
+
+
+class ChatError(Exception):
+    """No answer is possible; one line."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        chat = Chat(resolve(options.model), options.engine or best_engine(), options.n, options.workers)
+        if options.text:
+            return chat.answer(" ".join(options.text))
+        return chat.converse() if sys.stdin.isatty() else chat.answer_lines()
+    except (ModelError, CheckpointError, TokenizerError, ChatError) as error:
+        print(f"gpt-chat: {error}", file=sys.stderr)
+        return 1
+
+
+def parser() -> Parser:
+    """gpt-chat's options."""
+    options = Parser(prog="gpt-chat", description="Type the beginning of a text, read on. Ctrl-D ends.")
+    options.add_argument(
+        "text", nargs="*", metavar="TEXT", help="answer this only; without it, what is typed or piped in"
+    )
+    options.add_argument(
+        "-n", type=whole_number(1), default=NEW_TOKENS, help=f"tokens to add (default {NEW_TOKENS}; a word has 1 or 2)"
+    )
+    add_model_options(options)
+    return options
+
+
+def best_engine() -> str:
+    """The fastest program there is: cached, which makes the same tokens as the serial one."""
+    return "cached" if importlib.util.find_spec("lab.cached") else "serial"
+
+
+class Chat:
+    """A model to talk to: which one, computed how. Raises CheckpointError, ChatError."""
+
+    def __init__(self, model: Path, engine: str, n: int, workers: int | None) -> None:
+        self.config: Config = read_header(model)[1]
+        if self.config.vocab_size != EOT + 1:
+            raise ChatError(f"{model}: a vocabulary of {self.config.vocab_size} tokens, not GPT-2's {EOT + 1}")
+        self.n = n
+        self.arguments = ["--model", str(model), "--engine", engine]
+        if workers is not None:
+            self.arguments += ["--workers", str(workers)]
+        self.console = Console(highlight=False, soft_wrap=True)
+
+    def converse(self) -> int:
+        """Ask for texts until Ctrl-D or Ctrl-C."""
+        with suppress(ImportError):
+            import readline  # noqa: F401  (arrow keys at the prompt)
+        self.console.print("[dim]Type the beginning of a text; Ctrl-D ends.[/dim]")
+        while True:
+            try:
+                text = input("> ")
+                if text.strip():
+                    self.answer(text)
+            except ChatError as error:
+                print(error, file=sys.stderr)
+            except (EOFError, KeyboardInterrupt):
+                print()
+                return 0
+
+    def answer_lines(self) -> int:
+        """Answer each line of standard input; returns the worst exit code."""
+        worst = 0
+        for line in sys.stdin:
+            if line.strip():
+                worst = max(worst, self.answer(line.rstrip("\r\n")))
+        return worst
+
+    def answer(self, text: str) -> int:
+        """Print the text and how it goes on; returns gpt's exit code. Raises ChatError for a text that is too long."""
+        tokens = encode(text)
+        if not tokens:
+            raise ChatError("type at least one word")
+        longest = self.config.max_seq_len
+        if len(tokens) >= longest:
+            raise ChatError(f"that text has {len(tokens)} tokens; this model takes up to {longest - 1}")
+        n = min(len(tokens) + self.n, longest)
+        self.write(text, style="dim")
+        with gpt([*self.arguments, "-n", str(n), *map(str, tokens)]) as process:
+            for piece in pieces(map(int, process.stdout)):
+                self.write(piece)
+            self.console.print()
+            return process.wait()
+
+    def write(self, text: str, style: str = "") -> None:
+        """Show text at once, as it is: on a terminal without the control characters a model may come up with."""
+        if self.console.is_terminal:
+            text = "".join(
+                sign if sign.isprintable() or sign in "\n\t" else "\N{REPLACEMENT CHARACTER}" for sign in text
+            )
+        self.console.print(Text(text, style=style), end="")
+        self.console.file.flush()
+
+
+@contextmanager
+def gpt(arguments: list[str]) -> Iterator[subprocess.Popen]:
+    """The program gpt, running; ended with the block. Ctrl-C reaches only this process, which then ends gpt."""
+    command = [sys.executable, "-m", "lab.gpt", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, process_group=0)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def pieces(tokens: Iterator[int]) -> Iterator[str]:
+    """The text of tokens as it becomes known: a character whose bytes are spread over tokens waits for the last one."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for token in tokens:
+        if token == EOT:  # the model says that its text is over
+            break
+        yield decoder.decode(decode_bytes([token]))
+    yield decoder.decode(b"", final=True)
+
+
+def command() -> int:
+    """What the script gpt-chat runs."""
+    return quietly(main)
+
+
+if __name__ == "__main__":
+    sys.exit(command())

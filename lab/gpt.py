@@ -1,0 +1,172 @@
+"""gpt TOKEN...: the course's program. Tokens in, the tokens GPT-2 writes next out, one on a line, as they are made.
+
+    $ gpt 31373 612
+    13
+    198
+    ...
+
+With n = 10 tokens in all, as in gpt.c; `python -m lab.tokenizer "hello there"` says what the tokens of a text are.
+"""
+
+import importlib
+import importlib.util
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from lab import onethread
+from lab.checkpoint import CheckpointError, read_checkpoint, touch_pages
+from lab.command import Parser, quietly, whole_number
+from lab.models import ModelError, resolve
+from lab.serial import GPT2, gpt2_build_from_checkpoint
+
+ENGINES = ("serial", "parallel", "cached")
+N = 10  # gpt.c's limit of tokens, the prompt's included
+
+
+class UsageError(Exception):
+    """What was asked for cannot be done; one line, exit code 2."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    options = parser().parse_args(arguments)
+    if not options.tokens:
+        return say("Provide at least one token.", 1)
+    if len(options.tokens) >= options.n:
+        return say("Too many tokens.", 1)
+    try:
+        run(options)
+    except UsageError as error:
+        return say(f"gpt: {error}", 2)
+    except (ModelError, CheckpointError) as error:
+        return say(f"gpt: {error}", 1)
+    return 0
+
+
+def parser() -> Parser:
+    """gpt's options."""
+    options = Parser(prog="gpt", description="Tokens in, the tokens GPT-2 would write next out, one on a line.")
+    options.add_argument("tokens", nargs="*", metavar="TOKEN", help="the prompt: 1 to n-1 tokens of the vocabulary")
+    options.add_argument(
+        "-n", type=whole_number(1), default=N, help=f"tokens in all, the prompt's included (default {N})"
+    )
+    add_model_options(options)
+    options.set_defaults(engine="serial")
+    options.add_argument("--text", action="store_true", help="show each token's text as well, and all of it at the end")
+    options.add_argument("--time", action="store_true", help="say on stderr how long loading and generating took")
+    options.add_argument(
+        "--verify", action="store_true", help="read the whole model first and look for NaN and infinity"
+    )
+    return options
+
+
+def add_model_options(parser: Parser) -> None:
+    """What gpt and gpt-chat share: --model, --engine, --workers."""
+    parser.add_argument(
+        "--model", help="a checkpoint's path or its name in models/ (default: GPT_MODEL, else the best there)"
+    )
+    parser.add_argument("--engine", choices=ENGINES, help="which program computes")
+    parser.add_argument(
+        "--workers", type=whole_number(1), help="threads of the engines parallel and cached (default: GPT_WORKERS)"
+    )
+
+
+def run(options) -> None:
+    """Load, generate, print. Raises UsageError, ModelError, CheckpointError."""
+    onethread.warn()
+    generate = engine(options.engine, options.workers)
+    begin = time.perf_counter()
+    model = load(resolve(options.model), options.verify)
+    prompt = [vocabulary_token(text, model.config.vocab_size) for text in options.tokens]
+    if options.n > model.config.max_seq_len:
+        raise UsageError(f"-n {options.n}: this model takes up to {model.config.max_seq_len} tokens")
+    if options.time:
+        touch_pages(model.params_memory)
+    loaded = time.perf_counter()
+    show = show_text if options.text else show_tokens
+    made = show(prompt, generate(model, prompt, options.n))
+    if options.time:
+        seconds = time.perf_counter() - loaded
+        rate = f"{made} tokens, {made / seconds:.1f} a second"
+        say(f"load {loaded - begin:.3f} s, generate {seconds:.3f} s ({rate})", 0)
+
+
+def load(path: Path, verify: bool) -> GPT2:
+    """Open a model. Raises CheckpointError."""
+    if verify:
+        read_checkpoint(path, verify=True)
+    return gpt2_build_from_checkpoint(path)
+
+
+def vocabulary_token(text: str, vocab_size: int) -> int:
+    """A token of the command line. Raises UsageError."""
+    if not re.fullmatch(r"[+-]?[0-9]+", text):
+        raise UsageError(f"token {text!r}: not a whole number; python -m lab.tokenizer turns text into tokens")
+    if not 0 <= int(text) < vocab_size:
+        raise UsageError(f"token {int(text)}: the vocabulary is 0 to {vocab_size - 1}")
+    return int(text)
+
+
+def engine(name: str, workers: int | None):
+    """The function generate(model, prompt, n) of an engine. Raises UsageError."""
+    if name == "serial":
+        if workers is not None:
+            raise UsageError("--workers: the serial engine has none; add --engine parallel or cached")
+        return importlib.import_module("lab.serial").generate
+    if workers is None:
+        workers = workers_of_environment()
+    if not importlib.util.find_spec(f"lab.{name}"):
+        raise UsageError(f"--engine {name}: there is no lab/{name}.py here")
+    generate = importlib.import_module(f"lab.{name}").generate
+    return lambda model, prompt, n: generate(model, prompt, n, workers=workers)
+
+
+def workers_of_environment() -> int | None:
+    """GPT_WORKERS, or None for the engine's own choice. Raises UsageError."""
+    text = os.environ.get("GPT_WORKERS", "")
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise UsageError(f"GPT_WORKERS={text}: not a whole number from 1 up")
+    return int(text)
+
+
+def show_tokens(prompt: list[int], tokens: Iterator[int]) -> int:
+    """Print each token as it is made; returns how many."""
+    made = 0
+    for token in tokens:
+        print(token, flush=True)
+        made += 1
+    return made
+
+
+def show_text(prompt: list[int], tokens: Iterator[int]) -> int:
+    """Print each token with its text, then prompt and completion as one text; returns how many tokens were made."""
+    from lab.tokenizer import decode  # here, because the plain program does without
+
+    made = []
+    for token in tokens:
+        print(f"{token}\t{json.dumps(decode([token]), ensure_ascii=False)}", flush=True)
+        made.append(token)
+    print(f"\n{decode(prompt + made)}")
+    return len(made)
+
+
+def say(message: str, code: int) -> int:
+    """A line on stderr; returns `code`."""
+    print(message, file=sys.stderr, flush=True)
+    return code
+
+
+def command() -> int:
+    """What the script gpt runs."""
+    return quietly(main)
+
+
+if __name__ == "__main__":
+    sys.exit(command())

@@ -1,0 +1,55 @@
+"""One thread means one thread: numpy's BLAS library is held to it, and then measured.
+
+lab/__init__.py sets the environment variables that BLAS libraries read when they are loaded. Where that is too late,
+because numpy came first, the library is told at run time. What was reached is measured, not believed: CPU time over wall
+time of a matrix product.
+"""
+
+import sys
+import time
+
+import numpy as np
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from lab import BLAS_THREAD_VARIABLES
+
+ALLOWED = 1.25  # CPU seconds per second: one thread and the measurement's noise
+MATRIX = 512  # large enough for every BLAS to use all the threads it has
+
+
+def pin() -> None:
+    """Tell a BLAS library that still has more than one thread to use one."""
+    if any(pool["num_threads"] != 1 for pool in threadpool_info()):
+        threadpool_limits(limits=1)
+
+
+def threads_in_use(seconds: float = 0.02) -> float:
+    """How many threads a matrix product keeps busy: CPU time of the process over wall time, for `seconds` at least."""
+    a = np.ones((MATRIX, MATRIX), dtype=np.float32)
+    out = np.empty_like(a)
+    np.matmul(a, a, out=out)  # threads are started here, and the library is warm
+    wall, cpu = time.perf_counter(), time.process_time()
+    while time.perf_counter() - wall < seconds:
+        np.matmul(a, a, out=out)
+    return (time.process_time() - cpu) / (time.perf_counter() - wall)
+
+
+def problem() -> str | None:
+    """Pin, then measure; what is wrong and what to do, in one line, or None."""
+    pin()
+    measured = threads_in_use()
+    if measured <= ALLOWED:
+        return None
+    libraries = ", ".join(f"{pool['internal_api']} {pool['version'] or ''}".strip() for pool in threadpool_info())
+    variables = " ".join(f"{name}=1" for name in BLAS_THREAD_VARIABLES[:4])
+    return (
+        f"numpy's BLAS ({libraries or 'unknown'}) uses {measured:.1f} threads where one was asked for, "
+        f"so times mean little; start with {variables}, or install the numpy of PyPI: pip install --force-reinstall numpy"
+    )
+
+
+def warn() -> None:
+    """Say on stderr if one thread is not one thread."""
+    message = problem()
+    if message:
+        print(f"warning: {message}", file=sys.stderr, flush=True)
