@@ -1,0 +1,122 @@
+"""The hot-spot table: which functions the time is in, at which line, and what that promises to whoever makes them faster."""
+
+from collections import Counter
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from lab.measure.samples import Frame, Sample
+
+LEAST = 0.005  # functions with a smaller share are left out
+WORKERS = 4  # for how many workers the bound is shown
+BAR = 8  # characters of a full bar
+
+
+class Row(NamedTuple):
+    """A function's shares of all samples, between 0 and 1, and its hottest line with that line's share."""
+
+    name: str
+    file: str
+    self_share: float
+    total_share: float
+    line: int
+    line_share: float
+    source: str
+
+    @property
+    def bound(self) -> float:
+        """The speedup of the whole if this function took no time (Amdahl's law)."""
+        return amdahl(self.self_share, float("inf"))
+
+    def bound_on(self, workers: int) -> float:
+        """The speedup of the whole if this function ran `workers` times as fast."""
+        return amdahl(self.self_share, workers)
+
+
+def amdahl(share: float, factor: float) -> float:
+    """The speedup of a program of which `share` becomes `factor` times as fast, and the rest stays."""
+    rest = 1 - share + share / factor
+    return 1 / rest if rest > 0 else float("inf")
+
+
+def hot_spots(samples: list[Sample], most: int = 10) -> list[Row]:
+    """The functions of the lab with the largest self time; what they call in numpy and Python's library counts as their own.
+
+    Raises ValueError without samples.
+    """
+    if not samples:
+        raise ValueError("no samples: the program was too short for this rate, or never ran")
+    whole = sum(sample.seconds for sample in samples)
+    own: Counter[tuple[str, str]] = Counter()
+    total: Counter[tuple[str, str]] = Counter()
+    lines: Counter[Frame] = Counter()
+    for sample in samples:
+        ours = [frame for frame in sample.stack if frame.is_ours] or list(sample.stack)
+        own[ours[-1].name, ours[-1].file] += sample.seconds
+        lines[ours[-1]] += sample.seconds
+        for function in {(frame.name, frame.file) for frame in ours}:
+            total[function] += sample.seconds
+    rows = []
+    for (name, file), seconds in own.most_common(most):
+        if seconds / whole < LEAST:
+            break
+        line = max((frame for frame in lines if (frame.name, frame.file) == (name, file)), key=lambda f: lines[f])
+        hottest = lines[line] / whole
+        rows.append(Row(name, line.base, seconds / whole, total[name, file] / whole, line.line, hottest, line.source))
+    return rows
+
+
+def table(rows: list[Row], title: str | None = None, width: int = 80) -> Table:
+    """The rows, for a terminal of 80 columns or more; with bars where there is room for them."""
+    bars = width >= 96
+    grid = Table(title=title, title_justify="left", box=None, padding=(0, 1), pad_edge=False, expand=True)
+    grid.title_style = "bold"
+    grid.add_column("Function", no_wrap=True, overflow="ellipsis", min_width=14)
+    grid.add_column("Self", justify="right", no_wrap=True)
+    if bars:
+        grid.add_column("", no_wrap=True, width=BAR)
+    grid.add_column("Total", justify="right", no_wrap=True)
+    grid.add_column("Hottest line", no_wrap=True, overflow="ellipsis", ratio=1)
+    grid.add_column("If free", justify="right", no_wrap=True)
+    grid.add_column(f"On {WORKERS}", justify="right", no_wrap=True)
+    for place, row in enumerate(rows):
+        grid.add_row(
+            Text(row.name, style="bold" if place < 2 else ""),
+            f"{row.self_share:.1%}",
+            *([Text(bar(row.self_share), style="yellow" if place < 2 else "blue")] if bars else []),
+            f"{row.total_share:.1%}",
+            Text.assemble((f"{row.file}:{row.line} ", "cyan"), row.source),
+            times(row.bound),
+            times(row.bound_on(WORKERS)),
+        )
+    return grid
+
+
+def bar(share: float) -> str:
+    """A bar of block characters, BAR long for a share of 1."""
+    eighths = round(share * BAR * 8)
+    return "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
+
+
+def times(factor: float) -> str:
+    """A speedup as text: "8.1x", "> 100x"."""
+    return f"{factor:.1f}x" if factor < 99.95 else "> 100x"
+
+
+def sentence(rows: list[Row]) -> str:
+    """What the first row promises, in words."""
+    first = rows[0]
+    return (
+        f"If {first.name} were free, the whole would be at most {times(first.bound)} as fast; "
+        f"on {WORKERS} workers, which share its work evenly, at most {times(first.bound_on(WORKERS))} (Amdahl's law)."
+    )
+
+
+def show(console: Console, rows: list[Row], title: str) -> None:
+    """Print the table and the sentence."""
+    console.print(table(rows, title, console.width))
+    console.print()
+    console.print(escape(sentence(rows)))

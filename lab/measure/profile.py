@@ -1,0 +1,207 @@
+"""make profile: where the time goes, from samples.
+
+    .venv/bin/python -m lab.measure.profile --engine serial
+
+Runs the program in turn without and with the profiler: without, to know what sampling costs; with, to see the stacks. All tokens are
+compared with the serial program's. Then it writes <engine>.speedscope.json, .collapsed.txt, .svg and .profile.json, and prints the
+hot-spot table. Files are written at the very end: a program that crashes, hangs or errs leaves none.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+
+from lab.measure import flamegraph, hotspots, samples
+from lab.measure.files import shown, write_json, write_text
+from lab.measure.machine import Load
+from lab.measure.runner import (
+    Program,
+    ToolError,
+    check_tokens,
+    guarded,
+    program_arguments,
+    program_of,
+    provenance,
+    run,
+    say,
+    serial_program,
+)
+from lab.measure.samples import Sample
+from lab.measure.stats import Estimate, estimate, ratios
+
+BUDGET = 40.0  # seconds for the rounds: the whole command is to be done within a minute
+MOST_ROUNDS = 4
+CURE = {
+    "linux": "in a container: docker run --cap-add SYS_PTRACE; else: sudo sysctl kernel.yama.ptrace_scope=0",
+    "darwin": "on macOS py-spy needs sudo",
+}
+
+# ------------------------------------------------------------------------------------------------------------- observing
+
+
+def find_pyspy() -> str | None:
+    """py-spy of this virtual environment, or of the PATH."""
+    beside = Path(sys.executable).with_name("py-spy")
+    return str(beside) if beside.is_file() else shutil.which("py-spy")
+
+
+def sample_pyspy(program: Program, rate: int) -> tuple[dict, list[Sample]]:
+    """One run under py-spy. Raises ToolError when py-spy is missing or may not look, ProgramError."""
+    pyspy = find_pyspy()
+    if pyspy is None:
+        raise ToolError("py-spy is not installed (pip install py-spy)")
+    with tempfile.TemporaryDirectory(prefix="lab-pyspy-") as folder:
+        output = Path(folder) / "pyspy.json"
+        under = [pyspy, "record", "--full-filenames", "-r", str(rate), "-f", "speedscope", "-o", str(output), "--"]
+        report = run(program, under=under)
+        try:
+            return report, samples.from_speedscope(output)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ToolError(f"py-spy wrote no usable file: {error}") from None
+
+
+def sample_builtin(program: Program, rate: int) -> tuple[dict, list[Sample]]:
+    """One run with our own sampler inside. Raises ProgramError."""
+    report = run(program, "--sampler", str(rate))
+    return report, samples.from_sampler(report["samples"])
+
+
+SAMPLERS = {"py-spy": sample_pyspy, "builtin": sample_builtin}
+
+
+def working_sampler(wanted: str, program: Program, rate: int) -> tuple[str, dict, list[Sample]]:
+    """A first sampled run, with py-spy if it can, else with our own sampler, and one line that says why."""
+    try:
+        return wanted, *SAMPLERS[wanted](program, rate)
+    except ToolError as error:
+        cure = CURE.get(sys.platform, "")
+        say(f"py-spy cannot be used here ({error}). {cure.capitalize()}. Using the built-in sampler instead.")
+        return "builtin", *sample_builtin(program, rate)
+
+
+def observe(program: Program, wanted: str, rate: int, rounds: int | None) -> dict:
+    """Plain and sampled runs in turn. Returns sampler, samples, plain and sampled seconds. Raises ProgramError."""
+    expected = run(serial_program(program))["tokens"] if program.name != "serial" else None
+    plain, sampled, seen = [], [], []
+    sampler = wanted
+    while True:
+        turns = ["plain", "sampled"] if len(plain) % 2 == 0 else ["sampled", "plain"]
+        for turn in turns:
+            if turn == "plain":
+                report = run(program)
+                plain.append(report["seconds"])
+            else:
+                sampler, report, new = working_sampler(sampler, program, rate)
+                sampled.append(report["seconds"])
+                seen += new
+            expected = expected or report["tokens"]
+            check_tokens(program, report["tokens"], expected)
+        rounds = rounds or max(1, min(MOST_ROUNDS, int(BUDGET / (2.5 + plain[0] + sampled[0]))))
+        if len(plain) >= rounds:
+            return {"sampler": sampler, "samples": seen, "plain": plain, "sampled": sampled}
+
+
+# ------------------------------------------------------------------------------------------------------------- reporting
+
+
+def cost_sentence(cost: Estimate, rate: int, rounds: int) -> str:
+    """What sampling cost, in words."""
+    interval = f", 95 % interval {cost.low - 1:+.0%} to {cost.high - 1:+.0%}" if rounds > 1 else ""
+    word = "rounds" if rounds > 1 else "round"
+    return f"{rate} samples a second cost {cost.median - 1:+.1%} ({rounds} {word} without and with{interval})"
+
+
+def operations(active: list[Sample]) -> dict[str, float]:
+    """Seconds of samples by operation: the outermost function of a stack that is named ..._forward but gpt2_forward."""
+    seconds: Counter[str] = Counter()
+    for sample in active:
+        names = [frame.name.split(".")[0] for frame in sample.stack if frame.is_ours]
+        named = [name for name in names if name.endswith("_forward") and name != "gpt2_forward"]
+        seconds[named[0] if named else "other"] += sample.seconds
+    return dict(seconds.most_common())
+
+
+def write_files(out: Path, name: str, title: str, active: list[Sample], result: dict) -> list[Path]:
+    """The four files of a profile; all texts are made before the first is written."""
+    stacks = samples.collapsed(active)
+    note = f"{sum(stacks.values())} samples by {result['sampler']}; {result['machine']}; {result['date']}"
+    picture = flamegraph.svg(stacks, f"Where the time goes: {title}", note)
+    return [
+        write_json(out / f"{name}.speedscope.json", samples.speedscope(active, title)),
+        write_text(out / f"{name}.collapsed.txt", samples.collapsed_text(stacks)),
+        write_text(out / f"{name}.svg", picture),
+        write_json(out / f"{name}.profile.json", result, indent=1),
+    ]
+
+
+def profile(options: argparse.Namespace, arguments: list[str] | None) -> int:
+    """Observe, write, print."""
+    console = Console(highlight=False)
+    program = program_of(options)
+    say(f"running {program.title}, with and without the sampler ...")
+    with Load() as load:
+        seen = observe(program, options.profiler, options.rate, options.rounds)
+    active, waiting = samples.split_waiting(samples.generation_only(seen["samples"]))
+    rows = hotspots.hot_spots(active)
+    cost = estimate(ratios(seen["sampled"], seen["plain"]))
+    result = {
+        "title": program.title,
+        "engine": program.name,
+        "model": program.model.stem,
+        "n": program.n,
+        "workers": program.workers,
+        "prompt": len(program.prompt),
+        "sampler": seen["sampler"],
+        "rate": options.rate,
+        "samples": len(active),
+        "waiting": len(waiting),
+        "seconds": {"plain": seen["plain"], "sampled": seen["sampled"]},
+        "cost": cost._asdict(),
+        "rows": [row._asdict() for row in rows],
+        "operations": operations(active),
+        **provenance(arguments, "lab.measure.profile", load),
+    }
+    files = write_files(options.out, program.name, program.title, active, result)
+    hotspots.show(console, rows, f"Where the time goes: {program.title}")
+    if waiting:
+        share = len(waiting) / (len(active) + len(waiting))
+        console.print(f"Left out: samples of threads that wait, {share:.0%}. What they wait for: make timeline")
+    console.print()
+    console.print(
+        f"{len(active)} samples by {seen['sampler']}. {cost_sentence(cost, options.rate, len(seen['plain']))}."
+    )
+    console.print(f"Tokens equal to the serial program's in all runs. {str(load).capitalize()}.")
+    console.print("Written: " + ", ".join(shown(path) for path in files), soft_wrap=False)
+    console.print("Look at the .svg in a browser, at the .speedscope.json at https://www.speedscope.app", style="dim")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Sample a program and print its hot-spot table; write a flame graph, collapsed stacks and a speedscope file."""
+    parser = argparse.ArgumentParser(prog="python -m lab.measure.profile", description=main.__doc__)
+    program_arguments(parser, engine="serial", n=20, workers=2)
+    parser.add_argument("--rate", type=int, default=100, help="samples a second (default 100)")
+    parser.add_argument(
+        "--profiler",
+        choices=["py-spy", "builtin", "perf"],
+        default="py-spy",
+        help="py-spy from outside; our own sampler inside the process; perf: the view below numpy (default py-spy)",
+    )
+    parser.add_argument("--rounds", type=int, help="runs without and with the profiler (default: what fits a minute)")
+    options = parser.parse_args(arguments)
+    if options.rate < 1 or (options.rounds is not None and options.rounds < 1):
+        parser.error("--rate and --rounds: at least 1")
+    if options.profiler == "perf":
+        from lab.measure import perf
+
+        return guarded(lambda: perf.view(options, arguments))
+    return guarded(lambda: profile(options, arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

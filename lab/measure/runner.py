@@ -1,0 +1,196 @@
+"""Starts the program under observation, in a process of its own, and judges how it ended.
+
+What can go wrong there is the program's fault and said in one line (`ProgramError`): it crashed, it hung, its tokens were wrong. Its
+results are in a temporary folder until they are known to be good.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lab.checkpoint import CheckpointError, read_header
+from lab.measure.files import PROFILES, ROOT
+from lab.measure.machine import Load, summary
+from lab.models import ModelError, find, timing_model
+
+PROMPT = (464, 3280, 318)  # any tokens would do: the time does not depend on them
+TIMEOUT = 300.0  # seconds
+
+
+class ProgramError(Exception):
+    """The observed program crashed, hung or printed wrong tokens; the message is one line."""
+
+
+class ToolError(Exception):
+    """The observing program (py-spy, perf) could not do its work; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What to run: engine (serial, parallel, cached or a .py file), checkpoint, tokens in all, workers."""
+
+    engine: str
+    model: Path
+    n: int
+    workers: int = 1
+    prompt: Sequence[int] = PROMPT
+    timeout: float = TIMEOUT
+
+    @property
+    def name(self) -> str:
+        """The engine's name, as files are called after it."""
+        return Path(self.engine).stem
+
+    @property
+    def title(self) -> str:
+        """One line for headings: "parallel on 2 workers, synthetic_124M, 20 tokens"."""
+        on = f" on {self.workers} worker{'s' if self.workers != 1 else ''}" if self.name != "serial" else ""
+        return f"{self.name}{on}, {self.model.stem}, {self.n} tokens"
+
+    def command(self, result: Path, *options: str) -> list[str]:
+        """The command line of target.py."""
+        fixed = ["--engine", self.engine, "--model", str(self.model), "-n", str(self.n), "--workers", str(self.workers)]
+        prompt = [str(token) for token in self.prompt]
+        return [sys.executable, "-m", "lab.measure.target", *fixed, "--result", str(result), *options, *prompt]
+
+
+def choose_model(name: str | None) -> Path:
+    """The checkpoint to measure with: the one named, or the 124M. Raises ModelError or CheckpointError, one line."""
+    path = (find(name) if name else timing_model()).resolve()
+    read_header(path)
+    return path
+
+
+def choose_program(engine: str, model: str | None, n: int, workers: int = 1, timeout: float = TIMEOUT) -> Program:
+    """A Program that can be started. Raises ModelError, CheckpointError or ProgramError, one line."""
+    path = choose_model(model)
+    _, config = read_header(path)
+    prompt = tuple(token % config.vocab_size for token in PROMPT)
+    if not len(prompt) < n <= config.max_seq_len:
+        raise ProgramError(f"{n} tokens: give {len(prompt) + 1} to {config.max_seq_len}, {len(prompt)} are the prompt")
+    if workers < 1:
+        raise ProgramError(f"{workers} workers: at least 1")
+    if engine.endswith(".py"):
+        engine = str(Path(engine).resolve())
+    return Program(engine, path, n, workers, prompt, timeout)
+
+
+def run(program: Program, *options: str, under: Sequence[str] = ()) -> dict:
+    """Run the program, `under` a profiler's command line if given; returns what target.py reports.
+
+    Raises ProgramError when it crashed or hung, ToolError when it was never started.
+    """
+    with tempfile.TemporaryDirectory(prefix="lab-measure-") as folder:
+        result, errors = Path(folder) / "result.json", Path(folder) / "stderr"
+        status = execute([*under, *program.command(result, *options)], errors, program)
+        text = errors.read_text(errors="replace")
+        if not result.is_file():
+            raise failure(program, text, status, under)
+        return json.loads(result.read_text())
+
+
+def execute(command: list[str], errors: Path, program: Program) -> int:
+    """Run a command in a process group of its own, which ends with it or with us; returns its exit status. Raises ProgramError."""
+    # the program under observation must find the lab from wherever the command was given, and nothing of another kind of run
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    environment.pop("THREADLIB", None)
+    with errors.open("wb") as stderr:
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, env=environment, start_new_session=True
+            )
+        except OSError as error:
+            raise ToolError(f"{command[0]}: {error.strerror}") from None
+        try:
+            return process.wait(program.timeout)
+        except subprocess.TimeoutExpired:
+            raise ProgramError(f"{program.name} hung: not done after {program.timeout:.0f} s, stopped") from None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def failure(program: Program, text: str, status: int, under: Sequence[str]) -> Exception:
+    """What to say about a run without a result."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if "Traceback (most recent call last)" in text:
+        last = next(
+            (line for line in reversed(lines) if line[0].isalpha() and not line.startswith("py-spy>")), lines[-1]
+        )
+        return ProgramError(f"{program.name} crashed: {last}")
+    if under:
+        return ToolError("; ".join(lines[-3:]) or f"{Path(under[0]).name} ended with status {status}")
+    return ProgramError(f"{program.name} crashed: ended with status {status}" + (f": {lines[-1]}" if lines else ""))
+
+
+def check_tokens(program: Program, found: Sequence[int], expected: Sequence[int]) -> None:
+    """Raises ProgramError, naming the first difference."""
+    for place, (ours, theirs) in enumerate(zip(found, expected, strict=False)):
+        if ours != theirs:
+            raise ProgramError(
+                f"{program.name} printed wrong tokens: token {place} is {ours}, the serial program's {theirs}"
+            )
+    if len(found) != len(expected):
+        raise ProgramError(f"{program.name} printed {len(found)} tokens, the serial program {len(expected)}")
+
+
+def serial_program(program: Program) -> Program:
+    """The serial program for the same job."""
+    return replace(program, engine="serial", workers=1)
+
+
+# ------------------------------------------------------------------------------------------------------- command lines
+
+
+def program_arguments(parser: argparse.ArgumentParser, engine: str, n: int, workers: int) -> None:
+    """The arguments that all commands about a program share, with their defaults."""
+    parser.add_argument(
+        "--engine", default=engine, help=f"serial, parallel, cached, or a .py file with generate() (default {engine})"
+    )
+    parser.add_argument("--model", help="checkpoint, or its name in models/ (default: GPT-2 124M, or one of its size)")
+    parser.add_argument("-n", type=int, default=n, help=f"tokens in all, prompt included (default {n})")
+    parser.add_argument("--workers", type=int, default=workers, help=f"worker threads (default {workers})")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds until a run counts as hung")
+    parser.add_argument("--out", type=Path, default=PROFILES, help="folder for the files (default profiles/)")
+
+
+def program_of(options: argparse.Namespace) -> Program:
+    """The Program that such a command line asks for."""
+    return choose_program(options.engine, options.model, options.n, options.workers, options.timeout)
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """The command's exit status; what goes wrong is one line on stderr and 1."""
+    try:
+        return command()
+    except (ProgramError, ToolError, ModelError, CheckpointError, OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def say(text: str) -> None:
+    """A line on stderr about what is going on; printed between measurements, never during one."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def provenance(arguments: Sequence[str] | None, module: str, load: Load) -> dict:
+    """Where a result comes from: machine, its load meanwhile, date, command."""
+    return {
+        "machine": summary(),
+        "load": str(load),
+        "date": time.strftime("%Y-%m-%d"),
+        "command": shlex.join(["python", "-m", module, *(sys.argv[1:] if arguments is None else arguments)]),
+    }

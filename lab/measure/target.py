@@ -1,0 +1,150 @@
+"""The program as it runs under a profiler: a process of its own that loads the model, then generates, and reports both.
+
+Everything before `generation` is loading and belongs into no picture: the model is opened, every page of its weights touched. What the
+process has to tell goes into one JSON file, written when all went well; a profiler's own output is the profiler's.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import inspect
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from lab import threadlib
+from lab.checkpoint import touch_pages
+from lab.measure.files import write_json
+from lab.serial import GPT2, gpt2_build_from_checkpoint
+
+ENGINES = ("serial", "parallel", "cached")
+
+
+def load_engine(name: str) -> ModuleType:
+    """The module of that name in lab, or a .py file. Raises ImportError."""
+    if not name.endswith(".py"):
+        return importlib.import_module(f"lab.{name}")
+    path = Path(name)
+    if not path.is_file():
+        raise ImportError(f"{name}: no such file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def open_model(path: str) -> GPT2:
+    """The model with every page of its weights in memory."""
+    model = gpt2_build_from_checkpoint(path)
+    touch_pages(model.params_memory)
+    return model
+
+
+def generation(
+    engine: ModuleType, model: GPT2, prompt: Sequence[int], n: int, workers: int
+) -> tuple[list[int], list[int]]:
+    """All tokens, prompt and generated, and when each was made (perf_counter_ns). Profiles begin at this function."""
+    options = {"workers": workers} if "workers" in inspect.signature(engine.generate).parameters else {}
+    tokens, marks = list(prompt), [time.perf_counter_ns()]
+    for token in engine.generate(model, prompt, n, **options):
+        tokens.append(int(token))
+        marks.append(time.perf_counter_ns())
+    return tokens, marks
+
+
+def recorded(engine: ModuleType, model: GPT2, prompt: Sequence[int], n: int, workers: int, runtime: Any) -> dict:
+    """One generation with what `runtime` recorded of it, as it goes into the JSON file."""
+    with threadlib.use(runtime):
+        tokens, marks = generation(engine, model, prompt, n, workers)
+    return {"workers": workers, "tokens": tokens, "marks": marks, "events": [list(event) for event in runtime.events()]}
+
+
+class OneAtATime(threadlib.Recorder):
+    """A recorder under which only one task runs at any time, however many workers there are.
+
+    Its task times are those of a worker that has the machine to itself: nothing in them is waiting for memory, cores or the interpreter
+    that other workers use, so they can be added up, and scheduled anew on any number of workers.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = threading.Lock()
+
+    def perform(self, fn: Any, task: Any) -> None:
+        """fn(task), alone, noted as a task."""
+        with self.turn:
+            super().perform(fn, task)
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line that runner.py writes."""
+    parser = argparse.ArgumentParser(prog="python -m lab.measure.target", description=__doc__.splitlines()[0])
+    parser.add_argument("prompt", nargs="+", type=int, metavar="TOKEN")
+    parser.add_argument("--engine", required=True, help="serial, parallel, cached, or a .py file with generate()")
+    parser.add_argument("--model", required=True)
+    parser.add_argument("-n", type=int, required=True, help="tokens in all")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--result", type=Path, required=True, help="JSON file for tokens and times")
+    parser.add_argument("--sampler", type=int, metavar="RATE", help="sample from inside, RATE times a second")
+    parser.add_argument("--record", type=int, nargs="+", metavar="K", help="record a run on K workers, for each K")
+    parser.add_argument("--one-at-a-time", action="store_true", help="record with only one task running at any time")
+    parser.add_argument("--count", action="store_true", help="count the time inside each function")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Load, generate, report."""
+    options = parse(arguments)
+    engine = load_engine(options.engine)
+    model = open_model(options.model)
+    if options.record:
+        report = record(options, engine, model)
+    else:
+        report = observe(options, engine, model)
+    write_json(options.result, report)
+    return 0
+
+
+def record(options: argparse.Namespace, engine: ModuleType, model: GPT2) -> dict:
+    """One recorded run for each number of workers asked for, after one that is not recorded and makes everything warm."""
+    generation(engine, model, options.prompt, options.n, options.record[0])
+    runtime = OneAtATime if options.one_at_a_time else threadlib.Recorder
+    runs = [recorded(engine, model, options.prompt, options.n, k, runtime()) for k in options.record]
+    return {"tokens": runs[0]["tokens"], "runs": runs}
+
+
+def observe(options: argparse.Namespace, engine: ModuleType, model: GPT2) -> dict:
+    """One run, plain, sampled from inside or with its functions' time counted."""
+    observer: Any = nullcontext()
+    if options.sampler:
+        from lab.measure.sampler import Sampler
+
+        observer = Sampler(options.sampler)
+    elif options.count:
+        from lab.measure.count import Counter
+
+        observer = Counter([engine, importlib.import_module("lab.serial")])
+    monotonic = time.monotonic()  # the clock that perf record -k mono writes
+    with observer:
+        tokens, marks = generation(engine, model, options.prompt, options.n, options.workers)
+    report = {
+        "tokens": tokens,
+        "marks": marks,
+        "seconds": (marks[-1] - marks[0]) / 1e9,
+        "monotonic": [monotonic, time.monotonic()],
+    }
+    if options.sampler:
+        report["samples"] = observer.samples()
+    if options.count:
+        report["count"] = observer.report()
+    return report
+
+
+if __name__ == "__main__":
+    sys.exit(main())
