@@ -46,6 +46,10 @@ model: $(READY) ## download GPT-2 124M, 498 MB (MIRROR=url), or write one of its
 	@$(PYTHON) -m lab.models $(if $(SYNTHETIC),synthetic,download $(if $(MIRROR),--mirror "$(MIRROR)"))
 .PHONY: model
 
+convert: $(READY) ## a GPT-2 of the Hugging Face hub to a checkpoint (FROM=model.safetensors TO=models/name.bin)
+	@$(PYTHON) -m lab.convert "$(FROM)" -o "$(TO)"
+.PHONY: convert
+
 # ----------------------------------------------------------------------------------------------------------------- upkeep
 
 test: $(READY) ## run all tests (STAGE=serial|threads|parallel|cached|train|measure|check|grader for one stage)

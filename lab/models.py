@@ -30,6 +30,7 @@ from lab.checkpoint import (
     read_header,
     write_checkpoint,
 )
+from lab.command import Parser, quietly, whole_number
 
 MODELS_DIR = Path(os.environ.get("GPT_MODELS_DIR") or Path(__file__).resolve().parents[1] / "models")
 DOWNLOADED, SHIPPED, SYNTHETIC = "gpt2_124M.bin", "tiny_shakespeare.bin", "synthetic_124M.bin"
@@ -184,14 +185,12 @@ def main(arguments: list[str] | None = None) -> int:
     except (ModelError, CheckpointError) as error:
         print(error, file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """download, synthetic, show"""
-    top = argparse.ArgumentParser(prog="python -m lab.models", description="Get, write and look at models.")
+    top = Parser(prog="python -m lab.models", description="Get, write and look at models.")
     commands = top.add_subparsers(required=True, metavar="command")
 
     download = commands.add_parser("download", help=f"GPT-2 124M as llm.c publishes it, 498 MB -> {DOWNLOADED}")
@@ -207,7 +206,7 @@ def parser() -> argparse.ArgumentParser:
         "--vocab", type=int, default=GPT2_124M.vocab_size, help="tokens; stored padded to a multiple of 128"
     )
     synthetic.add_argument("--context", type=int, default=GPT2_124M.max_seq_len, help="the longest sequence")
-    synthetic.add_argument("--seed", type=seed_number, default=1)
+    synthetic.add_argument("--seed", type=whole_number(0), default=1)
     synthetic.add_argument(
         "--version", type=int, choices=VERSIONS, default=3, help="1, 3: float32; 5: bfloat16, half the size"
     )
@@ -219,14 +218,6 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("--verify", action="store_true", help="read it all and look for NaN and infinity")
     show.set_defaults(run=run_show)
     return top
-
-
-def seed_number(text: str) -> int:
-    """A whole number from 0, for argparse."""
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text}: a seed is 0 or more")
-    return number
 
 
 def run_download(options: argparse.Namespace) -> None:
@@ -259,4 +250,4 @@ def run_show(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     from lab.models import main  # the module the others import, not a second copy of it with its own ModelError
 
-    sys.exit(main())
+    sys.exit(quietly(main))

@@ -1,8 +1,8 @@
 """One thread means one thread: numpy's BLAS library is held to it, and then measured.
 
 lab/__init__.py sets the environment variables that BLAS libraries read when they are loaded. Where that is too late,
-because numpy came first, the library is told at run time. What was reached is measured, not believed: CPU time over wall
-time of a matrix product.
+because numpy came first, the library is told at run time. What was reached is measured, not believed: CPU time over
+wall time of a matrix product.
 """
 
 import sys
@@ -44,7 +44,8 @@ def problem() -> str | None:
     variables = " ".join(f"{name}=1" for name in BLAS_THREAD_VARIABLES[:4])
     return (
         f"numpy's BLAS ({libraries or 'unknown'}) uses {measured:.1f} threads where one was asked for, "
-        f"so times mean little; start with {variables}, or install the numpy of PyPI: pip install --force-reinstall numpy"
+        f"so times mean little; start with {variables}, "
+        "or install the numpy of PyPI: pip install --force-reinstall numpy"
     )
 
 
