@@ -72,7 +72,11 @@ def test_matmul_backward(random, workers):
 def test_matmul_backward_with_more_channels_than_positions(random, workers):
     """The other way to share the product among workers, which the head takes."""
     narrow, wide = 256, 4 * 2 + 2
-    inp, weight, dout = random.normal(size=(1, 2, narrow)), random.normal(size=(wide, narrow)), random.normal(size=(1, 2, wide))
+    inp, weight, dout = (
+        random.normal(size=(1, 2, narrow)),
+        random.normal(size=(wide, narrow)),
+        random.normal(size=(1, 2, wide)),
+    )
     dinp, dweight = np.full_like(inp, np.nan), np.full_like(weight, np.nan)
     backward.matmul_backward(dinp, dweight, None, dout, inp, weight, 1, 2, narrow, wide, workers)
     close(dinp, dout @ weight)
@@ -154,7 +158,11 @@ def test_encoder_backward(random):
 
 @workers
 def test_crossentropy_softmax_backward(random, workers):
-    logits, targets, dlosses = random.normal(size=(B, T, VP)), random.integers(0, V, size=(B, T)), random.normal(size=(B, T))
+    logits, targets, dlosses = (
+        random.normal(size=(B, T, VP)),
+        random.integers(0, V, size=(B, T)),
+        random.normal(size=(B, T)),
+    )
     probs, losses = np.zeros_like(logits), np.zeros((B, T))
 
     def loss():
@@ -176,7 +184,7 @@ def test_a_loss_is_never_infinite():
     assert 80 < losses[0, 0] < 100
 
 
-# ------------------------------------------------------------------------------------------------------- the whole model
+# ----------------------------------------------------------------------------------------------------- the whole model
 
 
 @pytest.fixture
@@ -220,7 +228,7 @@ def test_golden_adamw_losses(tiny):
 
 
 def test_adamw_first_step():
-    """After one step from zero memory, each weight has decayed and moved by the learning rate, against its gradient's sign."""
+    """From zero memory, each weight decays and moves by the learning rate against its gradient's sign."""
     params, grads = np.array([1.0, -2.0, 3.0], dtype=np.float32), np.array([0.5, -0.1, 0.0], dtype=np.float32)
     optimizer = AdamW(3)
     gpt2_update(params, grads, optimizer, 0.1, weight_decay=0.5)
@@ -273,7 +281,7 @@ def test_tokens_outside_the_vocabulary_are_refused(tiny):
         forward.gpt2_forward(tiny, np.zeros((1, 65), dtype=np.int32), None, 1, 65)
 
 
-# ----------------------------------------------------------------------------------------------------------- debug_state
+# --------------------------------------------------------------------------------------------------------- debug_state
 
 
 @pytest.mark.parametrize(
@@ -299,7 +307,7 @@ def test_debug_state_command(capsys):
     assert debug_state.main(["nowhere.bin", "nothing"]) == 1
 
 
-# ------------------------------------------------------------------------------------------------------------------ split
+# --------------------------------------------------------------------------------------------------------------- split
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 7])

@@ -2,20 +2,17 @@
 
 import argparse
 import dataclasses
-import signal
 import sys
 from contextlib import nullcontext
 
 from rich.console import Console
 
-import lab
 from lab.checkpoint import VERSIONS, CheckpointError
+from lab.command import INTERRUPTED, Parser, whole_number
 from lab.train.data import CORPORA, FORMATS, DataError
 from lab.train.loop import Files, TrainingError, run
 from lab.train.settings import Settings
 from lab.train.trainer import StateError, read_state
-
-__all__ = ["lab", "main"]
 
 EPILOG = """examples:
   python -m lab.train                                     a small model on tinyshakespeare, a minute
@@ -28,20 +25,7 @@ Then:  python -m lab.gpt --model models/my.bin --text 464 2068
 """
 
 
-def positive(text: str) -> int:
-    """An argument that is a whole number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value}: expected 1 or more")
-    return value
-
-
-def natural(text: str) -> int:
-    """An argument that is a whole number of at least 0."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{value}: expected 0 or more")
-    return value
+positive, natural = whole_number(1), whole_number(0)
 
 
 def share(text: str) -> float:
@@ -70,8 +54,11 @@ def weight(text: str) -> float:
 
 def build_parser() -> argparse.ArgumentParser:
     """All flags; those of Settings have its names and its defaults."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lab.train", description="Train a GPT-2.", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = Parser(
+        prog="python -m lab.train",
+        description="Train a GPT-2.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     known = Settings()
 
@@ -86,7 +73,9 @@ def build_parser() -> argparse.ArgumentParser:
     data = parser.add_argument_group("data")
     add(data, "--data", str, f"{', '.join(CORPORA)}, a UTF-8 text file, or a token file (.bin)", metavar="NAME|FILE")
     add(data, "--val-data", str, "token file to validate with (by default the first part of the data)", metavar="FILE")
-    add(data, "--data-format", str, "token files that are written: llm.c's current format or its first", choices=FORMATS)
+    add(
+        data, "--data-format", str, "token files that are written: llm.c's current format or its first", choices=FORMATS
+    )
     add(data, "--shuffle", bool, "the sequences of each pass in another order, cut elsewhere")
     model = parser.add_argument_group("model")
     add(model, "--from", str, "start from this checkpoint", dest="init_from", metavar="CHECKPOINT")
@@ -94,7 +83,13 @@ def build_parser() -> argparse.ArgumentParser:
     add(model, "--heads", positive, "NH, from scratch")
     add(model, "--channels", positive, "C, from scratch")
     add(model, "--context", positive, "maxT, from scratch")
-    add(model, "--share-rare", natural, "one row of wte for all tokens that occur fewer than N times (0: off, 1: the unused)", metavar="N")
+    add(
+        model,
+        "--share-rare",
+        natural,
+        "one row of wte for all tokens that occur fewer than N times (0: off, 1: the unused)",
+        metavar="N",
+    )
     steps = parser.add_argument_group("steps")
     add(steps, "--batch", positive, "B, sequences in a step")
     add(steps, "--seq", positive, "T, tokens in a sequence")
@@ -107,8 +102,18 @@ def build_parser() -> argparse.ArgumentParser:
     add(steps, "--beta2", share, "AdamW's memory of their squares")
     add(steps, "--weight-decay", weight, "AdamW's pull of all weights to 0")
     add(steps, "--clip", weight, "longest gradient (0: any)")
-    add(steps, "--dropout", share, "share of the numbers left out where a branch joins the residual stream (llm.c has none)")
-    add(steps, "--average", share, "validate and write a running mean of the weights that keeps this share at each step (0: the weights)")
+    add(
+        steps,
+        "--dropout",
+        share,
+        "share of the numbers left out where a branch joins the residual stream (llm.c has none)",
+    )
+    add(
+        steps,
+        "--average",
+        share,
+        "validate and write a running mean of the weights that keeps this share at each step (0: the weights)",
+    )
     add(steps, "--seed", natural, "of everything random")
     watch = parser.add_argument_group("what is shown and kept")
     add(watch, "--val-every", natural, "steps between validations (0: none)")
@@ -122,13 +127,24 @@ def build_parser() -> argparse.ArgumentParser:
     add(watch, "--version", int, "its checkpoint version: 1 and 3 float32, 5 bfloat16", choices=VERSIONS)
     watch.add_argument("--show-every", type=positive, default=1, help="steps between lines (default 1)")
     parser.add_argument("--workers", type=positive, default=None, help="worker threads (default: the cores, at most 4)")
-    parser.add_argument("--resume", metavar="STATE", help="go on with a saved run; only --steps, --workers, --show-every may be given with it")
+    parser.add_argument(
+        "--resume",
+        metavar="STATE",
+        help="go on with a saved run; only --steps, --workers, --show-every may be given with it",
+    )
     return parser
 
 
 def read_settings(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Settings:
-    """The settings that flags and defaults, or a saved run, amount to. Raises StateError; ends with 2 for flags that contradict."""
-    given = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(Settings) if getattr(arguments, f.name) is not None}
+    """The settings that flags and defaults, or a saved run, amount to; ends with 2 for flags that contradict.
+
+    Raises StateError.
+    """
+    given = {
+        f.name: getattr(arguments, f.name)
+        for f in dataclasses.fields(Settings)
+        if getattr(arguments, f.name) is not None
+    }
     if arguments.resume:
         if set(given) - {"steps"}:
             flag = sorted(set(given) - {"steps"})[0].replace("_", "-")
@@ -156,7 +172,6 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     arguments = parser.parse_args(argv)
     console = Console(soft_wrap=True)
-    signal.signal(signal.SIGTERM, interrupt)
     settings = None
     try:
         settings = read_settings(parser, arguments)
@@ -172,12 +187,7 @@ def main(argv: list[str] | None = None) -> int:
         state = settings and Files(settings.out).state
         where = f"; go on with  python -m lab.train --resume {state}" if state and state.exists() else ""
         print(f"lab.train: interrupted{where}", file=sys.stderr)
-        return 1
-
-
-def interrupt(number: int, frame: object) -> None:
-    """SIGTERM ends a run as Ctrl-C does."""
-    raise KeyboardInterrupt
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

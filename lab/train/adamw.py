@@ -9,7 +9,7 @@ from lab.train.split import WorkersLike, blocks, split
 
 @dataclass
 class AdamW:
-    """The optimizer's memory: running means of each gradient (m) and of its square (v), and how many steps were taken."""
+    """The optimizer's memory: running means of each gradient (m) and of its square (v), and the steps taken."""
 
     count: int
     step: int = 0
@@ -33,7 +33,7 @@ def gpt2_update(
     workers: WorkersLike | None = None,
     scale: float = 1.0,
 ) -> None:
-    """One step for all parameters, in place: 1-D float32 arrays of the same length; gradients are taken times `scale` (clipping).
+    """One step for all parameters, in place: 1-D float32 arrays of one length; `scale` is a factor for the gradients.
 
         m = beta1 m + (1 - beta1) g          v = beta2 v + (1 - beta2) g g
         p -= lr (m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay p)

@@ -1,13 +1,13 @@
 """The backward pass: how the loss changes with every parameter, forward.py's functions in reverse.
 
-Each function X_backward belongs to X_forward; dY stands for the derivative of the loss with respect to Y and has Y's shape, so the
-shapes are those of serial.py. The same glossary holds: B, T, C, OC, L, NH, hs, V, Vp.
+Each function X_backward belongs to X_forward; dY stands for the derivative of the loss with respect to Y and has Y's
+shape, so the shapes are those of serial.py. The same glossary holds: B, T, C, OC, L, NH, hs, V, Vp.
 
 Two rules about what is written, where llm.c adds everywhere to arrays that it clears before each step:
 
     a gradient is written over, so nothing has to be cleared ...
-    ... except where two paths meet, and there a docstring says "adds": the residual stream, and wte, which is both the first
-    layer and the last
+    ... except where two paths meet, and there a docstring says "adds": the residual stream, and wte, which is both the
+    first layer and the last
 
 Every function works in float32 and float64; tests compare them with numerical derivatives in float64.
 """
@@ -27,7 +27,8 @@ def crossentropy_softmax_backward(dlogits, dlosses, probs, targets, B, T, V, Vp,
 
     dlogits and probs (B,T,Vp), dlosses (B,T), targets (B,T). The padding, V to Vp, gets 0.
     """
-    dx, p, d, chosen = dlogits.reshape(B * T, Vp), probs.reshape(B * T, Vp), dlosses.reshape(B * T), targets.reshape(B * T)
+    dx, p = dlogits.reshape(B * T, Vp), probs.reshape(B * T, Vp)
+    d, chosen = dlosses.reshape(B * T), targets.reshape(B * T)
 
     def part(piece):
         for rows in blocks(piece, Vp):
@@ -61,7 +62,7 @@ def matmul_backward(dinp, dweight, dbias, dout, inp, weight, B, T, C, OC, worker
 
 
 def layernorm_backward(dinp, dweight, dbias, dout, inp, weight, mean, rstd, B, T, C, workers=None):
-    """Adds to dinp (B,T,C), into which the residual stream's own gradient has already gone; docs/layernorm.md has the derivation.
+    """Adds to dinp (B,T,C), which holds the residual stream's own gradient; docs/layernorm.md has the derivation.
 
     dout and inp (B,T,C), dweight, dbias and weight (C), mean and rstd (B,T).
     """
@@ -99,12 +100,15 @@ def attention_backward(dinp, dpreatt, datt, dout, inp, att, B, T, C, NH, workers
 
     def sequences(piece):
         for b in range(piece.start, piece.stop):
-            np.matmul(dmixed[b], value[b].transpose(0, 2, 1), out=datt[b])  # pass 4, the sum of the values
+            # pass 4, the sum of the values
+            np.matmul(dmixed[b], value[b].transpose(0, 2, 1), out=datt[b])
             np.matmul(att[b].transpose(0, 2, 1), dmixed[b], out=dvalue[b])
-            of_row = np.einsum("hij,hij->hi", att[b], datt[b])  # pass 2 and 3, the softmax; its weight is 0 in the future
+            # pass 2 and 3, the softmax; its weight is 0 in the future
+            of_row = np.einsum("hij,hij->hi", att[b], datt[b])
             np.subtract(datt[b], of_row[..., None], out=dpreatt[b])
             dpreatt[b] *= att[b]
-            dpreatt[b] *= hs**-0.5  # pass 1, query dot key
+            # pass 1, query dot key
+            dpreatt[b] *= hs**-0.5
             np.matmul(dpreatt[b], key[b], out=dquery[b])
             np.matmul(dpreatt[b].transpose(0, 2, 1), query[b], out=dkey[b])
             dpreatt[b] *= hs**0.5
@@ -146,7 +150,10 @@ def residual_backward(dinp1, dinp2, dout, N, workers=None):
 
 
 def encoder_backward(dwte, dwpe, dout, inp, B, T, C, workers=None):
-    """Adds to dwte (V,C), which holds the head's gradient by then; writes dwpe (maxT,C). dout (B,T,C), inp (B,T) of token numbers."""
+    """Adds to dwte (V,C), which holds the head's gradient by then; writes dwpe (maxT,C).
+
+    dout (B,T,C), inp (B,T) of token numbers.
+    """
     np.sum(dout, axis=0, out=dwpe[:T])
     dwpe[T:] = 0.0
     tokens, rows = inp.reshape(B * T), dout.reshape(B * T, C)
@@ -155,11 +162,11 @@ def encoder_backward(dwte, dwpe, dout, inp, B, T, C, workers=None):
     dwte[distinct] += np.add.reduceat(rows[order], starts, axis=0)
 
 
-# ---------------------------------------------------------------------------------------------------------- the whole model
+# ----------------------------------------------------------------------------------------------------- the whole model
 
 
 def gradient_shapes(config: Config, B: int, T: int) -> dict[str, tuple[int, ...]]:
-    """The gradients of activations that a backward pass keeps: of one layer at a time, since the layer after is done with its own."""
+    """The gradients of activations that are kept: of one layer at a time, the one before takes over its memory."""
     C, NH = config.channels, config.num_heads
     return {
         "residual": (B, T, C),
@@ -173,9 +180,10 @@ def gradient_shapes(config: Config, B: int, T: int) -> dict[str, tuple[int, ...]
 
 
 class Gradients:
-    """All gradients of a model: of the parameters, in one flat array in checkpoint order, and of the activations, in another.
+    """All gradients of a model: of the parameters, one flat array in checkpoint order, and of the activations, another.
 
-    `params.wte`, `acts.qkv` ... are views. The gradient of the logits has no memory of its own: it takes that of acts.logits.
+    `params.wte`, `acts.qkv` ... are views. The gradient of the logits has no memory of its own: it takes that of
+    acts.logits.
     """
 
     def __init__(self, config: Config) -> None:
@@ -202,12 +210,13 @@ def gpt2_backward(
     workers: WorkersLike | None = None,
     masks: SimpleNamespace | None = None,
 ) -> None:
-    """After gpt2_forward of inputs and targets, both (B,T), with the same masks: the mean loss's gradients into `grads`.
+    """After gpt2_forward of inputs and targets (B,T), with the same masks: the mean loss's gradients into `grads`.
 
     Destroys acts.logits; everything else of the forward pass stays.
     """
     config, B, T = model.config, model.batch_size, model.seq_len
-    V, Vp, L, NH, C = (config.vocab_size, config.padded_vocab_size, config.num_layers, config.num_heads, config.channels)
+    V, Vp, C = config.vocab_size, config.padded_vocab_size, config.channels
+    L, NH = config.num_layers, config.num_heads
     grads.allocate(B, T)
     p, a, dp, d = model.params, model.acts, grads.params, grads.acts
     N = B * T * C
@@ -218,13 +227,17 @@ def gpt2_backward(
     matmul_backward(d.channels, dp.wte, None, dlogits, a.lnf, p.wte, B, T, C, Vp, workers)
     d.residual[...] = 0.0
     residual = a.residual3[L - 1]
-    layernorm_backward(d.residual, dp.lnfw, dp.lnfb, d.channels, residual, p.lnfw, a.lnf_mean, a.lnf_rstd, B, T, C, workers)
+    layernorm_backward(
+        d.residual, dp.lnfw, dp.lnfb, d.channels, residual, p.lnfw, a.lnf_mean, a.lnf_rstd, B, T, C, workers
+    )
 
-    for l in range(L - 1, -1, -1):  # noqa: E741
+    for l in range(L - 1, -1, -1):
         # d.residual is the gradient of residual3[l], then of residual2[l], then of what came into the layer: one stream
         residual = a.encoded if l == 0 else a.residual3[l - 1]
         dbranch = branch(d.channels, d.residual, masks and masks.fcproj[l])
-        matmul_backward(d.fch, dp.fcprojw[l], dp.fcprojb[l], dbranch, a.fch_gelu[l], p.fcprojw[l], B, T, 4 * C, C, workers)
+        matmul_backward(
+            d.fch, dp.fcprojw[l], dp.fcprojb[l], dbranch, a.fch_gelu[l], p.fcprojw[l], B, T, 4 * C, C, workers
+        )
         gelu_backward(d.fch, a.fch[l], d.fch, 4 * N, workers)
         matmul_backward(d.channels, dp.fcw[l], dp.fcb[l], d.fch, a.ln2[l], p.fcw[l], B, T, C, 4 * C, workers)
         layernorm_backward(
@@ -234,7 +247,9 @@ def gpt2_backward(
         dbranch = branch(d.channels, d.residual, masks and masks.attproj[l])
         if dbranch is d.channels:  # the product below reads and writes different arrays
             dbranch = dbranch.copy()
-        matmul_backward(d.channels, dp.attprojw[l], dp.attprojb[l], dbranch, a.atty[l], p.attprojw[l], B, T, C, C, workers)
+        matmul_backward(
+            d.channels, dp.attprojw[l], dp.attprojb[l], dbranch, a.atty[l], p.attprojw[l], B, T, C, C, workers
+        )
         attention_backward(d.qkv, d.preatt, d.att, d.channels, a.qkv[l], a.att[l], B, T, C, NH, workers)
         matmul_backward(d.channels, dp.qkvw[l], dp.qkvb[l], d.qkv, a.ln1[l], p.qkvw[l], B, T, C, 3 * C, workers)
         layernorm_backward(
@@ -246,5 +261,5 @@ def gpt2_backward(
 
 
 def branch(memory: np.ndarray, dresidual: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    """The gradient that goes from the residual stream into a branch: the stream's own or, behind dropout, a masked copy in memory."""
+    """The gradient that the residual stream hands to a branch: its own or, behind dropout, a masked copy in memory."""
     return dresidual if mask is None else np.multiply(dresidual, mask, out=memory)

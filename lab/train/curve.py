@@ -14,7 +14,8 @@ class Curve:
     def __init__(self, path: str | os.PathLike, step: int = 0) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        before = [row for row in read_curve(self.path) if int(row["step"]) <= step] if step and self.path.exists() else []
+        rows = read_curve(self.path) if step and self.path.exists() else []
+        before = [row for row in rows if int(row["step"]) <= step]
         partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
         with partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, FIELDS)
@@ -24,8 +25,8 @@ class Curve:
 
     def add(self, **values: float | int | None) -> None:
         """Append a step; a validation loss that was not measured stays empty."""
-        row = {name: ("" if value is None else f"{value:.6g}" if name not in ("step", "train_loss", "val_loss") else value)
-               for name, value in values.items()}  # fmt: skip
+        exact = ("step", "train_loss", "val_loss")  # a resumed run is compared by them
+        row = {name: value if name in exact else f"{value:.6g}" for name, value in values.items() if value is not None}
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, FIELDS).writerow(row)
 

@@ -1,13 +1,13 @@
 """Text -> token files -> batches.
 
-    named corpora     tinyshakespeare, tinystories: downloaded once (a broken download resumes), checked against their hash
+    named corpora     tinyshakespeare, tinystories: downloaded once (a broken download resumes), hash checked
     any text file     UTF-8; one document per paragraph
     token files       llm.c's two formats, both written and read:
                       current   256 int32 of header: [0] 20240520 [1] version 1 [2] how many tokens; then uint16 tokens
                       first     nothing but int32 tokens
 
-tinyshakespeare is cut as llm.c cuts it: <|endoftext|> first and after each blank line, the first 32,768 tokens for validation, the
-other 305,260 for training.
+tinyshakespeare is cut as llm.c cuts it: <|endoftext|> first and after each blank line, the first 32,768 tokens for
+validation, the other 305,260 for training.
 """
 
 import hashlib
@@ -24,8 +24,9 @@ HEADER_INTS = 256
 FORMATS = ("uint16", "int32")
 EOT_TEXT = "<|endoftext|>"
 VALIDATION_TOKENS = 32768
-DATA_DIR = Path(os.environ.get("GPT_DATA_DIR") or Path(__file__).resolve().parents[2] / "models" / "data")
-CHUNK = 1 << 20  # bytes of a download, characters of a text, that are handled at a time
+DATA_DIR = Path(os.environ.get("GPT_DATA_DIR") or Path(__file__).resolve().parents[2] / "data")
+CHUNK = 1 << 20  # characters of a text, bytes of a file, that are handled at a time
+ARRIVING = 1 << 14  # bytes of a download that are written at a time: what is not written when it breaks off is lost
 
 
 class DataError(Exception):
@@ -62,16 +63,16 @@ def silent(what: str, done: int, total: int | None) -> None:
     """The progress of somebody who does not look."""
 
 
-# ---------------------------------------------------------------------------------------------------------------- token files
+# --------------------------------------------------------------------------------------------------------- token files
 
 
 def write_tokens(path: str | os.PathLike, tokens: np.ndarray, fmt: str = "uint16") -> None:
-    """Write a token file, beside and then renamed: tokens is a 1-D array of integers; fmt "uint16" (current) or "int32" (first)."""
+    """Write a token file, beside and then renamed: tokens 1-D, fmt "uint16" (current) or "int32" (first)."""
     write_token_pieces(path, [np.asarray(tokens)], fmt)
 
 
 def write_token_pieces(path: str | os.PathLike, token_pieces: Iterator[np.ndarray] | list[np.ndarray], fmt: str) -> int:
-    """Write the pieces as one token file; returns how many tokens there were. Raises DataError for a token that does not fit."""
+    """Write the pieces as one token file; returns how many tokens there were. Raises DataError if one does not fit."""
     if fmt not in FORMATS:
         raise DataError(f"{path}: format: found {fmt}, expected uint16 or int32")
     path, count = Path(path), 0
@@ -105,10 +106,14 @@ def read_tokens(path: str | os.PathLike) -> np.ndarray:
     if head.size and head[0] == DATA_MAGIC:
         return read_current(path, head, size)
     if size == 0 or size % 4:
-        raise DataError(f"{path}: size: found {size} bytes, expected a positive multiple of 4 (int32 tokens without a header)")
+        raise DataError(
+            f"{path}: size: found {size} bytes, expected a positive multiple of 4 (int32 tokens without a header)"
+        )
     tokens = np.memmap(path, dtype="<i4", mode="r").view(np.ndarray)
     if head.min() < 0 or head.max() >= 1 << 16:
-        raise DataError(f"{path}: not a token file: it begins with {head[0]}, neither the magic {DATA_MAGIC} nor a token")
+        raise DataError(
+            f"{path}: not a token file: it begins with {head[0]}, neither the magic {DATA_MAGIC} nor a token"
+        )
     return tokens
 
 
@@ -120,11 +125,13 @@ def read_current(path: Path, head: np.ndarray, size: int) -> np.ndarray:
         raise DataError(f"{path}: version: found {head[1]}, expected {DATA_VERSION}")
     count = int(head[2])
     if count <= 0 or size != 4 * HEADER_INTS + 2 * count:
-        raise DataError(f"{path}: size: found {size} bytes, expected {4 * HEADER_INTS + 2 * count} for the {count} tokens it states")
+        raise DataError(
+            f"{path}: size: found {size} bytes, expected {4 * HEADER_INTS + 2 * count} for the {count} tokens it states"
+        )
     return np.memmap(path, dtype="<u2", mode="r", offset=4 * HEADER_INTS).view(np.ndarray)
 
 
-# ------------------------------------------------------------------------------------------------------------- text to tokens
+# ------------------------------------------------------------------------------------------------------ text to tokens
 
 
 def documents(text: str) -> str:
@@ -165,7 +172,7 @@ def text_pieces(path: Path, between: str = EOT_TEXT) -> Iterator[str]:
 
 
 def tokenize_file(text_path: Path, train_path: Path, val_path: Path, fmt: str = "uint16") -> None:
-    """One text with a document per paragraph -> both token files. Raises DataError for a text that is too short to be split."""
+    """One text with a document per paragraph -> both token files. Raises DataError for a text too short to split."""
     tokens = encode_text(documents(read_text(text_path)))
     held_out = min(VALIDATION_TOKENS, tokens.size // 10)
     if held_out < 2:
@@ -189,7 +196,7 @@ def tokenize_stories(text_path: Path, tokens_path: Path, fmt: str, progress: Pro
     write_token_pieces(tokens_path, token_pieces(), fmt)
 
 
-# ------------------------------------------------------------------------------------------------------------------ downloads
+# ----------------------------------------------------------------------------------------------------------- downloads
 
 
 def sha256(path: Path) -> str:
@@ -226,18 +233,20 @@ def download(url: str, path: Path, expected: str | None = None, progress: Progre
     if wanted and sha256(partial) != wanted:
         found = sha256(partial)
         partial.unlink()
-        raise DataError(f"{url}: SHA-256: found {found}, expected {wanted}; what was downloaded is deleted, run it again")
+        raise DataError(
+            f"{url}: SHA-256: found {found}, expected {wanted}; what was downloaded is deleted, run it again"
+        )
     os.replace(partial, path)
 
 
 def receive(reply, partial: Path, have: int, progress: Progress) -> None:
-    """Write a reply's body to `partial`: behind the `have` bytes that are there, if the server continues at that place."""
+    """Write a reply's body to `partial`: behind the `have` bytes that are there, if the server goes on from there."""
     if reply.status_code != 206:
         have = 0
     length = reply.headers.get("Content-Length")
     total = have + int(length) if length else None
     with partial.open("ab" if have else "wb") as file:
-        for piece in reply.iter_content(CHUNK):
+        for piece in reply.iter_content(ARRIVING):
             file.write(piece)
             have += len(piece)
             progress(f"downloading {partial.stem}", have, total)
@@ -251,13 +260,13 @@ def stated_sha256(url: str) -> str | None:
     return tag if len(tag) == 64 and set(tag) <= set("0123456789abcdef") else None
 
 
-# ------------------------------------------------------------------------------------------------------------------- what to train on
+# ---------------------------------------------------------------------------------------------------- what to train on
 
 
 def prepare(
     source: str, fmt: str = "uint16", directory: str | os.PathLike | None = None, progress: Progress = silent
 ) -> tuple[Path, Path]:
-    """The train and validation token files of a named corpus or a text file, made if they are not there or older than the text.
+    """The train and validation token files of a named corpus or a text file, made if they are not there.
 
     Raises DataError.
     """
@@ -280,7 +289,7 @@ def prepare(
     else:
         text_path = Path(source)
         read_text(text_path)
-        name = f"{text_path.stem}-{hashlib.sha256(text_path.read_bytes()).hexdigest()[:12]}"  # another text, another file
+        name = f"{text_path.stem}-{sha256(text_path)[:12]}"  # another text, another file
         directory.mkdir(parents=True, exist_ok=True)
         train_path, val_path = (directory / f"{name}_{part}{suffix}.bin" for part in ("train", "val"))
         if train_path.exists() and val_path.exists():
@@ -290,7 +299,7 @@ def prepare(
 
 
 class DataLoader:
-    """Batches in the order of the file, wrapping at its end, like llm.c's: a batch is B*T+1 tokens, the next begins B*T later."""
+    """Batches in the order of the file, wrapping at its end, like llm.c's: B*T+1 tokens, the next begins B*T later."""
 
     def __init__(self, tokens: np.ndarray, B: int, T: int) -> None:
         if tokens.size < B * T + 1:
@@ -299,7 +308,7 @@ class DataLoader:
         self.batches = (tokens.size - 1) // (B * T)  # in one pass through the file
 
     def batch(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """The inputs and targets of batch `number`, counted from 0 since the beginning of training; each (B,T) int32."""
+        """The inputs and targets of batch `number`, counted from the beginning of training; each (B,T) int32."""
         start = number % self.batches * self.B * self.T
         piece = np.asarray(self.tokens[start : start + self.B * self.T + 1], dtype=np.int32)
         return piece[:-1].reshape(self.B, self.T), piece[1:].reshape(self.B, self.T)
@@ -315,7 +324,7 @@ class ShuffledLoader:
         self.batches = ((tokens.size - T) // T) // B  # in one pass, wherever it is cut
 
     def batch(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """The inputs and targets of batch `number`; each (B,T) int32. Depends on the seed and the number only, so a run can resume."""
+        """The inputs and targets of batch `number`, each (B,T) int32; they depend on it and the seed alone."""
         passes, within = divmod(number, self.batches)
         random = np.random.default_rng([self.seed, passes, 1])
         offset = int(random.integers(self.T))

@@ -1,10 +1,10 @@
 """python -m lab.train.debug_state: is this backward pass right? llm.c's test_gpt2, tensor by tensor.
 
-A debug state file holds one batch and what PyTorch computed from it: header of 256 int32 ([0] 20240327 [1] version 2 [2] B [3] T), inputs
-x (B,T) int32, targets y (B,T) int32, logits (B,T,V) float32, the loss, and the gradients of all 16 parameters in checkpoint order.
+A debug state file holds one batch and what PyTorch computed from it: header of 256 int32 ([0] 20240327 [1] version 2
+[2] B [3] T), inputs x (B,T) int32, targets y (B,T) int32, logits (B,T,V) float32, the loss, and the gradients of all
+16 parameters in checkpoint order.
 """
 
-import argparse
 import os
 import sys
 from contextlib import nullcontext
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.checkpoint import CheckpointError, Config, carve, count_parameters, parameter_shapes, read_checkpoint
+from lab.command import Parser, whole_number
 from lab.serial import GPT2
 from lab.train.adamw import AdamW, gpt2_update
 from lab.train.backward import Gradients, gpt2_backward
@@ -45,7 +46,7 @@ class DebugState:
 
 @dataclass
 class Row:
-    """A line of the table: a tensor, the largest difference, the largest number in the file's, and whether they agree."""
+    """A line of the table: a tensor, the largest difference, the largest number in the file, and whether they agree."""
 
     name: str
     difference: float
@@ -63,19 +64,30 @@ def read_debug_state(path: str | os.PathLike, config: Config) -> DebugState:
     except OSError as error:
         raise DebugStateError(f"{path}: cannot be opened: {error.strerror}") from None
     if raw.size < HEADER_INTS:
-        raise DebugStateError(f"{path}: not a debug state: {4 * raw.size} bytes, but the header alone is {4 * HEADER_INTS}")
+        raise DebugStateError(
+            f"{path}: not a debug state: {4 * raw.size} bytes, but the header alone is {4 * HEADER_INTS}"
+        )
     magic, version, B, T = (int(value) for value in raw[:4])
     if (magic, version) != (DEBUG_MAGIC, DEBUG_VERSION):
-        raise DebugStateError(f"{path}: magic and version: found {magic}, {version}, expected {DEBUG_MAGIC}, {DEBUG_VERSION}")
+        raise DebugStateError(
+            f"{path}: magic and version: found {magic}, {version}, expected {DEBUG_MAGIC}, {DEBUG_VERSION}"
+        )
     if B < 1 or not 1 <= T <= config.max_seq_len:
         raise DebugStateError(f"{path}: B and T: found {B}, {T}, expected 1 or more, 1 to {config.max_seq_len}")
     V = config.vocab_size
     expected = HEADER_INTS + 2 * B * T + B * T * V + 1 + count_parameters(config)
     if raw.size != expected:
-        raise DebugStateError(f"{path}: size: found {4 * raw.size} bytes, expected {4 * expected} for a model of this shape")
-    tokens, floats = raw[HEADER_INTS : HEADER_INTS + 2 * B * T].reshape(2, B, T), raw[HEADER_INTS + 2 * B * T :].view("<f4")
+        raise DebugStateError(
+            f"{path}: size: found {4 * raw.size} bytes, expected {4 * expected} for a model of this shape"
+        )
+    tokens, floats = (
+        raw[HEADER_INTS : HEADER_INTS + 2 * B * T].reshape(2, B, T),
+        raw[HEADER_INTS + 2 * B * T :].view("<f4"),
+    )
     logits, loss, gradients = floats[: B * T * V], floats[B * T * V], floats[B * T * V + 1 :]
-    return DebugState(tokens[0], tokens[1], logits.reshape(B, T, V), float(loss), carve(gradients, parameter_shapes(config)))
+    return DebugState(
+        tokens[0], tokens[1], logits.reshape(B, T, V), float(loss), carve(gradients, parameter_shapes(config))
+    )
 
 
 def compare(name: str, ours: np.ndarray, theirs: np.ndarray) -> Row:
@@ -103,7 +115,12 @@ def check(model: GPT2, state: DebugState, workers: WorkersLike | None = None) ->
 
 
 def training_losses(
-    model: GPT2, state: DebugState, steps: int, lr: float = 1e-3, weight_decay: float = 0.01, workers: WorkersLike | None = None
+    model: GPT2,
+    state: DebugState,
+    steps: int,
+    lr: float = 1e-3,
+    weight_decay: float = 0.01,
+    workers: WorkersLike | None = None,
 ) -> list[float]:
     """The loss before each of `steps` AdamW steps on the state's one batch; changes the model."""
     B, T = state.inputs.shape
@@ -111,7 +128,9 @@ def training_losses(
     for _ in range(steps):
         losses.append(gpt2_forward(model, state.inputs, state.targets, B, T, workers))
         gpt2_backward(model, gradients, state.inputs, state.targets, workers)
-        gpt2_update(model.params_memory, gradients.params_memory, optimizer, lr, weight_decay=weight_decay, workers=workers)
+        gpt2_update(
+            model.params_memory, gradients.params_memory, optimizer, lr, weight_decay=weight_decay, workers=workers
+        )
     return losses
 
 
@@ -122,22 +141,28 @@ def table(rows: list[Row]) -> Table:
         shown.add_column(heading, justify="left" if heading in ("tensor", "") else "right")
     for row in rows:
         verdict = "[green]OK[/]" if row.ok else "[red]NOT OK[/]"
-        shown.add_row(row.name, f"{row.difference:.2e}", f"{row.ours: .6f}", f"{row.theirs: .6f}", f"{row.largest:.4f}", verdict)
+        shown.add_row(
+            row.name, f"{row.difference:.2e}", f"{row.ours: .6f}", f"{row.theirs: .6f}", f"{row.largest:.4f}", verdict
+        )
     return shown
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; 0 if everything agrees, 1 if not."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m lab.train.debug_state",
         description="Compare the forward and backward pass with what PyTorch computed (llm.c's test_gpt2).",
         epilog="example: python -m lab.train.debug_state tests/data/tiny_v3.bin tests/data/tiny_debug_state.bin",
     )
     parser.add_argument("checkpoint", help="the model, for example gpt2_124M.bin")
     parser.add_argument("state", help="its debug state, for example gpt2_124M_debug_state.bin")
-    parser.add_argument("--steps", type=int, default=10, help="AdamW steps on the batch to show the losses of (default 10)")
-    parser.add_argument("--lr", type=float, default=1e-3, help="their learning rate (default 1e-3; llm.c's test takes 1e-4)")
-    parser.add_argument("--workers", type=int, default=1, help="worker threads (default 1)")
+    parser.add_argument(
+        "--steps", type=whole_number(1), default=10, help="AdamW steps on the batch to show the losses of (default 10)"
+    )
+    parser.add_argument(
+        "--lr", type=float, default=1e-3, help="their learning rate (default 1e-3; llm.c's test takes 1e-4)"
+    )
+    parser.add_argument("--workers", type=whole_number(1), default=1, help="worker threads (default 1)")
     arguments = parser.parse_args(argv)
     console = Console()
     try:

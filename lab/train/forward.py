@@ -1,8 +1,9 @@
-"""The forward pass of serial.py for training: the same functions, each doing a whole batch with a few large numpy operations.
+"""The forward pass of serial.py for training: the same functions, each doing a whole batch with few numpy operations.
 
-Names, arguments and shapes are serial.py's (its glossary holds here too), with two additions: `workers` shares an operation among
-threads, and crossentropy_forward measures the loss. A step of training needs B*T in the hundreds at once, where one product of two
-matrices is many times faster than a product per position. All functions also work in float64, which the tests of the derivatives use.
+Names, arguments and shapes are serial.py's (its glossary holds here too), with two additions: `workers` shares an
+operation among threads, and crossentropy_forward measures the loss. A step of training needs B*T in the hundreds at
+once, where one product of two matrices is many times faster than a product per position. All functions also work in
+float64, which the tests of the derivatives use.
 """
 
 from types import SimpleNamespace
@@ -127,8 +128,9 @@ def softmax_forward(probs, logits, B, T, V, Vp, workers=None):
 
 
 def crossentropy_forward(losses, probs, targets, B, T, Vp):
-    """losses (B,T) in nats: minus the logarithm of the probability, probs (B,T,Vp), that the target token, targets (B,T), was given.
+    """losses (B,T), in nats: minus the logarithm of the probability that was given to the target.
 
+    probs (B,T,Vp), targets (B,T) of token numbers.
     A probability too small for the number format counts as the smallest there is, so that a loss is never infinite.
     """
     chosen = np.take_along_axis(probs.reshape(B, T, Vp), targets[..., None].astype(np.intp), axis=2)[..., 0]
@@ -155,11 +157,13 @@ def gpt2_forward(
 ) -> float:
     """inputs (B,T) -> model.acts; with targets (B,T) also acts.losses, and the mean loss is returned (without, nan).
 
-    head_bias (Vp) is added to the logits (vocabulary.py has a use for it). masks are dropout's: encoded (B,T,C), attproj and fcproj
-    (L,B,T,C). Raises ValueError for a token outside the vocabulary or a sequence longer than the model knows positions for.
+    head_bias (Vp) is added to the logits (vocabulary.py has a use for it). masks are dropout's: encoded (B,T,C),
+    attproj and fcproj (L,B,T,C). Raises ValueError for a token outside the vocabulary or a sequence longer than the
+    model knows positions for.
     """
     config = model.config
-    V, Vp, L, NH, C = (config.vocab_size, config.padded_vocab_size, config.num_layers, config.num_heads, config.channels)
+    V, Vp, C = config.vocab_size, config.padded_vocab_size, config.channels
+    L, NH = config.num_layers, config.num_heads
     if not 0 < T <= config.max_seq_len:
         raise ValueError(f"{T} tokens: this model takes 1 to {config.max_seq_len}")
     check_tokens(inputs, V)
@@ -170,14 +174,16 @@ def gpt2_forward(
     encoder_forward(a.encoded, inputs, p.wte, p.wpe, B, T, C, workers)
     drop(a.encoded, masks and masks.encoded)
     residual = a.encoded
-    for l in range(L):  # noqa: E741
+    for l in range(L):
         layernorm_forward(a.ln1[l], a.ln1_mean[l], a.ln1_rstd[l], residual, p.ln1w[l], p.ln1b[l], B, T, C, workers)
         matmul_forward(a.qkv[l], a.ln1[l], p.qkvw[l], p.qkvb[l], B, T, C, 3 * C, workers)
         attention_forward(a.atty[l], a.preatt[l], a.att[l], a.qkv[l], B, T, C, NH, workers)
         matmul_forward(a.attproj[l], a.atty[l], p.attprojw[l], p.attprojb[l], B, T, C, C, workers)
         drop(a.attproj[l], masks and masks.attproj[l])
         residual_forward(a.residual2[l], residual, a.attproj[l], N, workers)
-        layernorm_forward(a.ln2[l], a.ln2_mean[l], a.ln2_rstd[l], a.residual2[l], p.ln2w[l], p.ln2b[l], B, T, C, workers)
+        layernorm_forward(
+            a.ln2[l], a.ln2_mean[l], a.ln2_rstd[l], a.residual2[l], p.ln2w[l], p.ln2b[l], B, T, C, workers
+        )
         matmul_forward(a.fch[l], a.ln2[l], p.fcw[l], p.fcb[l], B, T, C, 4 * C, workers)
         gelu_forward(a.fch_gelu[l], a.fch[l], 4 * N, workers)
         matmul_forward(a.fcproj[l], a.fch_gelu[l], p.fcprojw[l], p.fcprojb[l], B, T, 4 * C, C, workers)
@@ -195,6 +201,6 @@ def gpt2_forward(
 
 
 def drop(values: np.ndarray, mask: np.ndarray | None) -> None:
-    """Dropout, in place: the mask is 0 where a number is left out and 1/(1-p) where it stays. Nothing without a mask."""
+    """Dropout, in place: a mask is 0 where a number is left out and 1/(1-p) where it stays; None drops nothing."""
     if mask is not None:
         values *= mask

@@ -1,13 +1,15 @@
 """The training loop: step, report, validate, sample, save."""
 
 import math
+import signal
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
-from lab.checkpoint import write_checkpoint
+from lab.checkpoint import count_parameters, write_checkpoint
 from lab.serial import GPT2
 from lab.train import curve
 from lab.train.data import CORPORA, DataError, prepare, read_tokens
@@ -25,7 +27,9 @@ def load_data(settings: Settings, console: Console) -> tuple[np.ndarray, np.ndar
     """The training and validation tokens, each 1-D. Raises DataError."""
     if settings.data.endswith(".bin"):
         if not settings.val_data:
-            raise DataError(f"{settings.data}: a token file to train on needs another to validate with: --val-data FILE")
+            raise DataError(
+                f"{settings.data}: a token file to train on needs another to validate with: --val-data FILE"
+            )
         return read_tokens(settings.data), read_tokens(settings.val_data)
     if settings.data not in CORPORA and not Path(settings.data).exists():
         raise DataError(f"{settings.data}: neither a file nor a known corpus ({', '.join(CORPORA)})")
@@ -54,24 +58,47 @@ class Files:
         self.state, self.csv, self.png = (self.model.with_suffix(suffix) for suffix in (".state.npz", ".csv", ".png"))
 
 
+class Stop:
+    """While in use, Ctrl-C and SIGTERM only set `asked`, so that no step is left half done; a second ends at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> "Stop":
+        if threading.current_thread() is threading.main_thread():
+            self.before = {number: signal.signal(number, self.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        else:
+            self.before = {}
+        return self
+
+    def ask(self, number: int, frame: object) -> None:
+        """The signals' handler."""
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
 def train(trainer: Trainer, console: Console, show_every: int = 1) -> float:
     """Run the trainer to settings.steps; returns the lowest validation loss. Raises TrainingError.
 
-    Interrupted (Ctrl-C, or a signal that raises KeyboardInterrupt), it saves the run first and lets the interruption go on.
+    Interrupted (Ctrl-C, SIGTERM), it finishes its step, saves the run and raises KeyboardInterrupt.
     """
     settings, files = trainer.settings, Files(trainer.settings.out)
     log = curve.Curve(files.csv, trainer.optimizer.step)
     seconds = 0.0  # of the steps alone
-    try:
-        while trainer.optimizer.step < settings.steps:
+    with Stop() as stop:
+        while trainer.optimizer.step < settings.steps and not stop.asked:
             seconds += one_step(trainer, log, console, files, show_every)
             if settings.patience and trainer.waited >= settings.patience:
                 console.print(f"no lower validation loss for {trainer.waited} validations: stopped", highlight=False)
                 break
-    except KeyboardInterrupt:
         trainer.save(files.state)
-        raise
-    trainer.save(files.state)
+    if stop.asked:
+        raise KeyboardInterrupt
     if settings.keep == "last" or not files.model.exists():
         write_model(trainer, files.model)
     curve.plot(files.csv, files.png)
@@ -102,14 +129,15 @@ def one_step(trainer: Trainer, log: curve.Curve, console: Console, files: Files,
         console.print(f"val loss {validation:.6f}", highlight=False)
         if settings.keep == "best" and validation < before:
             write_model(trainer, files.model)
-    log.add(step=step, train_loss=loss, val_loss=validation, lr=rate, grad_norm=norm, ms=seconds * 1000, tokens_per_s=speed)
+    log.add(
+        step=step, train_loss=loss, val_loss=validation, lr=rate, grad_norm=norm, ms=seconds * 1000, tokens_per_s=speed
+    )
     if due(step, settings.sample_every, last):
         show_sample(trainer, console)
     if due(step, settings.save_every, False):
         trainer.save(files.state)
         if settings.keep == "last":
             write_model(trainer, files.model)
-        curve.plot(files.csv, files.png)
     return seconds
 
 
@@ -133,17 +161,22 @@ def write_model(trainer: Trainer, path: Path) -> None:
     write_checkpoint(path, trainer.config, trainer.full_parameters(), trainer.settings.version)
 
 
-def run(settings: Settings, state: str | None, workers: WorkersLike | None, console: Console, show_every: int = 1) -> float:
-    """Load the data, make or continue the trainer, and train. Raises DataError, StateError, TrainingError, CheckpointError."""
+def run(
+    settings: Settings, state: str | None, workers: WorkersLike | None, console: Console, show_every: int = 1
+) -> float:
+    """Load the data, make or continue the trainer, and train.
+
+    Raises DataError, StateError, TrainingError, CheckpointError.
+    """
     train_tokens, val_tokens = load_data(settings, console)
     trainer = Trainer(settings, train_tokens, val_tokens, workers)
     if state:
         trainer.restore(state)
     c = trainer.config
     console.print(
-        f"{trainer.full_parameters().size:,} parameters: L={c.num_layers} NH={c.num_heads} C={c.channels} maxT={c.max_seq_len}; "
-        f"{train_tokens.size:,} tokens to train on, {val_tokens.size:,} to validate with; B={settings.batch} T={settings.seq}, "
-        f"{trainer.loader.batches} steps are one pass",
+        f"{count_parameters(c):,} parameters: L={c.num_layers} NH={c.num_heads} C={c.channels} maxT={c.max_seq_len}; "
+        f"{train_tokens.size:,} tokens to train on, {val_tokens.size:,} to validate with; "
+        f"B={settings.batch} T={settings.seq}, {trainer.loader.batches} steps are one pass",
         highlight=False,
     )
     return train(trainer, console, show_every)

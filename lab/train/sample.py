@@ -10,11 +10,16 @@ from lab.train.split import WorkersLike
 
 
 def sample(
-    model: GPT2, prompt: Sequence[int], n: int, workers: WorkersLike | None = None, random: np.random.Generator | None = None
+    model: GPT2,
+    prompt: Sequence[int],
+    n: int,
+    workers: WorkersLike | None = None,
+    random: np.random.Generator | None = None,
 ) -> list[int]:
     """The tokens that follow `prompt` until both are n together, made like lab.serial.generate's.
 
-    The coin is 0.5 each time, as in gpt.c, or thrown with `random`. A model without GPT-2's vocabulary takes tokens like any other.
+    The coin is 0.5 each time, as in gpt.c, or thrown with `random`. A model without GPT-2's vocabulary takes tokens
+    like any other.
     """
     tokens = np.zeros((1, n), dtype=np.int32)
     tokens[0, : len(prompt)] = prompt
@@ -25,7 +30,9 @@ def sample(
     return [int(token) for token in tokens[0, len(prompt) :]]
 
 
-def sample_text(model: GPT2, n: int, workers: WorkersLike | None = None, random: np.random.Generator | None = None) -> str:
+def sample_text(
+    model: GPT2, n: int, workers: WorkersLike | None = None, random: np.random.Generator | None = None
+) -> str:
     """n tokens from the beginning of a document, as text; as numbers, for a model without GPT-2's vocabulary."""
     n = min(n, model.config.max_seq_len)
     if model.config.vocab_size <= GPT2_EOT:

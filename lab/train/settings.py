@@ -44,7 +44,9 @@ class Settings:
 
 
 def learning_rate(settings: Settings, step: int) -> float:
-    """The rate of step `step`, counted from 0: a linear warm-up, then constant, or falling to final_lr of it at the last step."""
+    """The rate of step `step`, counted from 0: a linear warm-up, then constant, or falling to final_lr of it at the
+    last step.
+    """
     if step < settings.warmup:
         return settings.lr * (step + 1) / settings.warmup
     if settings.schedule == "constant":

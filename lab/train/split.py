@@ -1,9 +1,12 @@
 """Sharing one operation among workers: an index range is cut into pieces, and a function is done for each piece."""
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Protocol
 
-BLOCK = 1 << 17  # numbers in a block of an element-by-element operation: 512 KB of float32, so that its temporaries stay in the cache
+BLOCK = (
+    1 << 17
+)  # numbers in a block of an element-by-element operation: 512 KB of float32, so that its temporaries stay in the cache
 
 
 class WorkersLike(Protocol):
@@ -24,7 +27,7 @@ def split(workers: WorkersLike | None, fn: Callable[[slice], object], n: int) ->
         fn(slice(0, n))
         return
     cuts = [n * i // workers.k for i in range(workers.k + 1)]
-    workers.run(fn, [slice(start, stop) for start, stop in zip(cuts, cuts[1:], strict=False)])
+    workers.run(fn, [slice(start, stop) for start, stop in pairwise(cuts)])
 
 
 def blocks(piece: slice, width: int) -> Iterator[slice]:

@@ -26,8 +26,11 @@ class StateError(Exception):
 
 
 def initial_parameters(config: Config, seed: int) -> np.ndarray:
-    """GPT-2's initialisation, flat float32: weights from a normal distribution of deviation 0.02, smaller by sqrt(2L) where a branch
-    enters the residual stream; biases 0; layernorm weights 1; padding rows 0."""
+    """GPT-2's initialisation, flat float32.
+
+    Weights are drawn from a normal distribution of deviation 0.02, smaller by sqrt(2L) where a branch enters the
+    residual stream; biases and padding rows are 0, layernorm weights 1.
+    """
     random = np.random.default_rng(seed)
     params_memory = np.zeros(count_parameters(config), dtype=np.float32)
     tensors = carve(params_memory, parameter_shapes(config))
@@ -51,9 +54,10 @@ def evaluate(
     workers: WorkersLike | None = None,
     vocabulary: SharedVocabulary | None = None,
 ) -> float:
-    """The mean loss in nats over all tokens but the first, each predicted once from the sequence of at most T tokens it stands in.
+    """The mean loss in nats over all tokens but the first, each predicted from those before it in its sequence.
 
-    The sequences follow one another without overlap; the last one may be shorter. With `limit`, only that many batches.
+    The sequences, of T tokens, follow one another without overlap; the last may be shorter. `limit`: only that many
+    batches.
     """
     whole = (tokens.size - 1) // T
     total, count = 0.0, 0
@@ -77,7 +81,9 @@ def evaluate(
 class Trainer:
     """step() trains on the next batch; save() and Trainer.load() continue exactly where the run was."""
 
-    def __init__(self, settings: Settings, train_tokens: np.ndarray, val_tokens: np.ndarray, workers: WorkersLike | None = None):
+    def __init__(
+        self, settings: Settings, train_tokens: np.ndarray, val_tokens: np.ndarray, workers: WorkersLike | None = None
+    ):
         self.settings, self.workers = settings, workers
         self.train_tokens, self.val_tokens = train_tokens, val_tokens
         self.config, start = self.starting_point()
@@ -123,10 +129,12 @@ class Trainer:
             if tokens.max() >= V:
                 raise DataError(f"the {name} data holds token {tokens.max()}: the model's vocabulary is 0 to {V - 1}")
 
-    # ------------------------------------------------------------------------------------------------------------ a step
+    # ---------------------------------------------------------------------------------------------------------- a step
 
     def step(self) -> tuple[float, float]:
-        """Train on the next batch; returns its loss before the update, and the norm of its gradient (0 where nothing asks for it)."""
+        """Train on the next batch; returns its loss before the update, and the norm of its gradient (0 where nothing
+        asks for it).
+        """
         s, number = self.settings, self.optimizer.step
         inputs, targets = self.loader.batch(number)
         head_bias = correction = None
@@ -184,7 +192,7 @@ class Trainer:
 
         split(self.workers, part, average.size)
 
-    # ------------------------------------------------------------------------------------------------ what it has learnt
+    # ---------------------------------------------------------------------------------------------- what it has learnt
 
     def learnt(self) -> np.ndarray:
         """The parameters as they are validated and written, before expanding: the average, if one is kept."""

@@ -1,0 +1,198 @@
+"""python -m lab.train.bench: a training step here beside the same step in PyTorch, on the same number of threads.
+
+The two take turns, step by step (ours, theirs, theirs, ours ...), so that whatever else the machine does hits both.
+Both train the same model on the same tokens, and the losses are shown side by side: a fast wrong step is no step. Each
+loads once; the first steps, in which memory is touched for the first time, are not counted.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from lab.checkpoint import CheckpointError, read_checkpoint
+from lab.command import Parser, whole_number
+from lab.serial import GPT2
+from lab.train.adamw import AdamW, gpt2_update
+from lab.train.backward import Gradients, gpt2_backward
+from lab.train.forward import gpt2_forward
+
+LEARNING_RATE, WEIGHT_DECAY = 1e-4, 0.01
+
+
+class TorchError(Exception):
+    """PyTorch's side did not do its step; the message is one line."""
+
+
+class Ours:
+    """Our step: forward, backward and update."""
+
+    def __init__(self, path: Path, B: int, T: int, workers) -> None:
+        self.config, params_memory = read_checkpoint(path)
+        self.model, self.workers, self.B, self.T = GPT2(self.config, np.array(params_memory)), workers, B, T
+        self.gradients, self.optimizer = Gradients(self.config), AdamW(params_memory.size)
+        self.random = np.random.default_rng(0)
+        self.parts = {"forward": [], "backward": [], "update": []}
+
+    def step(self) -> tuple[float, float]:
+        """Seconds and loss of one step."""
+        tokens = self.random.integers(0, self.config.vocab_size, size=(self.B, self.T + 1))
+        inputs, targets = tokens[:, :-1].astype(np.int32), tokens[:, 1:].astype(np.int32)
+        times = [time.perf_counter()]
+        loss = gpt2_forward(self.model, inputs, targets, self.B, self.T, self.workers)
+        times.append(time.perf_counter())
+        gpt2_backward(self.model, self.gradients, inputs, targets, self.workers)
+        times.append(time.perf_counter())
+        params, grads = self.model.params_memory, self.gradients.params_memory
+        gpt2_update(params, grads, self.optimizer, LEARNING_RATE, weight_decay=WEIGHT_DECAY, workers=self.workers)
+        times.append(time.perf_counter())
+        for part, begin, end in zip(self.parts.values(), times, times[1:], strict=False):
+            part.append(end - begin)
+        return times[-1] - times[0], loss
+
+
+class Theirs:
+    """PyTorch's step, in a process of its own that waits between steps."""
+
+    def __init__(self, python: str, path: Path, B: int, T: int, threads: int) -> None:
+        command = [
+            python,
+            str(Path(__file__).with_name("torch_step.py")),
+            str(path),
+            *map(str, (B, T, threads, LEARNING_RATE, WEIGHT_DECAY)),
+        ]
+        environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
+        self.version, self.threads = self.answer()[1:3]
+
+    def answer(self) -> list[str]:
+        """The next line, in words. Raises TorchError when there is none."""
+        line = self.process.stdout.readline()
+        if not line:
+            errors = self.process.stderr.read().strip().splitlines()
+            raise TorchError(errors[-1] if errors else "it ended without a word")
+        return line.split()
+
+    def step(self) -> tuple[float, float]:
+        """Seconds and loss of one step."""
+        self.process.stdin.write("step\n")
+        self.process.stdin.flush()
+        seconds, loss = map(float, self.answer())
+        return seconds, loss
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+
+
+def take_turns(sides: list, steps: int, warmup: int, console: Console) -> list[list[tuple[float, float]]]:
+    """Steps of each side in turn, the order reversed each time; the results after `warmup`."""
+    results: list[list[tuple[float, float]]] = [[] for _ in sides]
+    for number in range(warmup + steps):
+        order = list(enumerate(sides))
+        for i, side in order if number % 2 == 0 else reversed(order):
+            results[i].append(side.step())
+        line = " | ".join(f"{result[-1][0] * 1000:8.1f} ms, loss {result[-1][1]:.6f}" for result in results)
+        console.print(f"{'warm-up' if number < warmup else f'step {number - warmup + 1:3d}'} | {line}", highlight=False)
+    return [result[warmup:] for result in results]
+
+
+def quartiles(values: list[float]) -> str:
+    """Median [first to third quartile], in milliseconds."""
+    low, middle, high = np.percentile(values, [25, 50, 75]) * 1000
+    return f"{middle:.1f} [{low:.1f} to {high:.1f}]"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The flags."""
+    parser = Parser(
+        prog="python -m lab.train.bench",
+        description="Time a training step, beside the same step in PyTorch where there is one.",
+        epilog="PyTorch is no dependency; a Python that has it is made with, for example:\n"
+        "  python3 -m venv /tmp/torchvenv && /tmp/torchvenv/bin/pip install torch numpy\n"
+        "  python -m lab.train.bench --torch-python /tmp/torchvenv/bin/python",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", help="a checkpoint (default: the 124M, synthetic if need be)")
+    parser.add_argument("--batch", type=whole_number(1), default=4, help="B (default 4, as llm.c)")
+    parser.add_argument("--seq", type=whole_number(1), default=64, help="T (default 64, as llm.c)")
+    parser.add_argument("--workers", type=whole_number(1), help="threads of each side (default: the cores, at most 4)")
+    parser.add_argument("--steps", type=whole_number(1), default=10, help="steps of each side that count (default 10)")
+    parser.add_argument("--warmup", type=whole_number(0), default=2, help="steps of each side that do not (default 2)")
+    parser.add_argument(
+        "--torch-python", metavar="PYTHON", help="a Python that has torch and numpy (default: this one, if it has)"
+    )
+    return parser
+
+
+def torch_python(asked: str | None) -> str | None:
+    """The Python to run PyTorch's side with, or None."""
+    if asked:
+        return shutil.which(asked) or asked
+    import importlib.util
+
+    return sys.executable if importlib.util.find_spec("torch") else None
+
+
+def compare(arguments: argparse.Namespace, path: Path, workers, console: Console) -> None:
+    """Run both sides and print the table. Raises TorchError."""
+    B, T, k = arguments.batch, arguments.seq, workers.k if workers else 1
+    python = torch_python(arguments.torch_python)
+    theirs = Theirs(python, path, B, T, k) if python else None
+    ours = Ours(path, B, T, workers)
+    version = f"PyTorch {theirs.version}" if theirs else "no PyTorch here (--torch-python)"
+    console.print(f"{path.name}, B={B} T={T}, {k} threads each; numpy {np.__version__}, {version}", highlight=False)
+    results = take_turns([ours, theirs] if theirs else [ours], arguments.steps, arguments.warmup, console)
+    if theirs:
+        theirs.close()
+    table = Table()
+    for heading in ("", "ms a step: median [quartiles]", "fastest", "tokens/s"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for name, result in zip(("lab.train", "PyTorch"), results, strict=False):
+        seconds = [second for second, _ in result]
+        table.add_row(
+            name, quartiles(seconds), f"{min(seconds) * 1000:.1f}", f"{B * T / statistics.median(seconds):.0f}"
+        )
+    console.print(table)
+    parts = ", ".join(f"{name} {statistics.median(times) * 1000:.0f}" for name, times in ours.parts.items())
+    console.print(f"ours in parts, ms: {parts}", highlight=False)
+    if theirs:
+        ratios = [other / mine for (mine, _), (other, _) in zip(*results, strict=True)]
+        apart = max(abs(a - b) for (_, a), (_, b) in zip(*results, strict=True))
+        low, middle, high = np.percentile(ratios, [25, 50, 75])
+        console.print(f"PyTorch's time / ours, pair by pair: {middle:.2f} [{low:.2f} to {high:.2f}]", highlight=False)
+        console.print(f"the losses differ by at most {apart:.1e}", highlight=False)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    arguments = build_parser().parse_args(argv)
+    console = Console(soft_wrap=True)
+    from lab.models import ModelError, find, timing_model
+    from lab.parallel import Workers, default_workers
+
+    k = arguments.workers or default_workers()
+    try:
+        path = find(arguments.model) if arguments.model else timing_model()
+        with nullcontext() if k == 1 else Workers(k) as workers:
+            compare(arguments, path, workers, console)
+    except (CheckpointError, ModelError, TorchError, OSError) as error:
+        print(f"lab.train.bench: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
