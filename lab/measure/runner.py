@@ -60,7 +60,7 @@ class Program:
         """The command line of target.py."""
         fixed = ["--engine", self.engine, "--model", str(self.model), "-n", str(self.n), "--workers", str(self.workers)]
         prompt = [str(token) for token in self.prompt]
-        return [sys.executable, "-m", "lab.measure.target", *fixed, "--result", str(result), *options, *prompt]
+        return [sys.executable, "-m", "lab.measure.target", *prompt, *fixed, "--result", str(result), *options]
 
 
 def choose_model(name: str | None) -> Path:

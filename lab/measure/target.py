@@ -65,12 +65,24 @@ def recorded(engine: ModuleType, model: GPT2, prompt: Sequence[int], n: int, wor
     return {"workers": workers, "tokens": tokens, "marks": marks, "events": [list(event) for event in runtime.events()]}
 
 
-class OneAtATime(threadlib.Recorder):
-    """A recorder under which only one task runs at any time, however many workers there are.
+class OneWorker(threadlib.Recorder):
+    """A recorder under which only the first worker lives, though the program believes in k and splits its work for k.
 
     Its task times are those of a worker that has the machine to itself: nothing in them is waiting for memory, cores or the interpreter
-    that other workers use, so they can be added up, and scheduled anew on any number of workers.
+    that others use, so they can be added up, and scheduled anew on k workers. A program that gives each worker a share of its own,
+    instead of letting whoever is free take the next task, waits for ever under it.
     """
+
+    def spawn(self, thread: threadlib.Thread, fn: Any) -> None:
+        """Start the first, pretend for the others."""
+        if thread.number == 1:
+            super().spawn(thread, fn)
+        else:
+            thread.system = threading.Thread()  # never started: join() finds it not alive
+
+
+class OneAtATime(threadlib.Recorder):
+    """A recorder under which all workers live, but only one task runs at any time: second best, for programs that need them all."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,6 +92,9 @@ class OneAtATime(threadlib.Recorder):
         """fn(task), alone, noted as a task."""
         with self.turn:
             super().perform(fn, task)
+
+
+RECORDERS = {"all": threadlib.Recorder, "one-worker": OneWorker, "one-at-a-time": OneAtATime}
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -93,7 +108,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--result", type=Path, required=True, help="JSON file for tokens and times")
     parser.add_argument("--sampler", type=int, metavar="RATE", help="sample from inside, RATE times a second")
     parser.add_argument("--record", type=int, nargs="+", metavar="K", help="record a run on K workers, for each K")
-    parser.add_argument("--one-at-a-time", action="store_true", help="record with only one task running at any time")
+    parser.add_argument("--recorder", choices=RECORDERS, default="all", help="who works while recording")
+    parser.add_argument("--burden", action="store_true", help="also measure what synchronisation costs")
     parser.add_argument("--count", action="store_true", help="count the time inside each function")
     return parser.parse_args(arguments)
 
@@ -114,9 +130,14 @@ def main(arguments: list[str] | None = None) -> int:
 def record(options: argparse.Namespace, engine: ModuleType, model: GPT2) -> dict:
     """One recorded run for each number of workers asked for, after one that is not recorded and makes everything warm."""
     generation(engine, model, options.prompt, options.n, options.record[0])
-    runtime = OneAtATime if options.one_at_a_time else threadlib.Recorder
-    runs = [recorded(engine, model, options.prompt, options.n, k, runtime()) for k in options.record]
-    return {"tokens": runs[0]["tokens"], "runs": runs}
+    recorder = RECORDERS[options.recorder]
+    runs = [recorded(engine, model, options.prompt, options.n, k, recorder()) for k in options.record]
+    report = {"tokens": runs[0]["tokens"], "runs": runs}
+    if options.burden:
+        from lab.measure import burden
+
+        report["burden"] = burden.measure(engine, model, options.prompt, options.n, options.record, recorder())
+    return report
 
 
 def observe(options: argparse.Namespace, engine: ModuleType, model: GPT2) -> dict:

@@ -1,0 +1,143 @@
+"""What threadlib's Recorder noted, put in order: regions with their tasks, forward passes, waits. All times are nanoseconds."""
+
+import re
+from bisect import bisect_right
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from lab.threadlib import Event
+
+MAIN = "MainThread"
+
+
+class Span(NamedTuple):
+    """A piece of a thread's time: a task, a wait or a serial piece."""
+
+    thread: str
+    name: str
+    detail: str
+    begin: int
+    end: int
+
+    @property
+    def length(self) -> int:
+        """Nanoseconds."""
+        return self.end - self.begin
+
+
+@dataclass
+class Region:
+    """One parallel operation: from handing out its tasks to the barrier at its end."""
+
+    name: str
+    begin: int
+    end: int
+    tasks: list[Span] = field(default_factory=list)
+
+    @property
+    def length(self) -> int:
+        """Nanoseconds from begin to end."""
+        return self.end - self.begin
+
+    @property
+    def work(self) -> int:
+        """Nanoseconds of all its tasks together."""
+        return sum(task.length for task in self.tasks)
+
+    def busy(self) -> dict[str, int]:
+        """Nanoseconds of tasks by thread."""
+        total: dict[str, int] = defaultdict(int)
+        for task in self.tasks:
+            total[task.thread] += task.length
+        return total
+
+
+@dataclass
+class Pass:
+    """One forward pass: all that made one token."""
+
+    begin: int
+    end: int
+    regions: list[Region] = field(default_factory=list)
+
+    @property
+    def length(self) -> int:
+        """Nanoseconds from begin to end."""
+        return self.end - self.begin
+
+    def serial(self) -> list[tuple[int, int]]:
+        """The pieces between regions, in which only the main thread works, as (begin, end)."""
+        edges = [self.begin, *(edge for region in self.regions for edge in (region.begin, region.end)), self.end]
+        return [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if b > a]
+
+
+class Recording:
+    """One recorded run on `workers` workers: passes, waits (those inside another wait left out), tasks outside all regions."""
+
+    def __init__(self, run: dict) -> None:
+        self.workers: int = run["workers"]
+        self.marks: list[int] = run["marks"]
+        self.events = [Event(*event) for event in run["events"]]
+        self.begin, self.end = self.marks[0], self.marks[-1]
+        self.passes = [Pass(a, b) for a, b in zip(self.marks, self.marks[1:], strict=False)]
+        self.tasks = [as_span(event) for event in self.events if event.kind == "task"]
+        self.waits = outermost([as_span(event) for event in self.events if event.kind == "wait"])
+        self.threads = sorted({event.thread for event in self.events} | {MAIN}, key=thread_order)
+        self.place()
+
+    def place(self) -> None:
+        """Each region into its pass, each task into its region. Raises ValueError for a program without passes."""
+        if not self.passes:
+            raise ValueError("nothing was generated: no forward pass to look at")
+        regions = [Region(e.name, e.begin, e.end) for e in self.events if e.kind == "region"]
+        for region in regions:
+            index = bisect_right(self.marks, region.begin) - 1
+            if 0 <= index < len(self.passes):
+                self.passes[index].regions.append(region)
+        begins = [region.begin for region in regions]
+        for task in self.tasks:
+            index = bisect_right(begins, task.begin) - 1
+            if index >= 0 and task.end <= regions[index].end:
+                regions[index].tasks.append(task)
+
+    @property
+    def regions(self) -> list[Region]:
+        """All regions in order of time."""
+        return [region for one in self.passes for region in one.regions]
+
+    @property
+    def length(self) -> int:
+        """Nanoseconds of the generation."""
+        return self.end - self.begin
+
+    def typical_pass(self) -> Pass:
+        """The pass of median length among the later half, which are the long ones."""
+        later = sorted(self.passes[len(self.passes) // 2 :], key=lambda one: one.length)
+        return later[len(later) // 2]
+
+
+def as_span(event: Event) -> Span:
+    """The event without its kind."""
+    return Span(event.thread, event.name, event.detail, event.begin, event.end)
+
+
+def outermost(spans: list[Span]) -> list[Span]:
+    """Without spans inside another one of the same thread: Cond.wait locks the mutex again, which is a wait in a wait."""
+    kept, last = [], {}
+    for span in sorted(spans, key=lambda one: (one.begin, -one.end)):
+        if span.end > last.get(span.thread, 0):
+            kept.append(span)
+            last[span.thread] = span.end
+    return kept
+
+
+def thread_order(name: str) -> tuple[bool, int, str]:
+    """The main thread first, then worker-1, worker-2, ..., worker-10."""
+    number = re.search(r"\d+$", name)
+    return name != MAIN, int(number[0]) if number else 0, name
+
+
+def tidy(detail: str) -> str:
+    """A task as people write it: "slice(0, 1152, None)" -> "0:1152"."""
+    return re.sub(r"slice\((\w+), (\w+), None\)", r"\1:\2", detail)

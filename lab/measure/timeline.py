@@ -1,0 +1,356 @@
+"""make timeline: what each worker did when, and what it waited for.
+
+    .venv/bin/python -m lab.measure.timeline --engine parallel --workers 2
+
+Runs the program under threadlib's Recorder and writes <engine>.trace.json (for https://ui.perfetto.dev, chrome://tracing or speedscope), a
+picture of one forward pass (<engine>.timeline.png, .svg) and <engine>.timeline.json with the numbers of the printed tables.
+"""
+
+import argparse
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lab.measure.files import shown, write_json
+from lab.measure.machine import Load, cores
+from lab.measure.palette import colour, short
+from lab.measure.recording import MAIN, Pass, Recording, Span, tidy
+from lab.measure.runner import (
+    Program,
+    check_tokens,
+    guarded,
+    program_arguments,
+    program_of,
+    provenance,
+    run,
+    say,
+    serial_program,
+)
+
+# -------------------------------------------------------------------------------------------------------- the Chrome trace
+
+
+def chrome_trace(recording: Recording, title: str) -> dict:
+    """The Trace Event Format: complete events (X) on named threads, an instant event (i) for each token. Microseconds."""
+    number = {thread: index for index, thread in enumerate(recording.threads)}
+    events: list[dict[str, Any]] = [meta("process_name", 0, title)]
+    for thread, tid in number.items():
+        events += [meta("thread_name", tid, "main" if thread == MAIN else thread)]
+        events += [{"ph": "M", "pid": 1, "tid": tid, "name": "thread_sort_index", "args": {"sort_index": tid}}]
+    for event in recording.events:
+        detail = tidy(event.detail)
+        name = {"task": f"{event.name} {detail}", "region": f"region {event.name}", "wait": f"wait: {event.name}"}
+        arguments = {"task": {"task": detail}, "region": {}, "wait": {"at": detail}}
+        events.append(
+            {
+                "ph": "X",
+                "pid": 1,
+                "tid": number[event.thread],
+                "name": name[event.kind],
+                "cat": event.kind,
+                "ts": (event.begin - recording.begin) / 1000,
+                "dur": (event.end - event.begin) / 1000,
+                "args": arguments[event.kind],
+            }
+        )
+    for index, mark in enumerate(recording.marks[1:], 1):
+        events.append(
+            {"ph": "i", "pid": 1, "tid": 0, "name": f"token {index}", "ts": (mark - recording.begin) / 1000, "s": "p"}
+        )
+    return {"traceEvents": events, "displayTimeUnit": "ms", "otherData": {"title": title}}
+
+
+def meta(kind: str, tid: int, name: str) -> dict:
+    """A metadata event that names the process or a thread."""
+    return {"ph": "M", "pid": 1, "tid": tid, "name": kind, "args": {"name": name}}
+
+
+# ------------------------------------------------------------------------------------------------------------ the numbers
+
+
+def thread_rows(recording: Recording) -> list[dict]:
+    """For each thread its shares of the whole time: busy (tasks; for the main thread all but waiting), waiting by primitive, rest.
+
+    What is neither a task nor a wait is the library's own work and time without the interpreter lock or a core.
+    """
+    rows = []
+    for thread in recording.threads:
+        waits: dict[str, int] = defaultdict(int)
+        for wait in recording.waits:
+            if wait.thread == thread:
+                waits[wait.name] += clipped(wait, recording)
+        waiting = sum(waits.values())
+        busy = sum(clipped(task, recording) for task in recording.tasks if task.thread == thread)
+        busy = max(busy, recording.length - waiting) if thread == MAIN else busy
+        rows.append(
+            {
+                "thread": thread,
+                "busy": busy / recording.length,
+                "waiting": waiting / recording.length,
+                "rest": max(0.0, 1 - (busy + waiting) / recording.length),
+                "waits": {name: ns / recording.length for name, ns in sorted(waits.items(), key=lambda item: -item[1])},
+            }
+        )
+    return rows
+
+
+def clipped(span: Span, recording: Recording) -> int:
+    """Nanoseconds of a span that lie within the generation."""
+    return max(0, min(span.end, recording.end) - max(span.begin, recording.begin))
+
+
+def operation_rows(recording: Recording) -> list[dict]:
+    """For each operation: regions, tasks, wall seconds, work seconds, and where the workers' time in its regions went.
+
+    busy + imbalance + handover = 1: the mean worker's tasks, what the busiest worker had more than the mean, and the rest, in which not
+    even the busiest worker had a task.
+    """
+    rows: dict[str, dict] = {}
+    for region in recording.regions:
+        row = rows.setdefault(
+            region.name,
+            {"name": region.name, "regions": 0, "tasks": 0, "seconds": 0.0, "work": 0.0, "mean": 0.0, "most": 0.0},
+        )
+        row["regions"] += 1
+        row["tasks"] += len(region.tasks)
+        row["seconds"] += region.length / 1e9
+        row["work"] += region.work / 1e9
+        row["mean"] += region.work / recording.workers / 1e9
+        row["most"] += max(region.busy().values(), default=0) / 1e9
+    for row in rows.values():
+        mean, most, seconds = row.pop("mean"), row.pop("most"), max(row["seconds"], 1e-12)
+        row.update(busy=mean / seconds, imbalance=(most - mean) / seconds, handover=1 - most / seconds)
+    return sorted(rows.values(), key=lambda row: -row["seconds"])
+
+
+def outside_seconds(recording: Recording) -> float:
+    """Seconds in which no region was open: the serial part."""
+    return sum(end - begin for one in recording.passes for begin, end in one.serial()) / 1e9
+
+
+def wait_rows(recording: Recording, most: int = 6) -> list[dict]:
+    """The places waited at longest: primitive, line, who, how often, seconds in all, the longest one."""
+    places: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+    for wait in recording.waits:
+        who = "main" if wait.thread == MAIN else "workers"
+        length = clipped(wait, recording)
+        if length:
+            places[wait.name, wait.detail, who].append(length)
+    rows = [
+        {
+            "name": name,
+            "line": line,
+            "who": who,
+            "times": len(all_),
+            "seconds": sum(all_) / 1e9,
+            "longest": max(all_) / 1e9,
+        }
+        for (name, line, who), all_ in places.items()
+    ]
+    return sorted(rows, key=lambda row: -row["seconds"])[:most]
+
+
+# ------------------------------------------------------------------------------------------------------------- the tables
+
+
+def plain_table(title: str, columns: str) -> Table:
+    """A table without lines; a column whose heading begins with ">" is a number."""
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.title_style = "bold"
+    for heading in columns.split("|"):
+        table.add_column(heading.lstrip(">"), justify="right" if heading[0] == ">" else "left", no_wrap=True)
+    return table
+
+
+def thread_table(rows: list[dict]) -> Table:
+    """Who was busy, who waited for what."""
+    table = plain_table("Threads", "Thread|>Busy|>Waits|>Rest|for what")
+    for row in rows:
+        causes = ", ".join(f"{name} {share:.0%}" for name, share in row["waits"].items() if share >= 0.005)
+        name = "main" if row["thread"] == MAIN else row["thread"]
+        table.add_row(
+            name, f"{row['busy']:.0%}", f"{row['waiting']:.0%}", f"{row['rest']:.0%}", Text(causes, style="cyan")
+        )
+    return table
+
+
+def operation_table(rows: list[dict], outside: float, whole: float) -> Table:
+    """What the regions cost, and what became of the workers' time in them."""
+    table = plain_table("Regions", "Operation|>Regions|>Tasks|>Time|>Work|>Busy|>Imbalance|>Hand-over")
+    for row in rows:
+        shares = (f"{row[key]:.0%}" for key in ("busy", "imbalance", "handover"))
+        name = Text.assemble(("■ ", colour(row["name"])), row["name"])
+        table.add_row(
+            name,
+            str(row["regions"]),
+            str(row["tasks"]),
+            milliseconds(row["seconds"]),
+            milliseconds(row["work"]),
+            *shares,
+        )
+    table.add_row("  outside regions", "", "", milliseconds(outside), "", "", "", "")
+    table.add_row("  all", "", "", milliseconds(whole), "", "", "", "", style="bold")
+    return table
+
+
+def wait_table(rows: list[dict]) -> Table:
+    """The longest waits."""
+    table = plain_table("Waits", "For|At|Who|>Times|>Total|>Longest")
+    for row in rows:
+        total, longest = milliseconds(row["seconds"]), milliseconds(row["longest"])
+        table.add_row(row["name"], Text(row["line"], style="cyan"), row["who"], str(row["times"]), total, longest)
+    return table
+
+
+def milliseconds(seconds: float) -> str:
+    """Seconds as text in milliseconds."""
+    return f"{seconds * 1e3:,.0f} ms" if seconds >= 0.1 else f"{seconds * 1e3:.1f} ms"
+
+
+# ------------------------------------------------------------------------------------------------------------ the picture
+
+
+def draw(recording: Recording, title: str, note: str) -> Any:
+    """A matplotlib figure: one forward pass, and a part of it enlarged."""
+    from lab.measure import style
+
+    plt = style.pyplot()
+    one = recording.typical_pass()
+    height = 1.5 + 0.42 * 2 * len(recording.threads)
+    figure, (whole, part) = plt.subplots(2, 1, figsize=(11, height + 1.3), layout="constrained")
+    lanes(whole, recording, one.begin, one.end, labels=False)
+    begin, end = excerpt(one)
+    lanes(part, recording, begin, end, origin=one.begin, labels=True)
+    whole.axvspan((begin - one.begin) / 1e6, (end - one.begin) / 1e6, color="#000000", alpha=0.08, lw=0)
+    token = recording.passes.index(one) + 1
+    whole.set_title(f"One forward pass: the one for token {token}, {one.length / 1e6:.1f} ms", loc="left")
+    part.set_title(f"Enlarged: {(end - begin) / 1e6:.1f} ms of it, the shaded part", loc="left")
+    part.set_xlabel("milliseconds since the pass began")
+    style.legend_above(figure, legend_items(recording, one))
+    figure.suptitle(f"Timeline: {title}", x=0.01, ha="left", weight="bold")
+    style.footnote(figure, note)
+    return figure
+
+
+def excerpt(one: Pass, regions: int = 10) -> tuple[int, int]:
+    """The part to enlarge: from the middle of the pass, two layers or so."""
+    if len(one.regions) <= regions:
+        return one.begin, one.end
+    middle = len(one.regions) // 2
+    return one.regions[middle].begin, one.regions[middle + regions].begin if middle + regions < len(
+        one.regions
+    ) else one.end
+
+
+def lanes(
+    axes: Any, recording: Recording, begin: int, end: int, origin: int | None = None, labels: bool = False
+) -> None:
+    """One lane for each thread between two moments: tasks, waits, and for the main thread what it does outside regions."""
+    origin = begin if origin is None else origin
+    place = {thread: index for index, thread in enumerate(recording.threads)}
+
+    def bar(lane: int, from_: int, to: int, **look: Any) -> float:
+        left, right = max(from_, begin), min(to, end)
+        if right > left:
+            axes.barh(lane, (right - left) / 1e6, left=(left - origin) / 1e6, height=0.78, **look)
+        return (right - left) / (end - begin)
+
+    for wait in recording.waits:
+        bar(place[wait.thread], wait.begin, wait.end, color="#EFEFEF", edgecolor="#BBBBBB", linewidth=0.3)
+    for one in recording.passes:
+        for from_, to in one.serial():
+            bar(place[MAIN], from_, to, color="#444444", linewidth=0)
+    for task in recording.tasks:
+        look = {"color": colour(task.name), "edgecolor": "white", "linewidth": 0.4}
+        share = bar(place[task.thread], task.begin, task.end, **look)
+        text = f"{short(task.name)} {tidy(task.detail)}"
+        if labels and share > 0.0088 * len(text):
+            middle = ((max(task.begin, begin) + min(task.end, end)) / 2 - origin) / 1e6
+            axes.text(middle, place[task.thread], text, ha="center", va="center", color="white", fontsize=7.5)
+    axes.set_yticks(list(place.values()), ["main" if name == MAIN else name for name in place])
+    axes.set_ylim(len(place) - 0.45, -0.55)
+    axes.set_xlim((begin - origin) / 1e6, (end - origin) / 1e6)
+    axes.tick_params(axis="y", length=0)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+
+
+def legend_items(recording: Recording, one: Pass) -> list[tuple[str, str]]:
+    """(label, colour) of what can be seen in the pass."""
+    names = dict.fromkeys(region.name for region in one.regions)
+    items = [(f"task of {name}", colour(name)) for name in names]
+    return [*items, ("serial: main thread, outside regions", "#444444"), ("waiting", "#EFEFEF")]
+
+
+# ------------------------------------------------------------------------------------------------------------ the command
+
+
+def record(program: Program, counts: list[int], *options: str) -> list[Recording]:
+    """Recorded runs on each number of workers, tokens checked. Raises ProgramError; ValueError if nothing was recorded."""
+    expected = run(serial_program(program))["tokens"] if program.name != "serial" else None
+    report = run(program, "--record", *(str(k) for k in counts), *options)
+    for one in report["runs"]:
+        check_tokens(program, one["tokens"], expected or one["tokens"])
+    recordings = [Recording(one) for one in report["runs"]]
+    if not any(recording.regions for recording in recordings):
+        raise ValueError(f"{program.name} told the recorder nothing: it has no regions (threadlib.region, perform)")
+    return recordings
+
+
+def timeline(options: argparse.Namespace, arguments: list[str] | None) -> int:
+    """Record, write, print."""
+    from lab.measure import style
+
+    console = Console(highlight=False)
+    program = program_of(options)
+    say(f"recording {program.title} ...")
+    with Load() as load:
+        (recording,) = record(program, [program.workers])
+    origin = provenance(arguments, "lab.measure.timeline", load)
+    result = {
+        "title": program.title,
+        "engine": program.name,
+        "workers": program.workers,
+        "seconds": recording.length / 1e9,
+        "outside": outside_seconds(recording),
+        "threads": thread_rows(recording),
+        "operations": operation_rows(recording),
+        "waits": wait_rows(recording),
+        **origin,
+    }
+    stem = options.out / program.name
+    figure = draw(recording, program.title, f"{origin['machine']}; {load}; {origin['date']}")
+    files = [
+        write_json(Path(f"{stem}.trace.json"), chrome_trace(recording, program.title)),
+        *style.save(figure, Path(f"{stem}.timeline")),
+        write_json(Path(f"{stem}.timeline.json"), result, indent=1),
+    ]
+    console.print(f"[bold]Timeline: {program.title}")
+    console.print()
+    console.print(thread_table(result["threads"]))
+    console.print()
+    console.print(operation_table(result["operations"], result["outside"], result["seconds"]))
+    console.print()
+    console.print(wait_table(result["waits"]))
+    console.print()
+    console.print(f"Tokens equal to the serial program's. {str(load).capitalize()}.")
+    console.print("Written: " + ", ".join(shown(path) for path in files))
+    console.print("The .trace.json opens at https://ui.perfetto.dev", style="dim")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Record a run of the parallel program: trace for Perfetto, picture of a forward pass, table of waits."""
+    parser = argparse.ArgumentParser(prog="python -m lab.measure.timeline", description=main.__doc__)
+    program_arguments(parser, engine="parallel", n=20, workers=min(4, max(2, cores())))
+    options = parser.parse_args(arguments)
+    return guarded(lambda: timeline(options, arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
