@@ -78,6 +78,13 @@ def evaluate(
     return total / count
 
 
+def check_tokens(name: str, tokens: np.ndarray, config: Config) -> None:
+    """Raise DataError for tokens that the model does not have."""
+    V = config.vocab_size
+    if tokens.max() >= V:
+        raise DataError(f"the {name} data holds token {tokens.max()}: the model's vocabulary is 0 to {V - 1}")
+
+
 class Trainer:
     """step() trains on the next batch; save() and Trainer.load() continue exactly where the run was."""
 
@@ -122,12 +129,11 @@ class Trainer:
 
     def check_data(self) -> None:
         """Raise DataError for tokens or a sequence length the model cannot take."""
-        V, maxT = self.config.vocab_size, self.config.max_seq_len
+        maxT = self.config.max_seq_len
         if self.settings.seq > maxT:
             raise DataError(f"--seq {self.settings.seq}: this model takes at most {maxT} positions")
         for name, tokens in (("training", self.train_tokens), ("validation", self.val_tokens)):
-            if tokens.max() >= V:
-                raise DataError(f"the {name} data holds token {tokens.max()}: the model's vocabulary is 0 to {V - 1}")
+            check_tokens(name, tokens, self.config)
 
     # ---------------------------------------------------------------------------------------------------------- a step
 

@@ -1,0 +1,72 @@
+"""python -m lab.train.evaluate: the loss of a checkpoint, as it stands in the file, over a corpus.
+
+All tokens but the first are predicted once, over the full vocabulary, each from what stands before it in its sequence;
+sequences of --seq tokens
+follow one another without overlap.
+"""
+
+import sys
+from contextlib import nullcontext
+
+import numpy as np
+from rich.console import Console
+
+from lab.checkpoint import CheckpointError, read_checkpoint
+from lab.command import Parser, whole_number
+from lab.serial import GPT2
+from lab.train.data import CORPORA, DataError
+from lab.train.loop import load_data
+from lab.train.settings import Settings
+from lab.train.trainer import check_tokens, evaluate
+
+
+def build_parser() -> Parser:
+    """The flags."""
+    parser = Parser(
+        prog="python -m lab.train.evaluate",
+        description="Measure the loss of a checkpoint, in nats per token.",
+        epilog="example: python -m lab.train.evaluate models/tiny_shakespeare.bin --data tinyshakespeare",
+    )
+    parser.add_argument("model", help="a checkpoint of any version")
+    parser.add_argument(
+        "--data", default="tinyshakespeare", help=f"{', '.join(CORPORA)}, a UTF-8 text file or a token file"
+    )
+    parser.add_argument("--val-data", help="token file to validate with, beside a token file")
+    parser.add_argument("--part", choices=("val", "train", "both"), default="val", help="which tokens (default val)")
+    parser.add_argument(
+        "--seq", type=whole_number(1), help="tokens in a sequence (default: as many as the model takes)"
+    )
+    parser.add_argument("--batch", type=whole_number(1), default=2, help="sequences at once (default 2)")
+    parser.add_argument("--workers", type=whole_number(1), help="worker threads (default: the cores, at most 4)")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    arguments = build_parser().parse_args(argv)
+    console = Console(soft_wrap=True)
+    from lab.parallel import Workers, default_workers
+
+    k = arguments.workers or default_workers()
+    try:
+        config, params_memory = read_checkpoint(arguments.model)
+        T = min(arguments.seq or config.max_seq_len, config.max_seq_len)
+        parts = load_data(Settings(data=arguments.data, val_data=arguments.val_data), console)
+        with nullcontext() if k == 1 else Workers(k) as workers:
+            for name, tokens in zip(("train", "val"), parts, strict=True):
+                if arguments.part in (name, "both"):
+                    check_tokens(name, tokens, config)
+                    loss = evaluate(GPT2(config, params_memory), tokens, arguments.batch, T, 0, workers)
+                    console.print(
+                        f"{name} loss {loss:.4f} nats per token (perplexity {np.exp(loss):.1f}): "
+                        f"{tokens.size - 1:,} tokens in sequences of {T}",
+                        highlight=False,
+                    )
+    except (CheckpointError, DataError) as error:
+        print(f"lab.train.evaluate: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
