@@ -10,7 +10,8 @@ CHAPTER = Path(__file__).parents[1] / "docs" / "layernorm.md"
 
 def code() -> str:
     """All python blocks of the chapter, one after another."""
-    return "\n".join(re.findall(r"^```python\n(.*?)^```$", CHAPTER.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE))
+    text = CHAPTER.read_text(encoding="utf-8")
+    return "\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
 
 
 def test_the_chapter_runs():
