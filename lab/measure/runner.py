@@ -56,11 +56,11 @@ class Program:
         on = f" on {self.workers} worker{'s' if self.workers != 1 else ''}" if self.name != "serial" else ""
         return f"{self.name}{on}, {self.model.stem}, {self.n} tokens"
 
-    def command(self, result: Path, *options: str) -> list[str]:
-        """The command line of target.py."""
+    def command(self, result: Path, *options: str, flags: Sequence[str] = ()) -> list[str]:
+        """The command line of target.py; `flags` are the interpreter's."""
         fixed = ["--engine", self.engine, "--model", str(self.model), "-n", str(self.n), "--workers", str(self.workers)]
         prompt = [str(token) for token in self.prompt]
-        return [sys.executable, "-m", "lab.measure.target", *prompt, *fixed, "--result", str(result), *options]
+        return [sys.executable, *flags, "-m", "lab.measure.target", *prompt, *fixed, "--result", str(result), *options]
 
 
 def choose_model(name: str | None) -> Path:
@@ -84,14 +84,14 @@ def choose_program(engine: str, model: str | None, n: int, workers: int = 1, tim
     return Program(engine, path, n, workers, prompt, timeout)
 
 
-def run(program: Program, *options: str, under: Sequence[str] = ()) -> dict:
+def run(program: Program, *options: str, under: Sequence[str] = (), flags: Sequence[str] = ()) -> dict:
     """Run the program, `under` a profiler's command line if given; returns what target.py reports.
 
     Raises ProgramError when it crashed or hung, ToolError when it was never started.
     """
     with tempfile.TemporaryDirectory(prefix="lab-measure-") as folder:
         result, errors = Path(folder) / "result.json", Path(folder) / "stderr"
-        status = execute([*under, *program.command(result, *options)], errors, program)
+        status = execute([*under, *program.command(result, *options, flags=flags)], errors, program)
         text = errors.read_text(errors="replace")
         if not result.is_file():
             raise failure(program, text, status, under)

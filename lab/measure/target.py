@@ -11,8 +11,8 @@ import inspect
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -97,6 +97,20 @@ class OneAtATime(threadlib.Recorder):
 RECORDERS = {"all": threadlib.Recorder, "one-worker": OneWorker, "one-at-a-time": OneAtATime}
 
 
+@contextmanager
+def perf_counting(control: Path, acknowledge: Path) -> Iterator[None]:
+    """Let perf, started with --control fifo:control,acknowledge, count within the with block only."""
+
+    def tell(command: str) -> None:
+        control.write_text(f"{command}\n")
+        answers.readline()
+
+    with acknowledge.open(buffering=1) as answers:
+        tell("enable")
+        yield
+        tell("disable")
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line that runner.py writes."""
     parser = argparse.ArgumentParser(prog="python -m lab.measure.target", description=__doc__.splitlines()[0])
@@ -110,6 +124,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--record", type=int, nargs="+", metavar="K", help="record a run on K workers, for each K")
     parser.add_argument("--recorder", choices=RECORDERS, default="all", help="who works while recording")
     parser.add_argument("--burden", action="store_true", help="also measure what synchronisation costs")
+    parser.add_argument("--control", type=Path, nargs=2, metavar="FIFO", help="perf's control and acknowledge fifos")
     parser.add_argument("--count", action="store_true", help="count the time inside each function")
     return parser.parse_args(arguments)
 
@@ -151,6 +166,8 @@ def observe(options: argparse.Namespace, engine: ModuleType, model: GPT2) -> dic
         from lab.measure.count import Counter
 
         observer = Counter([engine, importlib.import_module("lab.serial")])
+    elif options.control:
+        observer = perf_counting(*options.control)
     monotonic = time.monotonic()  # the clock that perf record -k mono writes
     with observer:
         tokens, marks = generation(engine, model, options.prompt, options.n, options.workers)
