@@ -1,7 +1,8 @@
 """A parallel-programming lab around a faithful port of gpt.c (GPT-2 inference).
 
-Importing any module of the lab first pins the BLAS library inside numpy to one thread, while that can still be done through the
-environment: the lab's threads are the ones in `threadlib`, and no others. `onethread` checks that it worked.
+Importing any module of the lab first pins the BLAS library inside numpy to one thread, while that can still be done
+through the environment: the lab's threads are the ones in `threadlib`, and no others. `onethread` checks that it
+worked.
 """
 
 import os as _os

@@ -7,8 +7,8 @@
     version 3   float32, vocabulary padded         gpt2_124M.bin of llm.c's starter pack
     version 5   bfloat16, vocabulary padded        half the size; widening to float32 is exact
 
-A float32 file is mapped, not read: opening GPT-2 124M takes milliseconds, and processes share its pages. Nothing in a file is believed
-before it is checked; what is wrong is said in one line (`CheckpointError`).
+A float32 file is mapped, not read: opening GPT-2 124M takes milliseconds, and processes share its pages. Nothing in a
+file is believed before it is checked; what is wrong is said in one line (`CheckpointError`).
 """
 
 import os
@@ -36,7 +36,7 @@ class CheckpointError(Exception):
 
 @dataclass(frozen=True)
 class Config:
-    """The shape of a model, as in gpt.c's GPT2Config; `padded_vocab_size` is the number of rows of wte that are stored."""
+    """The shape of a model, as in gpt.c's GPT2Config; wte has `padded_vocab_size` rows."""
 
     max_seq_len: int  # maxT
     vocab_size: int  # V
@@ -87,8 +87,8 @@ def carve(memory: np.ndarray, shapes: dict[str, tuple[int, ...]]) -> dict[str, n
 def read_checkpoint(path: str | os.PathLike, verify: bool = False) -> tuple[Config, np.ndarray]:
     """Open a checkpoint: its shape and all parameters as one read-only 1-D float32 array.
 
-    float32 files are memory-mapped; bfloat16 files are widened into memory, and then always searched for NaN and infinity, as is a
-    mapped file of less than 64 MB, or any file with `verify`. Raises CheckpointError.
+    float32 files are memory-mapped; bfloat16 files are widened into memory, and then always searched for NaN and
+    infinity, as is a mapped file of less than 64 MB, or any file with `verify`. Raises CheckpointError.
     """
     path = Path(path)
     version, config = read_header(path)
@@ -163,8 +163,9 @@ def expect(path: str | os.PathLike, field: str, found: object, holds: bool, expe
 def write_checkpoint(path: str | os.PathLike, config: Config, params_memory: np.ndarray, version: int = 3) -> None:
     """Write a checkpoint beside `path` and rename it, so that `path` is never half a file.
 
-    `params_memory` holds the 16 tensors in order, with `padded_vocab_size` rows in wte; version 1 stores only the first `vocab_size` of
-    them, version 5 rounds to the nearest bfloat16 (ties to even). Raises CheckpointError for an impossible shape or version.
+    `params_memory` holds the 16 tensors in order, with `padded_vocab_size` rows in wte; version 1 stores only the
+    first `vocab_size` of them, version 5 rounds to the nearest bfloat16 (ties to even). Raises CheckpointError for an
+    impossible shape or version.
     """
     path = Path(path)
     expect(path, "version", version, version in VERSIONS, "1, 3 or 5")
@@ -218,5 +219,5 @@ def narrow_to_bfloat16(values: np.ndarray) -> np.ndarray:
 
 
 def touch_pages(params_memory: np.ndarray) -> float:
-    """Read one number of every memory page, so that later work finds the file in memory; returns their sum, to be ignored."""
+    """Read one number of every page, so that later work finds the file in memory; returns their sum, to be ignored."""
     return float(params_memory[:: 4096 // params_memory.itemsize].sum(dtype=np.float64))

@@ -1,11 +1,12 @@
 """The parallel program: the same tokens as serial.py, on k workers. This is the one file you hand in.
 
-The workers are static: generate() starts k threads at its beginning and joins them at its end. Between the two they wait for tasks, which
-the main thread puts into a queue (producer and consumers). One parallel operation is one *region*: its tasks are handed out, done in any
-order by any worker, and the region is over when all are done, so the next one may read what they wrote.
+The workers are static: generate() starts k threads at its beginning and joins them at its end. Between the two they
+wait for tasks, which the main thread puts into a queue (producer and consumers). One parallel operation is one
+*region*: its tasks are handed out, done in any order by any worker, and the region is over when all are done, so the
+next one may read what they wrote.
 
-    a region of matmul_forward:      tasks are blocks of output channels: rows of the weight matrix, columns of the output
-    a region of attention_forward:   tasks are groups of heads
+    a region of matmul_forward:      tasks are blocks of output channels: rows of the weight matrix, columns of the
+    output a region of attention_forward:   tasks are groups of heads
 
 No two tasks of a region write to the same place, so the arrays need no lock; the queue does.
 
@@ -15,17 +16,20 @@ Letters (B, T, C ...) and shapes are those of serial.py.
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache, partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from lab.serial import GPT2, GPT2_EOT, GELU_SCALING_FACTOR, encoder_forward, gpt2_allocate, sample_mult, softmax_forward
+from lab.serial import GELU_SCALING_FACTOR, GPT2, GPT2_EOT, encoder_forward, gpt2_allocate, sample_mult, softmax_forward
 from lab.threadlib import Cond, Mutex, join, perform, region, spawn
 
-BLOCK_BYTES = 4 << 20  # weights of one task at most: long enough to pay for the hand-over, short enough to even out the work
+BLOCK_BYTES = 16 << 20  # weights of one task at most: long enough to pay for the hand-over, short enough to even out
 SMALL_PRODUCT = 1_000_000  # rows * C * T up to which BLAS multiplies without first copying the weights
+REGION_PAYS = 24  # positions from which attention takes longer than handing it out does
 
-# ------------------------------------------------------------------------------------------------------------ the workers
+# ---------------------------------------------------------------------------------------------------------- the workers
 
 
 def default_workers() -> int:
@@ -37,8 +41,8 @@ def default_workers() -> int:
 class Workers:
     """k static worker threads and the queue that feeds them.
 
-    The mutex protects `queue`, `unfinished` and `closed`. Two conditions are waited for, each on a condition variable of its own, so
-    that no signal can reach a thread that waits for something else:
+    The mutex protects `queue`, `unfinished` and `closed`. Two conditions are waited for, each on a condition variable
+    of its own, so that no signal can reach a thread that waits for something else:
 
         work_or_end   a worker waits for:  the queue is not empty, or closed
         all_done      run() waits for:     unfinished == 0
@@ -58,15 +62,16 @@ class Workers:
         self.threads = [spawn(self.work) for _ in range(k)]
         # END SOLUTION
         # BEGIN PROMPT
-        # # Stage 2, about 8 lines: make the mutex, the condition variables and the queue, then spawn k threads that run self.work.
+        # # Stage 2, about 8 lines: make the mutex, the condition variables and the queue, then spawn k threads that run
+        # # self.work.
         # END PROMPT
 
     def run(self, fn: Callable[[Any], object], tasks: Iterable[Any]) -> None:
-        """Do fn(task) for all tasks, on the workers, in any order; return when all are done. Called by one thread only."""
+        """Do fn(task) for all tasks, on the workers, in any order; return when all are done. For one caller at a time."""
         # BEGIN SOLUTION
         with region(fn), self.mutex:
             self.queue.extend((fn, task) for task in tasks)
-            self.unfinished = len(self.queue)  # the last region is over: nothing else is in the queue or being performed
+            self.unfinished = len(self.queue)  # the region before is over: these tasks are all there are
             self.work_or_end.broadcast()
             while self.unfinished > 0:
                 self.all_done.wait(self.mutex)
@@ -79,7 +84,7 @@ class Workers:
 
     # BEGIN SOLUTION
     def work(self, number: int) -> None:
-        """The life of worker `number`: take a task, perform it without the mutex, report it; end when closed and nothing is left."""
+        """The life of a worker: take a task, perform it without the mutex, report it; end when closed and nothing is left."""
         self.mutex.lock()
         while True:
             while not self.queue and not self.closed:
@@ -97,7 +102,8 @@ class Workers:
 
     # END SOLUTION
     # BEGIN PROMPT
-    # # Stage 2, about 15 lines: def work(self, number), which the threads run: take a task, do it, report it, until closed.
+    # # Stage 2, about 15 lines: def work(self, number), which the threads run: take a task, do it, report it, until
+    # # closed.
     #
     # END PROMPT
     def close(self) -> None:
@@ -121,11 +127,11 @@ class Workers:
 
 # BEGIN SOLUTION
 def blocks(count: int, pieces: int, multiple: int = 1) -> list[slice]:
-    """Cut range(count) into at most `pieces` slices of nearly equal length, each but the last a multiple of `multiple`."""
+    """Cut range(count) into at most `pieces` slices of nearly equal length, all but the last multiples of `multiple`."""
     units = -(-count // multiple)
     pieces = max(1, min(pieces, units))
     edges = [min(count, units * i // pieces * multiple) for i in range(pieces + 1)]
-    return [slice(start, stop) for start, stop in zip(edges, edges[1:], strict=False)]
+    return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
 def row_blocks(weight: np.ndarray, k: int, multiple: int) -> list[slice]:
@@ -135,15 +141,18 @@ def row_blocks(weight: np.ndarray, k: int, multiple: int) -> list[slice]:
 
 
 # END SOLUTION
-# ----------------------------------------------------------------------------------------------------- all the layers' passes
+# ----------------------------------------------------------------------------------------------- all the layers' passes
 
 
 def layernorm_forward(out, mean, rstd, inp, weight, bias, B, T, C):
     """As in serial.py, for all positions at once: out and inp (B,T,C); mean and rstd (B,T); weight and bias (C)."""
-    np.mean(inp, axis=-1, out=mean)
+    np.add.reduce(inp, axis=-1, out=mean)
+    mean /= np.float32(C)
     np.subtract(inp, mean[..., None], out=out)
-    variance = np.einsum("btc,btc->bt", out, out) / np.float32(C)
-    np.divide(np.float32(1.0), np.sqrt(variance + np.float32(1e-5)), out=rstd)
+    np.vecdot(out, out, out=rstd)  # C times the variance
+    rstd /= np.float32(C)
+    rstd += np.float32(1e-5)
+    np.divide(np.float32(1.0), np.sqrt(rstd), out=rstd)
     out *= rstd[..., None]
     out *= weight
     out += bias
@@ -157,25 +166,35 @@ def stacked_rows(C: int, BT: int) -> int:
 
 
 def product(weight, xT, rows):
-    """weight (N,C) @ xT (C,BT) -> (N,BT), `rows` rows of weights at a time, each block used for all positions while in the cache.
+    """weight (N,C) @ xT (C,BT) -> (N,BT), `rows` rows at a time, each block used for all positions while in the cache.
 
     One numpy call does many small products, without the interpreter lock from the first to the last.
     """
-    N, C = weight.shape
+    (N, C), BT = weight.shape, xT.shape[1]
+    y = np.empty((N, BT), dtype=np.float32)
+    if BT == 1:  # matrix times vector: einsum reads memory faster than BLAS does
+        np.einsum("oc,c->o", weight, xT[:, 0], out=y[:, 0])
+        return y
     whole = N // rows * rows
-    y = np.empty((N, xT.shape[1]), dtype=np.float32)
     if whole:
-        np.matmul(weight[:whole].reshape(-1, rows, C), xT, out=y[:whole].reshape(-1, rows, xT.shape[1]))
+        np.matmul(weight[:whole].reshape(-1, rows, C), xT, out=y[:whole].reshape(-1, rows, BT))
     if whole < N:
         np.matmul(weight[whole:], xT, out=y[whole:])
     return y
+
+
+@lru_cache(maxsize=1)
+def future(T: int) -> np.ndarray:
+    """(T,T): -inf where t2 > t, else 0; added to scores, it leaves the future no weight."""
+    return np.triu(np.full((T, T), -np.inf, dtype=np.float32), k=1)
 
 
 # END SOLUTION
 def matmul_forward(workers, out, inp, weight, bias, B, T, C, OC, after=None):
     """A fully connected layer: out (B,T,OC), inp (B,T,C), weight (OC,C), bias (OC) or None.
 
-    after(columns), if given, is called for each finished slice of output channels: what follows the product point by point.
+    after(columns, y), if given, is called for each finished slice of output channels: what follows the product point by
+    point. y (len(columns),B*T) are the same numbers, channel by channel and close together, for it to use up.
     """
     # BEGIN SOLUTION
     xT = np.ascontiguousarray(inp.reshape(B * T, C).T)
@@ -185,21 +204,22 @@ def matmul_forward(workers, out, inp, weight, bias, B, T, C, OC, after=None):
         y = product(weight[columns], xT, rows)
         if bias is not None:
             y += bias[columns, None]
-        out[:, :, columns] = y.T.reshape(B, T, -1)
+        out.reshape(B * T, OC)[:, columns] = y.T
         if after is not None:
-            after(columns)
+            after(columns, y)
 
     workers.run(block, row_blocks(weight, workers.k, rows))
     # END SOLUTION
     # BEGIN PROMPT
-    # # Stage 3, about 10 lines: let the workers do it, split over the output channels. Which split would be no split at all?
+    # # Stage 3, about 10 lines: let the workers do it, split over the output channels. Which split would be no split at
+    # # all?
     # for b in range(B):
     #     for t in range(T):
     #         np.dot(weight, inp[b, t], out=out[b, t])
     #         if bias is not None:
     #             out[b, t] += bias
     # if after is not None:
-    #     after(slice(0, OC))
+    #     after(slice(0, OC), np.array(out.reshape(B * T, OC).T))
     # END PROMPT
 
 
@@ -208,7 +228,6 @@ def attention_forward(workers, out, preatt, att, inp, B, T, C, NH):
     # BEGIN SOLUTION
     hs = C // NH
     scale = np.float32(1.0 / np.sqrt(hs))
-    future = np.triu(np.full((T, T), -np.inf, dtype=np.float32), k=1)  # -inf where t2 > t
     query, key, value = inp.reshape(B, T, 3, NH, hs).transpose(2, 0, 3, 1, 4)  # each (B,NH,T,hs)
     heads_out = out.reshape(B, T, NH, hs).transpose(0, 2, 1, 3)
 
@@ -216,16 +235,20 @@ def attention_forward(workers, out, preatt, att, inp, B, T, C, NH):
         scores, weights = preatt[:, group], att[:, group]
         np.matmul(query[:, group], key[:, group].swapaxes(-1, -2), out=scores)
         scores *= scale
-        np.add(scores, future, out=weights)
+        np.add(scores, future(T), out=weights)
         weights -= weights.max(axis=-1, keepdims=True)
         np.exp(weights, out=weights)
         weights /= weights.sum(axis=-1, keepdims=True)
         heads_out[:, group] = np.matmul(weights, value[:, group])
 
-    workers.run(heads, blocks(NH, workers.k))
+    if T < REGION_PAYS:
+        heads(slice(0, NH))
+    else:
+        workers.run(heads, blocks(NH, workers.k))
     # END SOLUTION
     # BEGIN PROMPT
-    # # Stage 4, about 15 lines: let the workers do it, split over the heads. Fewer and longer numpy operations hold the lock less.
+    # # Stage 4, about 15 lines: let the workers do it, split over the heads. Fewer and longer numpy operations hold the
+    # # lock less.
     # hs = C // NH
     # scale = np.float32(1.0 / np.sqrt(hs))
     # for b in range(B):
@@ -245,52 +268,59 @@ def attention_forward(workers, out, preatt, att, inp, B, T, C, NH):
     # END PROMPT
 
 
-def gelu_forward(out, inp):
-    """The activation function of serial.py, in place where it can be: out and inp have the same shape."""
-    cube = inp * inp
-    cube *= np.float32(0.044715)
-    cube += np.float32(1.0)
-    cube *= inp
-    cube *= GELU_SCALING_FACTOR
-    np.tanh(cube, out=cube)
-    cube += np.float32(1.0)
-    cube *= np.float32(0.5)
-    np.multiply(cube, inp, out=out)
+def gelu_forward(out, columns, y):
+    """The activation function of serial.py for some channels: out (B,T,4C), y (len(columns),B*T)."""
+    np.multiply(gelu_twice(y).T.reshape(*out.shape[:-1], -1), np.float32(0.5), out=out[..., columns])
 
 
-# -------------------------------------------------------------------------------------------------------- the GPT-2 model
+def gelu_twice(x):
+    """2 gelu(x), of the shape of x: few passes, all in the same memory."""
+    t = x * x
+    t *= GELU_SCALING_FACTOR * np.float32(0.044715)
+    t += GELU_SCALING_FACTOR
+    t *= x
+    np.tanh(t, out=t)
+    t += np.float32(1.0)
+    t *= x
+    return t
+
+
+def residual_forward(out, inp, columns, y):
+    """out = inp + what y holds, for some channels: out and inp (B,T,C); y (len(columns),B*T)."""
+    np.add(inp[..., columns], y.T.reshape(*out.shape[:-1], -1), out=out[..., columns])
+
+
+# ------------------------------------------------------------------------------------------------------ the GPT-2 model
 
 
 def gpt2_forward(workers: Workers, model: GPT2, inputs: np.ndarray, B: int, T: int) -> None:
-    """The forward pass of serial.py. Of the logits and probabilities only those of the last position are computed: generation
-    reads no others. GELU and the residual additions ride on the tasks of the product before them."""
+    """The forward pass of serial.py: inputs (B,T) of token numbers -> model.acts.
+
+    Of the logits and probabilities only those of the last position are computed: generation reads no others. GELU and the
+    residual additions ride on the tasks of the product before them.
+    """
     config = model.config
-    V, Vp, L, NH, C = (config.vocab_size, config.padded_vocab_size, config.num_layers, config.num_heads, config.channels)
+    V, Vp, L, NH, C = config.vocab_size, config.padded_vocab_size, config.num_layers, config.num_heads, config.channels
     gpt2_allocate(model, B, T)
     params, acts = model.params, model.acts
 
     encoder_forward(acts.encoded, inputs, params.wte, params.wpe, B, T, C)
     residual = acts.encoded
-    for l in range(L):  # noqa: E741
-        ln1, qkv, atty, attproj, residual2 = acts.ln1[l], acts.qkv[l], acts.atty[l], acts.attproj[l], acts.residual2[l]
-        ln2, fch, fch_gelu, fcproj, residual3 = acts.ln2[l], acts.fch[l], acts.fch_gelu[l], acts.fcproj[l], acts.residual3[l]
-
-        def add_attention(columns, out=residual2, inp=residual, projected=attproj):
-            np.add(inp[..., columns], projected[..., columns], out=out[..., columns])
-
-        def activate(columns, out=fch_gelu, inp=fch):
-            gelu_forward(out[..., columns], inp[..., columns])
-
-        def add_mlp(columns, out=residual3, inp=residual2, projected=fcproj):
-            np.add(inp[..., columns], projected[..., columns], out=out[..., columns])
+    for l in range(L):
+        ln1, qkv, atty, attproj = acts.ln1[l], acts.qkv[l], acts.atty[l], acts.attproj[l]
+        ln2, fch, fch_gelu, fcproj = acts.ln2[l], acts.fch[l], acts.fch_gelu[l], acts.fcproj[l]
+        residual2, residual3 = acts.residual2[l], acts.residual3[l]
 
         layernorm_forward(ln1, acts.ln1_mean[l], acts.ln1_rstd[l], residual, params.ln1w[l], params.ln1b[l], B, T, C)
         matmul_forward(workers, qkv, ln1, params.qkvw[l], params.qkvb[l], B, T, C, 3 * C)
         attention_forward(workers, atty, acts.preatt[l], acts.att[l], qkv, B, T, C, NH)
-        matmul_forward(workers, attproj, atty, params.attprojw[l], params.attprojb[l], B, T, C, C, add_attention)
+        add = partial(residual_forward, residual2, residual)
+        matmul_forward(workers, attproj, atty, params.attprojw[l], params.attprojb[l], B, T, C, C, add)
         layernorm_forward(ln2, acts.ln2_mean[l], acts.ln2_rstd[l], residual2, params.ln2w[l], params.ln2b[l], B, T, C)
+        activate = partial(gelu_forward, fch_gelu)
         matmul_forward(workers, fch, ln2, params.fcw[l], params.fcb[l], B, T, C, 4 * C, activate)
-        matmul_forward(workers, fcproj, fch_gelu, params.fcprojw[l], params.fcprojb[l], B, T, 4 * C, C, add_mlp)
+        add = partial(residual_forward, residual3, residual2)
+        matmul_forward(workers, fcproj, fch_gelu, params.fcprojw[l], params.fcprojb[l], B, T, 4 * C, C, add)
         residual = residual3
     layernorm_forward(acts.lnf, acts.lnf_mean, acts.lnf_rstd, residual, params.lnfw, params.lnfb, B, T, C)
     last = slice(T - 1, T)

@@ -1,8 +1,8 @@
 """The given program: GPT-2 inference on one thread, a port of gpt.c, function by function.
 
-gpt.c is the forward half of llm.c. Read the two side by side: every function stands at its place, with its name, its arguments in the
-same order, and its loops over b, t and h. Only the innermost loops, over channels (and over earlier positions in attention), have become
-numpy operations on whole vectors.
+gpt.c is the forward half of llm.c. Read the two side by side: every function stands at its place, with its name, its
+arguments in the same order, and its loops over b, t and h. Only the innermost loops, over channels (and over earlier
+positions in attention), have become numpy operations on whole vectors.
 
     B     batch: sequences processed together (generate() uses 1)
     T     time: positions in a sequence            b, t, t2   counters of batch, position, earlier position
@@ -26,7 +26,7 @@ from lab.checkpoint import Config, carve, parameter_shapes, read_checkpoint
 
 GPT2_EOT = 50256  # the end-of-text token, which also fills unused places
 
-# ----------------------------------------------------------------------------------------------------- all the layers' passes
+# ----------------------------------------------------------------------------------------------- all the layers' passes
 
 
 def encoder_forward(out, inp, wte, wpe, B, T, C):
@@ -64,9 +64,10 @@ def matmul_forward(out, inp, weight, bias, B, T, C, OC):
 
 
 def attention_forward(out, preatt, att, inp, B, T, C, NH):
-    """Each position looks back: every head mixes the values of positions t2 <= t, weighted by how well query t matches key t2.
+    """Each position looks back: a head mixes the values of positions t2 <= t by how well query t matches key t2.
 
-    out (B,T,C); preatt and att (B,NH,T,T), the weights before and after the softmax; inp (B,T,3C) holds query, key, value.
+    out (B,T,C); preatt and att (B,NH,T,T), the weights before and after the softmax; inp (B,T,3C) holds query, key,
+    value.
     """
     hs = C // NH
     scale = np.float32(1.0 / np.sqrt(hs))
@@ -113,7 +114,7 @@ def softmax_forward(probs, logits, B, T, V, Vp):
             probs[b, t, V:] = 0.0
 
 
-# -------------------------------------------------------------------------------------------------------- the GPT-2 model
+# ------------------------------------------------------------------------------------------------------ the GPT-2 model
 
 
 def activation_shapes(config: Config, B: int, T: int) -> dict[str, tuple[int, ...]]:
@@ -186,7 +187,7 @@ def gpt2_forward(model: GPT2, inputs: np.ndarray, B: int, T: int) -> None:
     Raises ValueError for a token outside the vocabulary or a sequence longer than the model knows positions for.
     """
     config = model.config
-    V, Vp, L, NH, C = (config.vocab_size, config.padded_vocab_size, config.num_layers, config.num_heads, config.channels)
+    V, Vp, L, NH, C = config.vocab_size, config.padded_vocab_size, config.num_layers, config.num_heads, config.channels
     if not 0 < T <= config.max_seq_len:
         raise ValueError(f"{T} tokens: this model takes 1 to {config.max_seq_len}")
     for token in inputs.reshape(-1):
@@ -197,7 +198,7 @@ def gpt2_forward(model: GPT2, inputs: np.ndarray, B: int, T: int) -> None:
 
     encoder_forward(acts.encoded, inputs, params.wte, params.wpe, B, T, C)  # encoding goes into residual[0]
     residual = acts.encoded
-    for l in range(L):  # noqa: E741
+    for l in range(L):
         layernorm_forward(
             acts.ln1[l], acts.ln1_mean[l], acts.ln1_rstd[l], residual, params.ln1w[l], params.ln1b[l], B, T, C
         )
@@ -224,8 +225,8 @@ def gpt2_forward(model: GPT2, inputs: np.ndarray, B: int, T: int) -> None:
 def sample_mult(probabilities: np.ndarray, n: int, coin: float = 0.5) -> int:
     """The first of n tokens at which the running float32 sum of the probabilities, in order, exceeds coin.
 
-    gpt.c's coin is always 0.5, so that the same prompt gives the same tokens. Rounding can leave the whole sum at or below the coin:
-    then it is the last token.
+    gpt.c's coin is always 0.5, so that the same prompt gives the same tokens. Rounding can leave the whole sum at or
+    below the coin: then it is the last token.
     """
     cdf = np.cumsum(probabilities[:n], dtype=np.float32)
     return min(int(np.searchsorted(cdf, np.float32(coin), side="right")), n - 1)

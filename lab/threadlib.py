@@ -15,12 +15,14 @@
 
 Every primitive takes an optional name, which messages and the timeline use: Mutex("queue").
 
-An exception in a worker stops the program instead of leaving the rest to wait for ever: whoever waits in this library, or does so later,
-gets WorkerFailed, raised from the worker's own exception, so that the traceback shows both.
+An exception in a worker stops the program instead of leaving the rest to wait for ever: whoever waits in this
+library, or does so later, gets WorkerFailed, raised from the worker's own exception, so that the traceback shows
+both.
 
-The seam. A primitive asks the `Runtime` in use, once, when it is made, for the functions it consists of. The ordinary runtime hands out
-those of real locks, so a disabled seam costs nothing per operation. `use(runtime)` puts another in place (a recording, checking or
-exploring one) for all primitives and threads made from then on; the program does not change.
+The seam. A primitive asks the `Runtime` in use, once, when it is made, for the functions it consists of. The ordinary
+runtime hands out those of real locks, so a disabled seam costs nothing per operation. `use(runtime)` puts another in
+place (a recording, checking or exploring one) for all primitives and threads made from then on; the program does not
+change.
 """
 
 import importlib
@@ -53,7 +55,7 @@ class Thread:
         self.system: Any = None  # the runtime's own handle
 
 
-# ---------------------------------------------------------------------------------------------------------------- threads
+# -------------------------------------------------------------------------------------------------------------- threads
 
 _threads: list[Thread] = []  # spawned and not yet joined
 
@@ -79,11 +81,11 @@ def join(*threads: Thread) -> None:
                 _threads.remove(thread)
 
 
-# -------------------------------------------------------------------------------------------------------------- primitives
+# ----------------------------------------------------------------------------------------------------------- primitives
 
 
 class Mutex:
-    """At most one thread is between lock() and unlock(); `with mutex:` unlocks also when an exception leaves the block."""
+    """At most one thread is between lock() and unlock(); `with mutex:` unlocks also when an exception leaves it."""
 
     __slots__ = ("__weakref__", "lock", "name", "state", "unlock")
 
@@ -102,10 +104,10 @@ class Mutex:
 
 
 class Cond:
-    """A queue of threads that wait for a condition of theirs to become true; wait(mutex) is called with that mutex locked.
+    """A queue of threads that wait for a condition to become true; wait(mutex) is called with that mutex locked.
 
-    Mesa semantics: between a signal and the return from wait() other threads may run and make the condition false again, so the
-    caller looks again, in a while loop.
+    Mesa semantics: between a signal and the return from wait() other threads may run and make the condition false
+    again, so the caller looks again, in a while loop.
     """
 
     __slots__ = ("__weakref__", "broadcast", "name", "signal", "state", "wait")
@@ -132,7 +134,7 @@ class Semaphore:
         self.P, self.V = _runtime.semaphore(self, n)
 
 
-# ------------------------------------------------------------------------------------------------------- what a program tells
+# ------------------------------------------------------------------------------------------------- what a program tells
 
 
 def perform(fn: Callable[[Any], object], task: Any) -> None:
@@ -145,13 +147,14 @@ def region(fn: Callable[[Any], object]) -> Any:
     return _runtime.region(fn)
 
 
-# ------------------------------------------------------------------------------------------------------------ the real runtime
+# ----------------------------------------------------------------------------------------------------- the real runtime
 
 
 class Runtime:
     """Real threads and real locks. Another runtime derives from this one and replaces what it wants to see or decide.
 
-    mutex, cond and semaphore return the functions that become the primitive's operations; `primitive.state` is theirs to use.
+    mutex, cond and semaphore return the functions that become the primitive's operations; `primitive.state` is theirs
+    to use.
     """
 
     def __init__(self) -> None:
@@ -176,7 +179,7 @@ class Runtime:
         """Wait for threads; after a failure, only a moment for each."""
         for thread in threads:
             while thread.system.is_alive() and self.failure is None:
-                thread.system.join(ABANDON_AFTER)  # wakes at once when the thread ends, and looks for a failure now and then
+                thread.system.join(ABANDON_AFTER)  # returns at once when the thread ends; else looks for a failure
             if self.failure is not None:
                 thread.system.join(ABANDON_AFTER)
         if self.failure is not None:
@@ -276,7 +279,7 @@ def _release(lock: Any) -> None:
         lock.release()
 
 
-# --------------------------------------------------------------------------------------------------------------- the recorder
+# --------------------------------------------------------------------------------------------------------- the recorder
 
 
 class Event(NamedTuple):
@@ -374,11 +377,11 @@ def label(primitive: Mutex | Cond | Semaphore) -> str:
 
 
 def operation_name(fn: Callable) -> str:
-    """The function's name without the functions it is nested in: "matmul_forward.<locals>.block" -> "matmul_forward"."""
+    """The outermost function's name: "matmul_forward.<locals>.block" -> "matmul_forward"."""
     return getattr(fn, "__qualname__", repr(fn)).split(".<locals>")[0]
 
 
-# ------------------------------------------------------------------------------------------------------------------- the seam
+# ------------------------------------------------------------------------------------------------------------- the seam
 
 _runtime = Runtime()
 

@@ -5,12 +5,12 @@ more of them work, and somebody else may be using them. The threads here do noth
 matrix products over more weights than a cache holds, without a word to each other from start to end.
 """
 
-import time
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from lab import threadlib
+from lab.measure.machine import seconds_together
 
 BLOCKS, ROWS, CHANNELS, POSITIONS = 1344, 32, 768, 8  # 132 MB of weights, in blocks that stay in a core's cache
 
@@ -35,24 +35,13 @@ class Kernel:
         self.out = np.empty((BLOCKS, ROWS, POSITIONS), dtype=np.float32)
 
     def seconds(self, k: int) -> float:
-        """How long k threads, each with its share of the blocks, take for all; they start together, at a gate."""
-        with threadlib.use(threadlib.Runtime()):  # never recorded, checked or explored
-            ready, gate = threadlib.Semaphore(0), threadlib.Semaphore(0)
+        """How long k threads, each with its share of the blocks, take for all."""
+        shares = [slice(BLOCKS * i // k, BLOCKS * (i + 1) // k) for i in range(k)]
+        return seconds_together([partial(self.multiply, share) for share in shares])
 
-            def work(share: slice) -> None:
-                ready.V()
-                gate.P()
-                np.matmul(self.weights[share], self.inputs, out=self.out[share])
-
-            shares = [slice(BLOCKS * i // k, BLOCKS * (i + 1) // k) for i in range(k)]
-            threads = [threadlib.spawn(lambda number, share=share: work(share)) for share in shares]
-            for _ in threads:
-                ready.P()
-            begin = time.perf_counter()
-            for _ in threads:
-                gate.V()
-            threadlib.join(*threads)
-            return time.perf_counter() - begin
+    def multiply(self, share: slice) -> None:
+        """One thread's work."""
+        np.matmul(self.weights[share], self.inputs, out=self.out[share])
 
 
 def capacity(k: int, repeats: int = 5, kernel: Kernel | None = None) -> Capacity:
