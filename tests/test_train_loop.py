@@ -100,7 +100,7 @@ def test_resume_is_exact(tokens, tmp_path, extra):
     common += ["--workers", 1, "--save-every", 5]
     assert run(*common, "--out", tmp_path / "whole.bin") == 0
     assert run(*common, "--out", tmp_path / "parts.bin") == 0
-    settings = Settings(**{**command.read_state(tmp_path / "parts.state.npz")[0]["settings"]})
+    settings = Settings(**{**command.read_meta(tmp_path / "parts.state.npz")["settings"]})
     trainer = Trainer(settings, data.read_tokens(tokens[1]), data.read_tokens(tokens[3]))
     for _ in range(7):  # the run as it was when it was killed after its 7th step
         trainer.step()
@@ -290,6 +290,10 @@ def test_what_is_refused(tokens, tmp_path, capsys):
     assert "no such file" in refused(capsys, "--resume", tmp_path / "none.npz")
     (tmp_path / "bad.npz").write_bytes(b"nothing")
     assert "not the saved state" in refused(capsys, "--resume", tmp_path / "bad.npz")
+    trainer = Trainer(Settings(init_from=TINY), data.read_tokens(tokens[1]), data.read_tokens(tokens[3]))
+    trainer.save(tmp_path / "cut.npz")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:-3000])
+    assert "not the saved state" in refused(capsys, "--resume", tmp_path / "cut.npz")
     data.write_tokens(tmp_path / "big.bin", np.full(4000, 400))
     big = ["--data", tmp_path / "big.bin", "--val-data", tokens[3]]
     assert "the training data holds token 400" in refused(capsys, *big, "--from", TINY, "--seq", 16, *out)

@@ -12,7 +12,7 @@ from lab.command import INTERRUPTED, Parser, whole_number
 from lab.train.data import CORPORA, FORMATS, DataError
 from lab.train.loop import Files, TrainingError, run
 from lab.train.settings import Settings
-from lab.train.trainer import StateError, read_state
+from lab.train.trainer import StateError, read_meta
 
 EPILOG = """examples:
   python -m lab.train                                     a small model on tinyshakespeare, a minute
@@ -149,8 +149,7 @@ def read_settings(parser: argparse.ArgumentParser, arguments: argparse.Namespace
         if set(given) - {"steps"}:
             flag = sorted(set(given) - {"steps"})[0].replace("_", "-")
             parser.error(f"--{flag}: a resumed run keeps its settings; only --steps may change")
-        meta, _ = read_state(arguments.resume)
-        return Settings(**{**meta["settings"], **given})
+        return Settings(**{**read_meta(arguments.resume)["settings"], **given})
     settings = Settings(**given)
     if settings.channels % settings.heads:
         parser.error(f"--channels {settings.channels}: expected a multiple of --heads {settings.heads}")

@@ -16,6 +16,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -97,16 +98,16 @@ class Theirs:
         self.process.wait(timeout=60)
 
 
-def take_turns(sides: list, steps: int, warmup: int, console: Console) -> list[list[tuple[float, float]]]:
-    """Steps of each side in turn, the order reversed each time; the results after `warmup`."""
+def take_turns(sides: list, steps: int, label: str, console: Console) -> list[list[tuple[float, float]]]:
+    """Steps of each side in turn, the order reversed each time; their results."""
     results: list[list[tuple[float, float]]] = [[] for _ in sides]
-    for number in range(warmup + steps):
+    for number in range(steps):
         order = list(enumerate(sides))
         for i, side in order if number % 2 == 0 else reversed(order):
             results[i].append(side.step())
         line = " | ".join(f"{result[-1][0] * 1000:8.1f} ms, loss {result[-1][1]:.6f}" for result in results)
-        console.print(f"{'warm-up' if number < warmup else f'step {number - warmup + 1:3d}'} | {line}", highlight=False)
-    return [result[warmup:] for result in results]
+        console.print(f"{label} {number + 1:3d} | {line}", highlight=False)
+    return results
 
 
 def quartiles(values: list[float]) -> str:
@@ -154,7 +155,13 @@ def compare(arguments: argparse.Namespace, path: Path, workers, console: Console
     ours = Ours(path, B, T, workers)
     version = f"PyTorch {theirs.version}" if theirs else "no PyTorch here (--torch-python)"
     console.print(f"{path.name}, B={B} T={T}, {k} threads each; numpy {np.__version__}, {version}", highlight=False)
-    results = take_turns([ours, theirs] if theirs else [ours], arguments.steps, arguments.warmup, console)
+    sides = [ours, theirs] if theirs else [ours]
+    take_turns(sides, arguments.warmup, "warm-up", console)
+    for times in ours.parts.values():
+        times.clear()
+    memory = [psutil.Process().memory_info().rss]
+    results = take_turns(sides, arguments.steps, "step", console)
+    memory.append(psutil.Process().memory_info().rss)
     if theirs:
         theirs.close()
     table = Table()
@@ -168,6 +175,8 @@ def compare(arguments: argparse.Namespace, path: Path, workers, console: Console
     console.print(table)
     parts = ", ".join(f"{name} {statistics.median(times) * 1000:.0f}" for name, times in ours.parts.items())
     console.print(f"ours in parts, ms: {parts}", highlight=False)
+    before, after = (value / 1e6 for value in memory)
+    console.print(f"our memory, MB: {before:.0f} after the warm-up, {after:.0f} at the end", highlight=False)
     if theirs:
         ratios = [other / mine for (mine, _), (other, _) in zip(*results, strict=True)]
         apart = max(abs(a - b) for (_, a), (_, b) in zip(*results, strict=True))

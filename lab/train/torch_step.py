@@ -27,6 +27,7 @@ p = {
     name: torch.nn.Parameter(torch.from_numpy(np.array(values)))
     for name, values in carve(params_memory, parameter_shapes(config)).items()
 }
+p["wte"] = torch.nn.Parameter(p["wte"].detach()[: config.vocab_size].clone())  # as PyTorch's GPT-2 has it: no padding
 whole = ("wte", "wpe", "lnfw", "lnfb")  # the others hold a tensor for each layer
 layers = [
     {name: torch.nn.Parameter(values.detach()[l].clone()) for name, values in p.items() if name not in whole}
@@ -47,7 +48,7 @@ def loss_of(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         y = F.linear(F.layer_norm(x, (C,), layer["ln2w"], layer["ln2b"]), layer["fcw"], layer["fcb"])
         x = x + F.linear(F.gelu(y, approximate="tanh"), layer["fcprojw"], layer["fcprojb"])
     logits = F.linear(F.layer_norm(x, (C,), p["lnfw"], p["lnfb"]), p["wte"])
-    return F.cross_entropy(logits[..., : config.vocab_size].reshape(B * T, -1), targets.reshape(-1))
+    return F.cross_entropy(logits.view(B * T, -1), targets.view(-1))
 
 
 random = np.random.default_rng(0)

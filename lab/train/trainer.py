@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -241,27 +243,39 @@ class Trainer:
 
     def restore(self, path: str | os.PathLike) -> None:
         """Take over what `save` wrote, for a trainer of the same settings. Raises StateError."""
-        meta, arrays = read_state(path)
+        meta = read_meta(path)
         wanted = {"params": self.model.params_memory, "m": self.optimizer.m_memory, "v": self.optimizer.v_memory}
         if self.average is not None:
             wanted["average"] = self.average
-        for name, array in wanted.items():
-            if name not in arrays or arrays[name].shape != array.shape:
-                raise StateError(f"{path}: {name}: not the {array.size} numbers that the saved settings lead to")
-            array[...] = arrays[name]
+        with opened(path) as file:
+            for name, array in wanted.items():
+                saved = file[name]
+                if saved.shape != array.shape:
+                    raise StateError(
+                        f"{path}: {name}: found {saved.size} numbers, expected {array.size} by its settings"
+                    )
+                array[...] = saved
         self.optimizer.step, self.waited = int(meta["step"]), int(meta["waited"])
         self.best = float("inf") if meta["best"] is None else float(meta["best"])
 
 
-def read_state(path: str | os.PathLike) -> tuple[dict, dict[str, np.ndarray]]:
-    """The settings and counters, and the arrays, of a saved run. Raises StateError."""
+@contextmanager
+def opened(path: str | os.PathLike) -> Iterator[Mapping[str, np.ndarray]]:
+    """The arrays of a saved run, each read when it is asked for. Raises StateError, also for what goes wrong then."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        meta = json.loads(arrays.pop("meta").tobytes())
-        Settings(**meta["settings"])
-        return meta, arrays
+            yield file
+    except StateError:
+        raise
     except FileNotFoundError:
         raise StateError(f"{path}: there is no such file") from None
     except Exception as error:  # a damaged archive raises almost anything
         raise StateError(f"{path}: not the saved state of a training run ({type(error).__name__})") from None
+
+
+def read_meta(path: str | os.PathLike) -> dict:
+    """The settings and counters of a saved run: settings (by name), step, waited, best. Raises StateError."""
+    with opened(path) as file:
+        meta = json.loads(file["meta"].tobytes())
+        Settings(**meta["settings"])
+        return meta
