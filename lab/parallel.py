@@ -67,7 +67,7 @@ class Workers:
         # END PROMPT
 
     def run(self, fn: Callable[[Any], object], tasks: Iterable[Any]) -> None:
-        """Do fn(task) for all tasks, on the workers, in any order; return when all are done. For one caller at a time."""
+        """Do fn(task) for all tasks, on the workers, in any order; return when all are done. For one caller."""
         # BEGIN SOLUTION
         with region(fn), self.mutex:
             self.queue.extend((fn, task) for task in tasks)
@@ -84,7 +84,7 @@ class Workers:
 
     # BEGIN SOLUTION
     def work(self, number: int) -> None:
-        """The life of a worker: take a task, perform it without the mutex, report it; end when closed and nothing is left."""
+        """A worker's life: take a task, perform it without the mutex, report it; end when closed and nothing is left."""
         self.mutex.lock()
         while True:
             while not self.queue and not self.closed:
@@ -127,7 +127,7 @@ class Workers:
 
 # BEGIN SOLUTION
 def blocks(count: int, pieces: int, multiple: int = 1) -> list[slice]:
-    """Cut range(count) into at most `pieces` slices of nearly equal length, all but the last multiples of `multiple`."""
+    """Cut range(count) into at most `pieces` slices of nearly equal length, all but the last in multiples."""
     units = -(-count // multiple)
     pieces = max(1, min(pieces, units))
     edges = [min(count, units * i // pieces * multiple) for i in range(pieces + 1)]
@@ -204,7 +204,7 @@ def matmul_forward(workers, out, inp, weight, bias, B, T, C, OC, after=None):
         y = product(weight[columns], xT, rows)
         if bias is not None:
             y += bias[columns, None]
-        out.reshape(B * T, OC)[:, columns] = y.T
+        out[:, :, columns] = y.T.reshape(B, T, -1)
         if after is not None:
             after(columns, y)
 
@@ -296,8 +296,8 @@ def residual_forward(out, inp, columns, y):
 def gpt2_forward(workers: Workers, model: GPT2, inputs: np.ndarray, B: int, T: int) -> None:
     """The forward pass of serial.py: inputs (B,T) of token numbers -> model.acts.
 
-    Of the logits and probabilities only those of the last position are computed: generation reads no others. GELU and the
-    residual additions ride on the tasks of the product before them.
+    Of the logits and probabilities only those of the last position are computed: generation reads no others. GELU and
+    the residual additions ride on the tasks of the product before them.
     """
     config = model.config
     V, Vp, L, NH, C = config.vocab_size, config.padded_vocab_size, config.num_layers, config.num_heads, config.channels
