@@ -1,0 +1,150 @@
+"""The command line: python -m lab.check {check,explore,races,selftest} ..."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+
+from lab.check.report import Finding, Findings, ProgramError, show
+
+EXAMPLES = """examples:
+  python -m lab.check explore lab.parallel --schedules 2000 --seed 1
+  python -m lab.check explore mine.py --replay k3:12=2,15=0 --picture failure.svg
+  python -m lab.check races mine.py
+  python -m lab.check check mine.py
+
+exit codes: 0 nothing found, 4 a thread error found, 2 the program cannot be checked, 1 it fails for another reason
+how to read what is found: docs/failures.md"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and options."""
+    raw = argparse.RawDescriptionHelpFormatter
+    top = argparse.ArgumentParser(
+        "python -m lab.check", description="Find what is wrong with a program's threads.", epilog=EXAMPLES, formatter_class=raw
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="{check,explore,races,selftest}")
+    check = commands.add_parser("check", help="run with real threads; misuse, lock order and stalls are reported at once")
+    common(check, None)
+    check.add_argument("--repeats", type=positive, default=3, help="how often to run it (3)")
+    explore = commands.add_parser("explore", help="run under many schedules, one thread at a time")
+    common(explore, 2000)
+    explore.add_argument("--strategy", choices=("mix", "random", "pct", "exhaustive"), default="mix")
+    explore.add_argument("--preemptions", type=natural, default=2, help="at most so many, for exhaustive (2)")
+    explore.add_argument(
+        "--switch", choices=("mix", "primitives", "statements"), default="mix", help="where threads can switch (mix)"
+    )
+    explore.add_argument("--spurious", action="store_true", help="waits may end without a signal, once per thread")
+    explore.add_argument("--no-races", action="store_true", help="without the tracked runs that look for races")
+    explore.add_argument("--replay", metavar="SCHEDULE", help="run this one schedule and show its trace")
+    explore.add_argument("--picture", metavar="FILE.svg", help="draw the failing schedule")
+    races = commands.add_parser("races", help="look for unordered accesses to arrays and variables")
+    common(races, 60)
+    selftest = commands.add_parser("selftest", help="the right programs of tests/zoo and lab.parallel must raise nothing")
+    selftest.add_argument("--schedules", type=positive, default=10_000, help="for each program (10000)")
+    selftest.add_argument("--seed", type=natural, default=1)
+    selftest.add_argument("--jobs", type=positive, default=None, help="processes (one for each core)")
+    return top
+
+
+def common(command: argparse.ArgumentParser, schedules: int | None) -> None:
+    """The options of all checks of one program."""
+    command.add_argument("program", metavar="PROGRAM", help="a .py file or a module like lab.parallel")
+    command.add_argument("--workers", type=positive, default=3, metavar="K", help="for generate() (3)")
+    command.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    if schedules is not None:
+        command.add_argument("--schedules", type=positive, default=schedules, metavar="N", help=f"({schedules})")
+        command.add_argument("--seed", type=natural, default=1, help="(1)")
+        command.add_argument("--seconds", type=float, default=None, help="stop after this time")
+
+
+def positive(text: str) -> int:
+    """An argument that is a number from 1 on."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
+
+
+def natural(text: str) -> int:
+    """An argument that is a number from 0 on."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+    return int(text)
+
+
+def run_check(options: argparse.Namespace) -> Findings:
+    """lab.check check"""
+    from lab.check import api
+
+    return api.run_checked(options.program, options.workers, options.repeats)
+
+
+def run_explore(options: argparse.Namespace) -> Findings:
+    """lab.check explore"""
+    from lab.check import explore
+    from lab.check.program import Program
+
+    program = Program(options.program)
+    if options.replay is not None:
+        return explore.replay(program, options.replay, options.picture)
+    plan = explore.Plan(
+        options.schedules,
+        options.seed,
+        options.seconds,
+        options.strategy,
+        options.preemptions,
+        not options.no_races,
+        options.switch,
+        options.picture,
+    )
+    return explore.explore(program, options.workers, plan, options.spurious)
+
+
+def run_races(options: argparse.Namespace) -> Findings:
+    """lab.check races"""
+    from lab.check import api
+
+    return api.check_races(options.program, options.schedules, options.seed, options.workers, options.seconds)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    options = parser().parse_args(arguments)
+    if options.command == "selftest":
+        from lab.check.selftest import selftest
+
+        return selftest(options.schedules, options.seed, options.jobs)
+    commands: dict[str, Callable[[argparse.Namespace], Findings]] = {
+        "check": run_check,
+        "explore": run_explore,
+        "races": run_races,
+    }
+    try:
+        result = commands[options.command](options)
+    except ProgramError as error:
+        if options.json:
+            finding = Finding("refused", str(error), tool="scan")
+            print(json.dumps(Findings(options.program, "scan", findings=[finding]).to_json()))
+        else:
+            print(error, file=sys.stderr)
+        return 2
+    if options.json:
+        print(json.dumps(result.to_json()))
+    elif result.exit_code == 2:
+        for finding in result.findings:
+            print(finding.message, file=sys.stderr)
+    else:
+        show(result)
+        advise(options, result)
+    return result.exit_code
+
+
+def advise(options: argparse.Namespace, result: Findings) -> None:
+    """How to see it again."""
+    schedule = next((finding.schedule for finding in result.findings if finding.schedule), "")
+    if schedule and not getattr(options, "replay", None):
+        print(f"again, with a picture: python -m lab.check explore {options.program} --replay {schedule} --picture failure.svg")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

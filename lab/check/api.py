@@ -1,0 +1,48 @@
+"""The checks as functions, for programs; their results are plain data (lab.check.report.Findings). See lab.check for an overview."""
+
+from pathlib import Path
+
+from lab.check import explore as _explore
+from lab.check.program import Program
+from lab.check.report import Finding, Findings, ProgramError
+
+__all__ = ["Finding", "Findings", "ProgramError", "check_races", "explore_submission", "replay", "run_checked", "scan"]
+
+
+def scan(program: str | Path) -> Findings:
+    """Does the program import threads of another kind? Runs nothing."""
+    loaded = Program(program)
+    return Findings(loaded.name, "scan", findings=loaded.refused())
+
+
+def explore_submission(
+    program: str | Path,
+    schedules: int = 2000,
+    seed: int = 1,
+    workers: int = 3,
+    seconds: float | None = None,
+    races: bool = True,
+    strategy: str = "mix",
+) -> Findings:
+    """Run the program under many schedules, and a few times with tracked arrays; stops at the first schedule that fails."""
+    plan = _explore.Plan(schedules, seed, seconds, strategy, races=races)
+    return _explore.explore(Program(program), workers, plan)
+
+
+def check_races(
+    program: str | Path, schedules: int = 60, seed: int = 1, workers: int = 3, seconds: float | None = None
+) -> Findings:
+    """Look for races only."""
+    return _explore.races(Program(program), workers, schedules, seed, seconds)
+
+
+def replay(program: str | Path, schedule: str) -> Findings:
+    """Run one schedule again."""
+    return _explore.replay(Program(program), schedule)
+
+
+def run_checked(program: str | Path, workers: int = 3, repeats: int = 3) -> Findings:
+    """Run the program with real threads in checked mode, in this process."""
+    from lab.check.checked import check_program
+
+    return check_program(Program(program), workers, repeats)

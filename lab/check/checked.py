@@ -1,0 +1,521 @@
+"""Checked mode: real threads and real locks that watch how they are used.
+
+Reported at once, with both places: unlocking what one does not hold, locking again what one holds, waiting without the mutex or with
+another one than the other waiters, ending with a mutex held, mutexes locked in opposite orders (also when it has not deadlocked yet),
+and, when every thread waits for another, who waits for whom. At the end: threads that nobody joined.
+
+A thread that has to wait says so first, and then looks whether any thread is left that does not wait: the last one to stop finds out. No
+clock is involved, so a slow machine raises no alarm.
+"""
+
+import atexit
+import os
+import sys
+import threading
+import time
+import weakref
+from _thread import allocate_lock, get_ident
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from lab import threadlib
+from lab.check.report import Finding, Findings, counted, listed, place
+from lab.check.scheduler import is_ours, variable_name
+from lab.threadlib import Cond, Mutex, Runtime, Semaphore, Thread, WorkerFailed
+
+
+class CheckFailed(Exception):
+    """A thread error: the program cannot go on."""
+
+
+class Record:
+    """What is known of a thread. `blocked` is (verb, primitive's info, where, what would let it go on) while it waits."""
+
+    __slots__ = ("blocked", "ended", "held", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name, self.held, self.ended = name, [], False
+        self.blocked: tuple[str, Any, str, Callable[[], bool]] | None = None
+
+
+class Info:
+    """What is known of a primitive."""
+
+    __slots__ = ("__weakref__", "after", "holder", "label", "last", "made_at", "mutex", "since")
+
+    def __init__(self, label: str, made_at: str) -> None:
+        self.label, self.made_at = label, made_at
+        self.holder: Record | None = None
+        self.since: tuple[str, int] = ("", 0)  # where it was locked: file, line
+        self.mutex: Info | None = None  # of a condition: what its waiters wait with
+        self.last: str = ""  # of a semaphore or condition: the last V or signal
+        # of a mutex: those locked while it was held -> (where it was locked, where the other one was, by whom)
+        self.after: weakref.WeakKeyDictionary[Info, tuple[str, str, str]] = weakref.WeakKeyDictionary()
+
+
+_ENTER = Mutex.__enter__.__code__
+
+
+def caller() -> tuple[str, int]:
+    """File and line of whoever called lock() or the like."""
+    frame = sys._getframe(2)
+    if frame.f_code is _ENTER:
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
+
+
+def caller_place() -> str:
+    """The same as file:line, beyond all frames of the libraries."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and is_ours(frame.f_code.co_filename):
+        frame = frame.f_back
+    return place(frame.f_code.co_filename, frame.f_lineno)
+
+
+class Checked(Runtime):
+    """The checking runtime. `report` is called with every finding; a fatal one is then raised as CheckFailed."""
+
+    def __init__(self, report: Callable[[Finding], None]) -> None:
+        super().__init__()
+        self.report = report
+        self.records: dict[int, Record] = {get_ident(): Record("main")}
+        self.alive: list[Record] = list(self.records.values())
+        self.guard = threading.RLock()
+        self.labels: dict[str, int] = {}
+        self.told: set[frozenset[int]] = set()
+        self.over = False
+
+    def me(self) -> Record:
+        """The calling thread."""
+        record = self.records.get(get_ident())
+        if record is None:
+            record = self.records[get_ident()] = Record(threading.current_thread().name)
+            with self.guard:
+                self.alive.append(record)
+        return record
+
+    def info(self, primitive: Any, kind: str) -> Info:
+        """Name a new primitive."""
+        frame = sys._getframe(2)
+        while frame.f_back is not None and is_ours(frame.f_code.co_filename):
+            frame = frame.f_back
+        made_at = place(frame.f_code.co_filename, frame.f_lineno)
+        name = primitive.name or variable_name(frame, type(primitive).__name__)
+        if not name:
+            return Info(f"the {kind} made at {made_at}", made_at)
+        number = self.labels[name] = self.labels.get(name, -1) + 1
+        if name.endswith("[]"):
+            name = f"{name[:-1]}{number}]"
+        elif number and not primitive.name:
+            name = f"{name}#{number + 1}"
+        return Info(f"{kind} {name}", made_at)
+
+    def stop(self, kind: str, message: str, detail: str = "", where: list[str] | None = None) -> None:
+        """A definite error: tell it, once, and end the program."""
+        with self.guard:
+            if not self.over:
+                self.over = True
+                self.report(Finding(kind, message, detail, where or [], tool="checked"))
+        raise CheckFailed(message)
+
+    # ---- threads
+
+    def spawn(self, thread: Thread, fn: Callable[[int], object]) -> None:
+        """The thread is known from now on, also while it has not begun to run."""
+        record = Record(thread.name)
+        with self.guard:
+            self.alive.append(record)
+        super().spawn(thread, lambda number: self.body(record, fn, number))
+        thread.system.record = record
+
+    def work(self, thread: Thread, fn: Callable[[int], object]) -> None:
+        """What a spawned thread runs."""
+        super().work(thread, fn)
+        with self.guard:
+            record = self.records.pop(get_ident())
+            record.ended = True
+            self.alive.remove(record)
+        try:
+            self.look_for_stall()
+        except CheckFailed as failed:
+            self.fail(thread, failed)
+
+    def body(self, record: Record, fn: Callable[[int], object], number: int) -> None:
+        """fn(number), and then nothing may be held."""
+        self.records[get_ident()] = record
+        fn(number)
+        if record.held and self.failure is None:
+            held = [f"{info.label}, locked at {place(*info.since)}" for info in record.held]
+            where = [place(*info.since) for info in record.held]
+            self.stop("misuse", f"{record.name} has ended with {' and '.join(held)}", where=where)
+
+    def join(self, threads: list[Thread]) -> None:
+        """Waiting for threads to end is waiting too."""
+        records = [thread.system.record for thread in threads]
+
+        def over() -> bool:
+            return all(record.ended for record in records)
+
+        if not over():
+            self.blocked(self.me(), "joins", [record.name for record in records], caller_place(), over)
+        try:
+            super().join(threads)
+        finally:
+            self.me().blocked = None
+
+    # ---- waiting
+
+    def blocked(self, me: Record, verb: str, info: Any, where: str, free: Callable[[], bool]) -> None:
+        """me is about to wait; free() says, without waiting, whether it need not wait any more."""
+        me.blocked = (verb, info, where, free)
+        try:
+            self.look_for_stall()
+        except CheckFailed:
+            me.blocked = None
+            raise
+
+    def look_for_stall(self) -> None:
+        """Does every thread wait, none of them able to go on? This can change only through a thread that does not wait."""
+        with self.guard:
+            if self.over or self.failure is not None:
+                return
+            records = list(self.alive)
+            states = [record.blocked for record in records]
+            if any(state is None or state[3]() for state in states):
+                return
+            lines = [self.words(record) for record in records]
+            where = [state[2] for state in states if state is not None]
+            self.stop("deadlock", "; ".join(lines), self.circle(records), where)
+
+    def words(self, record: Record) -> str:
+        """One thread's wait."""
+        assert record.blocked is not None
+        verb, info, where, _free = record.blocked
+        if verb == "locks":
+            holder = info.holder.name if info.holder is not None else "nobody"
+            return f"{record.name} waits for {info.label} ({where}), held by {holder} since {place(*info.since)}"
+        if verb == "waits":
+            last = f"; its last signal was at {info.last}" if info.last else "; it was never signalled"
+            return f"{record.name} waits for {info.label} ({where}) and nobody is left to signal it{last}"
+        if verb == "P":
+            last = f"; its last V was at {info.last}" if info.last else "; there was no V"
+            return f"{record.name} waits in P({info.label}) ({where}) and no thread that can run will V it{last}"
+        return f"{record.name} waits for the end of {listed(info)} ({where})"
+
+    def circle(self, records: list[Record]) -> str:
+        """Threads each of which waits for a mutex that the next one holds."""
+        waits_for = {record: record.blocked[1].holder for record in records if record.blocked and record.blocked[0] == "locks"}
+        for start in records:
+            path: list[Record] = []
+            record: Record | None = start
+            while record is not None and record not in path:
+                path.append(record)
+                record = waits_for.get(record)
+            if record is start:
+                return "a circle: " + " -> ".join(each.name for each in [*path, start])
+        return ""
+
+    # ---- primitives
+
+    def mutex(self, mutex: Mutex) -> tuple[Callable, Callable]:
+        """(lock, unlock)"""
+        acquire, release = super().mutex(mutex)
+        locked, records, info = mutex.state.locked, self.records, self.info(mutex, "mutex")
+        _infos[mutex] = info
+
+        def lock() -> None:
+            me = records.get(get_ident()) or self.me()
+            here = caller()
+            if me.held:
+                self.look_at_order(me, info, here)
+            if not acquire(False):
+                self.blocked(me, "locks", info, place(*here), lambda: not locked())
+                acquire()
+                me.blocked = None
+            info.holder, info.since = me, here
+            me.held.append(info)
+
+        def unlock() -> None:
+            me = records.get(get_ident()) or self.me()
+            if info.holder is not me:
+                if self.failure is not None:
+                    return
+                self.stop_unlock(me, info)
+            info.holder = None
+            me.held.remove(info)
+            try:
+                release()
+            except RuntimeError:  # a failure elsewhere has released it to let everybody go
+                if self.failure is None:
+                    raise
+
+        return lock, unlock
+
+    def stop_unlock(self, me: Record, info: Info) -> None:
+        """me unlocks what it does not hold."""
+        here = caller_place()
+        held = f"which {info.holder.name} has held since {place(*info.since)}" if info.holder else "which nobody holds"
+        where = [here, place(*info.since)] if info.holder else [here]
+        self.stop("misuse", f"{me.name} at {here} unlocks {info.label}, {held}", where=where)
+
+    def look_at_order(self, me: Record, info: Info, here: tuple[str, int]) -> None:
+        """me holds mutexes and locks another one: was it ever the other way round?"""
+        if info in me.held:
+            since = place(*info.since)
+            message = f"{me.name} at {place(*here)} locks {info.label} again, which it has held since {since}"
+            self.stop("misuse", message, where=[place(*here), since])
+        for held in me.held:
+            if info in held.after:
+                continue
+            held.after[info] = (place(*held.since), place(*here), me.name)
+            path = self.path(info, held)
+            key = frozenset((id(info), id(held)))
+            if path and key not in self.told:
+                self.told.add(key)
+                self.report_order(me, held, info, here, path)
+
+    def path(self, start: Info, goal: Info) -> list[tuple[Info, Info]]:
+        """Edges of the order from start to goal, [] if there is no way."""
+        with self.guard:
+            ways: dict[Info, list[tuple[Info, Info]]] = {start: []}
+            queue = deque([start])
+            while queue:
+                info = queue.popleft()
+                for following in list(info.after):
+                    if following not in ways:
+                        ways[following] = [*ways[info], (info, following)]
+                        queue.append(following)
+            return ways.get(goal, [])
+
+    def report_order(self, me: Record, held: Info, info: Info, here: tuple[str, int], path: list[tuple[Info, Info]]) -> None:
+        """Not yet a deadlock, but it can be one."""
+        mine = f"{me.name} locks {held.label} ({place(*held.since)}) and then {info.label} ({place(*here)})"
+        where = [place(*here), place(*held.since)]
+        others = []
+        for first, second in path:
+            at_first, at_second, name = first.after[second]
+            others.append(f"{name} locked {first.label} ({at_first}) and then {second.label} ({at_second})")
+            where += [at_second, at_first]
+        message = f"{mine}; {'; '.join(others)}: the opposite order. Each can wait for the other for ever"
+        self.report(Finding("order", message, where=list(dict.fromkeys(where)), tool="checked"))
+
+    def cond(self, cond: Cond) -> tuple[Callable, Callable, Callable]:
+        """(wait, signal, broadcast)"""
+        parked = cond.state = deque()
+        self._primitives.add(cond)
+        info = self.info(cond, "condition")
+
+        def wait(mutex: Mutex) -> None:
+            me, here = self.me(), caller_place()
+            held = _infos.get(mutex)
+            if held is None or held.holder is not me:
+                self.stop_wait(me, info, held, here)
+            if parked and info.mutex is not held and info.mutex is not None:
+                message = f"{me.name} at {here} waits for {info.label} with {held.label}, but others wait for it with {info.mutex.label}"
+                self.stop("misuse", message, where=[here])
+            info.mutex = held
+            turn = allocate_lock()
+            turn.acquire()
+            parked.append(turn)
+            mutex.unlock()
+            if self.failure is None:
+                self.blocked(me, "waits", info, here, lambda: not turn.locked())
+                turn.acquire()
+                me.blocked = None
+            mutex.lock()
+            if self.failure is not None:
+                raise self.failure
+
+        def wake() -> None:
+            try:
+                parked.popleft().release()
+            except (IndexError, RuntimeError):
+                pass
+
+        def signal() -> None:
+            info.last = caller_place()
+            wake()
+
+        def broadcast() -> None:
+            info.last = caller_place()
+            for _ in range(len(parked)):
+                wake()
+
+        return wait, signal, broadcast
+
+    def stop_wait(self, me: Record, info: Info, mutex: Info | None, here: str) -> None:
+        """me waits without the mutex."""
+        label = mutex.label if mutex is not None else "a mutex of another runtime"
+        holder = mutex.holder if mutex is not None else None
+        held = f"which {holder.name} has held since {place(*mutex.since)}" if holder and mutex else "which nobody holds"
+        where = [here, place(*mutex.since)] if holder and mutex else [here]
+        self.stop("misuse", f"{me.name} at {here} waits for {info.label} with {label}, {held}", where=where)
+
+    def semaphore(self, semaphore: Semaphore, n: int) -> tuple[Callable, Callable]:
+        """(P, V)"""
+        guard, count = allocate_lock(), n
+        parked = semaphore.state = deque()
+        self._primitives.add(semaphore)
+        info = self.info(semaphore, "semaphore")
+        info.label += f", made with {n} at {info.made_at}"
+
+        def P() -> None:
+            nonlocal count
+            with guard:
+                if count > 0:
+                    count -= 1
+                    return
+                turn = allocate_lock()
+                turn.acquire()
+                parked.append(turn)
+            if self.failure is None:
+                me = self.me()
+                self.blocked(me, "P", info, caller_place(), lambda: not turn.locked())
+                turn.acquire()
+                me.blocked = None
+            if self.failure is not None:
+                raise self.failure
+
+        def V() -> None:
+            nonlocal count
+            info.last = caller_place()
+            with guard:
+                while parked:
+                    turn = parked.popleft()
+                    if turn.locked():
+                        turn.release()
+                        return
+                count += 1
+
+        return P, V
+
+
+_infos: weakref.WeakKeyDictionary[Mutex, Info] = weakref.WeakKeyDictionary()
+
+
+# ------------------------------------------------------------------------------------------------------- a whole process
+
+
+def install() -> Checked:
+    """Make checked mode the runtime of this process. A thread error ends it with exit code 4 (one that can wait, at its end)."""
+    shown: list[Finding] = []
+
+    def report(finding: Finding) -> None:
+        shown.append(finding)
+        sys.stdout.flush()
+        text = f"{finding.kind}: {finding.text()}"
+        print(f"\nchecked mode: {text}", file=sys.stderr, flush=True)
+        if finding.kind != "order":
+            os._exit(4)
+
+    def at_exit() -> None:
+        left = [thread for thread in threadlib._threads if thread.system is not None]
+        if left and runtime.failure is None and not shown:
+            names = ", ".join(thread.name for thread in left)
+            report(Finding("unjoined", f"the program is over, but nobody has joined {names}", tool="checked"))
+        if shown:
+            sys.stdout.flush()
+            os._exit(4)
+
+    runtime = Checked(report)
+    threadlib.install(runtime)
+    atexit.register(at_exit)
+    return runtime
+
+
+# ---------------------------------------------------------------------------------------------------------- one program
+
+
+def check_program(program: Any, workers: int, repeats: int) -> Findings:
+    """Run a program a few times in checked mode, in this process. Stops at the first error that the program cannot survive."""
+    result = Findings(program.name, "checked", workers, findings=program.refused())
+    if result.findings:
+        return result
+    begin = time.perf_counter()
+    for _ in range(repeats):
+        result.schedules += 1
+        run_once(program, workers, result)
+        if result.findings:
+            break
+    result.seconds = time.perf_counter() - begin
+    if result.ok:
+        result.notes.append(f"nothing found in {counted(repeats, 'run')} with real threads; see also: explore, races")
+    return result
+
+
+def run_once(program: Any, workers: int, result: Findings) -> None:
+    """One run."""
+    runtime = Checked(result.findings.append)
+    before = threadlib._threads[:]
+    threadlib._threads.clear()
+    additions = {
+        "__step__": lambda line: None,
+        "__middle__": lambda value, line: value,
+        "__loop__": lambda line: None,
+    }
+    try:
+        with threadlib.use(runtime):
+            module = program.fresh(additions, False, False, {})
+            drive(program, module, workers, result)
+            look_for_unjoined(result)
+    except CheckFailed:
+        pass
+    except WorkerFailed as failure:
+        if not isinstance(failure.__cause__, CheckFailed):
+            add_exception(program, failure.__cause__ or failure, result)
+    except Exception as exception:
+        add_exception(program, exception, result)
+    finally:
+        threadlib._threads[:] = before
+
+
+def drive(program: Any, module: Any, workers: int, result: Findings) -> None:
+    """Run main(), or generate() on the tiny model."""
+    if program.entry == "main":
+        value = module.main()
+        if program.has_check:
+            module.check(value)
+        return
+    import numpy as np
+
+    from lab.check import tiny
+
+    case = tiny.CASES[0]
+    model = tiny.fresh_model(np.zeros(tiny.acts_size(case.n), dtype=np.float32))
+    tokens = tuple(int(token) for token in module.generate(model, list(tiny.PROMPT), case.n, workers))
+    expected = tiny.expected(case.n).tokens
+    if tokens != expected:
+        result.findings.append(
+            Finding("tokens", f"tokens {list(tokens)} instead of serial's {list(expected)}", tool="checked")
+        )
+
+
+def look_for_unjoined(result: Findings) -> None:
+    """At the end of a program every thread has been joined."""
+    left = [thread for thread in threadlib._threads if thread.system is not None]
+    if left:
+        words = []
+        for thread in left:
+            record = getattr(thread.system, "record", None)
+            state = record.blocked if record is not None else None
+            words.append(f"{thread.name}, {f'waiting at {state[2]}' if state else 'which has ended or still runs'}")
+        result.findings.append(
+            Finding("unjoined", f"the program is over, but nobody has joined {'; '.join(words)}", tool="checked")
+        )
+
+
+def add_exception(program: Any, exception: BaseException, result: Findings) -> None:
+    """The program's own exception."""
+    import traceback
+
+    frames = [frame for frame in traceback.extract_tb(exception.__traceback__) if frame.filename == program.file]
+    where = [place(frame.filename, frame.lineno or 0) for frame in reversed(frames)]
+    kind = "assertion" if isinstance(exception, AssertionError) else "exception"
+    at = f" at {where[0]}" if where else ""
+    message = f"{type(exception).__name__}{at}: {exception}"
+    detail = "\n".join(f"{place(frame.filename, frame.lineno or 0)} in {frame.name}: {frame.line}" for frame in frames)
+    result.findings.append(Finding(kind, message, detail, where, tool="checked"))
+
+
+__all__ = ["CheckFailed", "Checked", "check_program", "install"]

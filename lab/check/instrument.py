@@ -1,0 +1,312 @@
+"""What is added to a program under check, in memory only: places to switch threads at, and notes of the variables it shares.
+
+The program's file is not touched and its line numbers stay. Always added is a call at the start of every `while` body, so that a thread
+that only spins is noticed. With `steps`, threads can switch before every statement that other threads could notice, and between the
+reading and the writing of `x += 1`: what goes wrong there does not show while threads switch at primitives only. With `notes`, every
+access to a shared variable (a global or nonlocal that functions assign to, an attribute, an element of a list or dict) is reported to
+the race detector. The additions are made in the syntax tree, not in bytecode, so that a schedule means the same in every Python version.
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+OPERATIONS = {"lock", "unlock", "wait", "signal", "broadcast", "P", "V"}  # they are switching points already
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+SCOPES = (*FUNCTIONS, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def instrument(tree: ast.Module, steps: bool, notes: bool) -> ast.Module:
+    """A changed copy of the tree (the tree itself must not be used afterwards)."""
+    scopes = Scopes(tree)
+    changed = Instrumenter(scopes, steps, notes).visit(tree)
+    return ast.fix_missing_locations(changed)
+
+
+# --------------------------------------------------------------------------------------------------- which names are shared
+
+
+@dataclass
+class Scope:
+    """The names of one function; `cell` names a variable that holds something new for each call of the function."""
+
+    parent: "Scope | None"
+    number: int
+    locals: set[str] = field(default_factory=set)
+    globals: set[str] = field(default_factory=set)
+    nonlocals: set[str] = field(default_factory=set)
+    shared: set[str] = field(default_factory=set)  # of its locals, those an inner function assigns to
+
+    @property
+    def cell(self) -> str:
+        """The variable's name."""
+        return f"__cell{self.number}__"
+
+
+class Scopes:
+    """All functions of a module, and the names that more than one of them may change."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self.of: dict[ast.AST, Scope] = {}
+        self.shared_globals: set[str] = set()
+        self._collect(tree, None)
+        for scope in self.of.values():
+            self.shared_globals |= scope.globals
+            for name in scope.nonlocals:
+                owner = self.owner(name, scope)
+                if owner is not None:
+                    owner.shared.add(name)
+
+    def _collect(self, node: ast.AST, scope: Scope | None) -> None:
+        for child in ast.iter_child_nodes(node):
+            inner = scope
+            if isinstance(child, FUNCTIONS):
+                if scope is not None:
+                    scope.locals.add(child.name)
+                inner = self.of[child] = Scope(scope, len(self.of))
+                inner.locals |= {argument.arg for argument in ast.walk(child.args) if isinstance(argument, ast.arg)}
+            elif scope is not None:
+                if isinstance(child, ast.Global):
+                    scope.globals |= set(child.names)
+                elif isinstance(child, ast.Nonlocal):
+                    scope.nonlocals |= set(child.names)
+                elif isinstance(child, ast.Name) and not isinstance(child.ctx, ast.Load):
+                    scope.locals.add(child.id)
+            self._collect(child, inner)
+
+    def owner(self, name: str, scope: Scope | None) -> Scope | None:
+        """The function whose local variable `name` is, seen from `scope`; None: a global."""
+        while scope is not None:
+            if name in scope.globals:
+                return None
+            if name in scope.locals and name not in scope.nonlocals:
+                return scope
+            scope = scope.parent
+        return None
+
+    def is_shared(self, name: str, scope: Scope | None) -> bool:
+        """May another thread change this variable?"""
+        owner = self.owner(name, scope)
+        return name in (owner.shared if owner is not None else self.shared_globals)
+
+
+# --------------------------------------------------------------------------------------------------------- the additions
+
+
+def call(function: str, at: ast.AST, *arguments: ast.expr) -> ast.Call:
+    """function(*arguments), at the place of `at`."""
+    return ast.copy_location(ast.Call(ast.Name(function, ast.Load()), list(arguments), []), at)
+
+
+def statement(function: str, at: ast.AST, *arguments: ast.expr) -> ast.Expr:
+    """The same as a statement."""
+    return ast.copy_location(ast.Expr(call(function, at, *arguments)), at)
+
+
+def pure(node: ast.AST) -> bool:
+    """Can this expression be evaluated a second time without harm?"""
+    if isinstance(node, ast.Constant | ast.Name):
+        return True
+    if isinstance(node, ast.Attribute):
+        return pure(node.value)
+    if isinstance(node, ast.Subscript):
+        return pure(node.value) and pure(node.slice)
+    if isinstance(node, ast.BinOp):
+        return pure(node.left) and pure(node.right)
+    return isinstance(node, ast.UnaryOp) and pure(node.operand)
+
+
+def again(node: ast.expr) -> ast.expr:
+    """A copy of a pure expression, to be read."""
+    copy = ast.parse(ast.unparse(node), mode="eval").body
+    for part in ast.walk(copy):
+        ast.copy_location(part, node)
+    return copy
+
+
+def own_parts(node: ast.AST) -> Iterator[ast.AST]:
+    """A statement's own expressions: not the statements inside it, nor inner functions."""
+    for name, value in ast.iter_fields(node):
+        if name in ("body", "orelse", "finalbody", "handlers", "cases"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST) and not isinstance(child, SCOPES):
+                yield child
+                yield from own_parts(child)
+
+
+def is_operation(node: ast.stmt) -> bool:
+    """Is this statement nothing but an operation of a primitive?"""
+    called = node.value.func if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) else None
+    return isinstance(called, ast.Attribute) and called.attr in OPERATIONS
+
+
+class Instrumenter(ast.NodeTransformer):
+    """Walks the tree; `self.scope` is the function it is in, None outside functions, where nothing is added but to loops."""
+
+    def __init__(self, scopes: Scopes, steps: bool, notes: bool) -> None:
+        self.scopes, self.steps, self.notes = scopes, steps, notes
+        self.scope: Scope | None = None
+
+    # ---- statements
+
+    def visit(self, node: ast.AST) -> ast.AST | list[ast.AST]:
+        """Visit a node; a statement inside a function may get company."""
+        if not isinstance(node, ast.stmt) or self.scope is None or isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+            return super().visit(node)
+        before = self.additions(node)
+        changed = super().visit(node)
+        return [*before, changed] if before else changed
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        """Enter a function."""
+        outer, self.scope = self.scope, self.scopes.of[node]
+        docstring = node.body[:1] if ast.get_docstring(node, clean=False) is not None else []
+        body: list[ast.stmt] = []
+        for inner in node.body[len(docstring) :]:
+            changed = self.visit(inner)
+            body.extend(changed if isinstance(changed, list) else [changed])
+        if self.notes and self.scope.shared:
+            target = ast.copy_location(ast.Name(self.scope.cell, ast.Store()), node.body[0])
+            body.insert(0, ast.copy_location(ast.Assign([target], call("__fresh__", node.body[0])), node.body[0]))
+        node.body = [*docstring, *body]
+        self.scope = outer
+        return node
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
+        """Left as it is."""
+        return node
+
+    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_Lambda
+    visit_JoinedStr = visit_Lambda
+
+    def visit_While(self, node: ast.While) -> ast.AST:
+        """Count the rounds."""
+        self.generic_visit(node)
+        node.body.insert(0, statement("__loop__", node, ast.Constant(node.lineno)))
+        return node
+
+    def additions(self, node: ast.stmt) -> list[ast.stmt]:
+        """What goes before a statement; also puts the switch between reading and writing into an assignment."""
+        added: list[ast.stmt] = []
+        targets = self.targets(node)
+        shared_targets = [target for target in targets if self.may_share(target)]
+        if self.steps and not is_operation(node) and (shared_targets or self.noticeable(node)):
+            added.append(statement("__step__", node, ast.Constant(node.lineno)))
+        if self.steps and shared_targets and isinstance(node, ast.Assign | ast.AugAssign) and node.value is not None:
+            node.value = call("__middle__", node, node.value, ast.Constant(node.lineno))
+        if self.notes:
+            for target in shared_targets:
+                if isinstance(node, ast.AugAssign):
+                    added += self.note(target, False)
+                added += self.note(target, True)
+        return added
+
+    def targets(self, node: ast.stmt) -> list[ast.expr]:
+        """What a statement assigns to."""
+        if isinstance(node, ast.Assign):
+            found = node.targets
+        elif isinstance(node, ast.AugAssign | ast.AnnAssign | ast.For):
+            found = [node.target]
+        else:
+            return []
+        flat: list[ast.expr] = []
+        for target in found:
+            flat.extend(target.elts if isinstance(target, ast.Tuple | ast.List) else [target])
+        return flat
+
+    def may_share(self, node: ast.expr) -> bool:
+        """Is this something another thread may see?"""
+        if isinstance(node, ast.Name):
+            return self.scopes.is_shared(node.id, self.scope)
+        return isinstance(node, ast.Attribute | ast.Subscript)
+
+    def noticeable(self, node: ast.stmt) -> bool:
+        """Does the statement itself read something shared, or call something that may?"""
+        return any(
+            isinstance(part, ast.Call | ast.Attribute | ast.Subscript)
+            or (isinstance(part, ast.Name) and self.scopes.is_shared(part.id, self.scope))
+            for part in own_parts(node)
+        )
+
+    # ---- accesses to shared variables
+
+    def note(self, target: ast.expr, write: bool) -> list[ast.stmt]:
+        """Statements that report an access about to be made."""
+        flags = (ast.Constant(ast.unparse(target)), ast.Constant(target.lineno), ast.Constant(write))
+        if isinstance(target, ast.Name):
+            return [statement("__note__", target, self.cell_of(target.id), *flags)]
+        if isinstance(target, ast.Attribute) and pure(target.value) and not is_private(target.attr):
+            return [statement("__note_attribute__", target, again(target.value), ast.Constant(target.attr), *flags)]
+        if isinstance(target, ast.Subscript) and pure(target.value) and pure(target.slice):
+            return [statement("__note_item__", target, again(target.value), again(target.slice), *flags)]
+        return []
+
+    def cell_of(self, name: str) -> ast.expr:
+        """An expression that tells apart the variables of one name: those of each call of the function they belong to."""
+        owner = self.scopes.owner(name, self.scope)
+        return ast.Constant(None) if owner is None else ast.Name(owner.cell, ast.Load())
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        """A shared name that is read."""
+        if not (self.notes and self.scope and isinstance(node.ctx, ast.Load)):
+            return node
+        if not self.scopes.is_shared(node.id, self.scope):
+            return node
+        return call("__read__", node, self.cell_of(node.id), ast.Constant(node.id), ast.Constant(node.lineno), node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """The function called is not a variable of interest; what it belongs to and its arguments may be."""
+        if isinstance(node.func, ast.Attribute):
+            node.func.value = self.visit(node.func.value)
+        node.args = [self.visit(argument) for argument in node.args]
+        for keyword in node.keywords:
+            keyword.value = self.visit(keyword.value)
+        return node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        """An attribute that is read."""
+        text = ast.unparse(node)
+        simple = pure(node.value) and not is_private(node.attr)
+        self.generic_visit(node)
+        if not (self.notes and self.scope and simple and isinstance(node.ctx, ast.Load)):
+            return node
+        where = ast.Constant(text), ast.Constant(node.lineno)
+        return call("__read_attribute__", node, node.value, ast.Constant(node.attr), *where)
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        """An element that is read."""
+        text = ast.unparse(node)
+        simple = pure(node.value) and pure(node.slice)
+        self.generic_visit(node)
+        if not (self.notes and self.scope and simple and isinstance(node.ctx, ast.Load)):
+            return node
+        return call("__read_item__", node, node.value, node.slice, ast.Constant(text), ast.Constant(node.lineno))
+
+
+def is_private(name: str) -> bool:
+    """Names like __x mean another name inside a class."""
+    return name.startswith("__") and not name.endswith("__")
+
+
+# ------------------------------------------------------------------------------------------------------- what is plain to see
+
+
+def waits_outside_loops(tree: ast.Module) -> dict[int, str]:
+    """The line of each .wait(mutex) that stands in an `if`, or in nothing, rather than in a `while`: a hint, not a proof."""
+    found: dict[int, str] = {}
+
+    def search(node: ast.AST, around: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            inner = around
+            if isinstance(child, (ast.While, ast.If, *FUNCTIONS)):
+                inner = {ast.While: "while", ast.If: "if"}.get(type(child), "")
+            called = child.func if isinstance(child, ast.Call) else None
+            if isinstance(called, ast.Attribute) and called.attr == "wait" and len(child.args) == 1 and around != "while":
+                found[child.lineno] = around
+            search(child, inner)
+
+    search(tree, "")
+    return found

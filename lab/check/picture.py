@@ -1,0 +1,119 @@
+"""A schedule to look at: as lines of text, and as a picture with a column for each thread."""
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from lab.check.report import ProgramError
+from lab.check.scheduler import Scheduler
+
+LONGEST = 400  # lines of a trace that are kept
+ROW, COLUMN, LEFT, TOP = 18, 250, 46, 64
+COLOURS = ("#4c566a", "#2e7d5b", "#b5541c", "#3567a8", "#8a4a9e", "#9a7b16", "#b03050", "#4a8a8a")
+
+
+def in_words(verb: str, what: Any) -> str:
+    """One operation."""
+    if verb == "at":
+        return f"switches before line {what} goes on"
+    if verb == "wakes":
+        return f"wakes from {what[0].label}, has {what[1].label} again"
+    if verb == "joins":
+        return "joins " + ", ".join(runner.name for runner in what)
+    if verb in ("P", "V"):
+        return f"{verb}({what.label.removeprefix('semaphore ')})"
+    if verb == "spins":
+        return f"goes round the loop at line {what}"
+    if verb == "sleeps":
+        return "sleeps"
+    return f"{verb} {getattr(what, 'label', what)}"
+
+
+def rows(scheduler: Scheduler) -> list[tuple[bool, Any, str, str]]:
+    """(did the thread change here?, runner, words, site), and at the end what each thread waits for. Statements are shown only where the
+    thread changes at them."""
+    found = []
+    before = None
+    trace = scheduler.trace
+    for index, (runner, verb, what, site) in enumerate(trace):
+        following = trace[index + 1][0] if index + 1 < len(trace) else None
+        if verb == "at" and following is runner and before is runner:
+            continue
+        words = f"is at line {what}" if verb == "at" else in_words(verb, what)
+        found.append((before is not None and runner is not before, runner, words, site))
+        before = runner
+    for runner in scheduler.everyone:
+        if runner.ready is not None and scheduler.outcome is not None and scheduler.outcome.kind == "deadlock":
+            found.append((True, runner, f"waits: {waiting_words(runner)}", runner.site))
+    return found[-LONGEST:]
+
+
+def waiting_words(runner: Any) -> str:
+    """What a thread that never went on was about to do."""
+    if runner.verb == "wakes":
+        return f"to wake from {runner.what[0].label}"
+    return in_words(runner.verb, runner.what)
+
+
+def lines(scheduler: Scheduler) -> list[str]:
+    """The trace as text; a star marks a change of thread."""
+    width = max((len(runner.name) for runner in scheduler.everyone), default=4)
+    found = rows(scheduler)
+    column = max((len(words) for _changed, _runner, words, _site in found), default=0)
+    text: list[str] = []
+    times = 1
+    for changed, runner, words, site in found:
+        line = f"{runner.name:<{width}}  {words:<{min(column, 70)}}  {site}"
+        if text and text[-1][2:].split("  (")[0] == line:
+            times += 1
+            text[-1] = f"  {line}  ({times} times)"
+        else:
+            times = 1
+            text.append(f"{'*' if changed else ' '} {line}")
+    return text
+
+
+def write_svg(path: Path, scheduler: Scheduler, title: str, schedule: str) -> None:
+    """A column for each thread, time going down, an arrow at each change of thread. Raises ProgramError if it cannot be written."""
+    found = rows(scheduler)
+    numbers = sorted({runner.number for _changed, runner, _words, _site in found})
+    names = {runner.number: runner.name for _changed, runner, _words, _site in found}
+    place = {number: LEFT + COLUMN * index for index, number in enumerate(numbers)}
+    width, height = LEFT + COLUMN * max(1, len(numbers)) + 10, TOP + ROW * len(found) + 20
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+        'font-family="ui-monospace, Menlo, Consolas, monospace" font-size="11">',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+        f'<text x="10" y="18" font-size="13" font-weight="bold">{escape(title)}</text>',
+        f'<text x="10" y="34" fill="#666">{escape(schedule[:160])}</text>',
+    ]
+    for number in numbers:
+        x = place[number]
+        parts.append(f'<text x="{x}" y="54" font-weight="bold" fill="{colour(number)}">{escape(names[number])}</text>')
+        parts.append(f'<line x1="{x - 6}" y1="{TOP - 6}" x2="{x - 6}" y2="{height - 10}" stroke="#ddd"/>')
+    last = None
+    for index, (changed, runner, words, site) in enumerate(found):
+        x, y = place[runner.number], TOP + ROW * index
+        if changed and last is not None and last != runner.number:
+            x0, y0 = place[last] - 6, y - ROW + 5
+            parts.append(f'<path d="M{x0} {y0} L{x - 6} {y + 5}" stroke="#999" fill="none" stroke-dasharray="3 2"/>')
+        stuck = words.startswith("waits: ")
+        fill = "#c62828" if stuck else colour(runner.number)
+        parts.append(f'<circle cx="{x - 6}" cy="{y + 5}" r="3.5" fill="{fill}"/>')
+        text = escape(f"{words}"[:34])
+        parts.append(f'<text x="{x}" y="{y + 9}" fill="{fill}">{text}<title>{escape(words)} {escape(site)}</title></text>')
+        parts.append(f'<text x="4" y="{y + 9}" fill="#999" font-size="9">{escape(site.rpartition(":")[2])}</text>')
+        last = runner.number
+    parts.append("</svg>")
+    partial = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text("\n".join(parts) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise ProgramError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def colour(number: int) -> str:
+    """A thread's."""
+    return COLOURS[number % len(COLOURS)]

@@ -1,0 +1,120 @@
+"""A program under check: read once, made anew for every schedule."""
+
+import ast
+import builtins
+import copy
+import importlib.util
+import sys
+import types
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from lab.check.instrument import instrument, waits_outside_loops
+from lab.check.report import Finding, ProgramError, place
+
+REFUSED = ("threading", "queue", "multiprocessing", "concurrent", "_thread", "asyncio")
+WHY_REFUSED = (
+    "its threads and locks are out of the checker's sight, so it cannot switch between them, see who waits for whom, or replay; "
+    "use spawn, join, Mutex, Cond and Semaphore of lab.threadlib"
+)
+MODULE_NAME = "_program_under_check"
+
+
+class Program:
+    """The source of a program, compiled in the variants that are needed.
+
+    entry is "generate" (a submission: run on a tiny model, its tokens compared with those of lab.serial) or "main" (a small program:
+    main() is run, and then check(result) if there is one). Raises ProgramError for a file that is neither.
+    """
+
+    def __init__(self, name: str | Path) -> None:
+        self.path, self.package = locate(str(name))
+        self.file = str(self.path)
+        self.name = self.path.name
+        try:
+            self.source = self.path.read_text(encoding="utf-8")
+            self.tree = ast.parse(self.source, self.file)
+        except OSError as error:
+            raise ProgramError(f"{name}: cannot be read: {error.strerror}") from None
+        except (SyntaxError, ValueError) as error:
+            line = getattr(error, "lineno", None)
+            at = f"{name}:{line}" if line else str(name)
+            raise ProgramError(f"{at}: {getattr(error, 'msg', None) or error}") from None
+        functions = {node.name for node in self.tree.body if isinstance(node, ast.FunctionDef)}
+        self.entry = next((entry for entry in ("generate", "main") if entry in functions), "")
+        if not self.entry:
+            raise ProgramError(f"{name}: has neither generate(model, prompt, n, workers) nor main()")
+        self.has_check = "check" in functions
+        self.bare_waits = waits_outside_loops(self.tree)
+        self._codes: dict[tuple[bool, bool], CodeType] = {}
+
+    def refused(self) -> list[Finding]:
+        """A finding for each import of a library with threads of its own."""
+        found = []
+        for node in ast.walk(self.tree):
+            for module in imported(node):
+                if module.split(".")[0] in REFUSED:
+                    at = place(self.file, node.lineno)
+                    message = f"{at} imports {module}: this program cannot be explored, because {WHY_REFUSED}"
+                    found.append(Finding("refused", message, where=[at], tool="scan"))
+        return found
+
+    def code(self, steps: bool, notes: bool) -> CodeType:
+        """The compiled program, with the additions of lab.check.instrument."""
+        key = (steps, notes)
+        if key not in self._codes:
+            tree = instrument(copy.deepcopy(self.tree), steps, notes)
+            self._codes[key] = compile(tree, self.file, "exec", dont_inherit=True)
+        return self._codes[key]
+
+    def fresh(self, additions: dict[str, Any], steps: bool, notes: bool, stand_ins: dict[str, Any]) -> types.ModuleType:
+        """The program as a new module, executed. `additions` are the functions the additions call; it imports `stand_ins` as modules."""
+        module = types.ModuleType(MODULE_NAME)
+        module.__file__ = self.file
+        module.__package__ = self.package
+        module.__dict__.update(additions)
+        module.__dict__["__builtins__"] = own_builtins(stand_ins)
+        sys.modules[MODULE_NAME] = module  # dataclasses look their module up
+        exec(self.code(steps, notes), module.__dict__)
+        return module
+
+
+def locate(name: str) -> tuple[Path, str]:
+    """(file, package) of "path/to/file.py" or "lab.parallel". Raises ProgramError."""
+    path = Path(name)
+    if name.endswith(".py") or path.is_file():
+        if not path.is_file():
+            raise ProgramError(f"{name}: no such file")
+        return path.resolve(), ""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        raise ProgramError(f"{name}: neither a Python file nor a module that can be found")
+    return Path(spec.origin), name.rpartition(".")[0]
+
+
+def imported(node: ast.AST) -> list[str]:
+    """The modules that a node imports: import x, from x import y, __import__("x"), import_module("x")."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return [node.module] if node.module and not node.level else []
+    if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+        called = getattr(node.func, "id", getattr(node.func, "attr", ""))
+        if called in ("__import__", "import_module") and isinstance(node.args[0].value, str):
+            return [node.args[0].value]
+    return []
+
+
+def own_builtins(stand_ins: dict[str, Any]) -> dict[str, Any]:
+    """The builtins of a program under check: it prints nothing, and finds some modules replaced."""
+
+    def import_(name: str, *arguments: Any, **options: Any) -> Any:
+        module = builtins.__import__(name, *arguments, **options)
+        stand_in = stand_ins.get(name.split(".")[0])
+        return stand_in if stand_in is not None and module.__name__ == stand_in.__name__ else module
+
+    return dict(vars(builtins)) | {"print": lambda *arguments, **options: None, "__import__": import_}

@@ -1,0 +1,134 @@
+"""What a check has found, and how it is said: to a person (rich) or to a program (JSON)."""
+
+import os
+import sys
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+KINDS = {
+    "deadlock": "every thread waits for another one",
+    "livelock": "the threads go on without getting anywhere",
+    "tokens": "wrong tokens",
+    "values": "right tokens, but an activation depends on the schedule",
+    "assertion": "an assertion failed",
+    "exception": "an exception",
+    "race": "two accesses that nothing orders, at least one of them a write",
+    "misuse": "a primitive used as it must not be",
+    "order": "mutexes locked in opposite orders",
+    "unjoined": "threads that nobody joined",
+    "contract": "works, but not in the way asked for",
+    "refused": "cannot be explored",
+}
+
+
+class ProgramError(Exception):
+    """A program that cannot be checked at all; the message is one line."""
+
+
+@dataclass
+class Finding:
+    """One thing that is wrong. `message` is one line; `detail` has more; `where` lists file:line, the most telling place first."""
+
+    kind: str
+    message: str
+    detail: str = ""
+    where: list[str] = field(default_factory=list)
+    schedule: str = ""  # replays the failure; empty where no schedule is needed
+    seed: int = 0
+    preemptions: int = -1  # how many preemptions the shrunk schedule has; -1: does not apply
+    trace: list[str] = field(default_factory=list)  # the shrunk schedule, a line per step
+    tool: str = "explore"
+
+    def text(self) -> str:
+        """All that is said about it."""
+        return "\n".join(part for part in (self.message, self.detail) if part)
+
+
+@dataclass
+class Findings:
+    """The outcome of one check of one program."""
+
+    program: str
+    tool: str
+    workers: int = 0
+    seed: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    schedules: int = 0
+    distinct: int = 0
+    depth: int = 0  # most decisions in one schedule
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Nothing was found."""
+        return not self.findings
+
+    @property
+    def exit_code(self) -> int:
+        """0 nothing found, 2 refused, 4 a thread error."""
+        if self.ok:
+            return 0
+        return 2 if all(finding.kind == "refused" for finding in self.findings) else 4
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of plain values, with `ok` and `exit_code` included."""
+        return asdict(self) | {"ok": self.ok, "exit_code": self.exit_code}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Findings":
+        """The inverse of to_json."""
+        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        known["findings"] = [Finding(**finding) for finding in known.get("findings", [])]
+        return cls(**known)
+
+
+def console(stderr: bool = False) -> Console:
+    """A console that neither guesses highlights nor breaks a line that is meant to be copied."""
+    return Console(file=sys.stderr if stderr else sys.stdout, highlight=False, soft_wrap=True)
+
+
+def show(result: Findings, trace_lines: int = 60) -> None:
+    """Print a result for a person."""
+    out = console()
+    for number, finding in enumerate(result.findings):
+        if number:
+            out.print()
+        show_finding(finding, out, trace_lines)
+    for note in result.notes:
+        out.print(Text(note, style="dim"))
+
+
+def show_finding(finding: Finding, out: Console, trace_lines: int) -> None:
+    """Print one finding: headline, detail, trace, how to see it again."""
+    out.print(Text.assemble((finding.kind, "bold red"), ": ", (finding.message, "bold")))
+    for line in finding.detail.splitlines():
+        out.print(Text("  " + line))
+    if finding.trace:
+        out.print()
+        skipped = max(0, len(finding.trace) - trace_lines)
+        if skipped:
+            out.print(Text(f"  ... {skipped} earlier steps ...", style="dim"))
+        for line in finding.trace[skipped:]:
+            out.print(Text("  " + line, style="yellow" if line.startswith("*") else ""))
+    if finding.schedule:
+        needed = "no preemption" if finding.preemptions == 0 else f"{finding.preemptions} preemption(s)"
+        out.print(Text(f"  schedule {finding.schedule} ({needed}, seed {finding.seed})", style="dim"))
+
+
+def place(filename: str, line: int) -> str:
+    """file:line with the file's base name."""
+    return f"{os.path.basename(filename)}:{line}"
+
+
+def counted(number: int, noun: str) -> str:
+    """1 schedule, 2 schedules."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def listed(words: list[str]) -> str:
+    """a, b and c"""
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]

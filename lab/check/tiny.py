@@ -1,0 +1,84 @@
+"""A model so small that a program can be run on it hundreds of times a second, and what lab.serial makes of it.
+
+Its shapes are chosen to be awkward: few channels divide evenly among 3 workers, and the vocabulary is long enough for a product that is
+cut into blocks of 64 or 128 rows to have more than one.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from lab import serial
+from lab.checkpoint import Config, count_parameters, parameter_shapes
+
+CONFIG = Config(max_seq_len=8, vocab_size=301, num_layers=1, num_heads=3, channels=12, padded_vocab_size=304)
+PROMPT = (17, 230)
+SEED = 5  # chosen: at every step the running sum of probabilities stays 0.004 away from the coin
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to run generate(): how many tokens in all, after how many to stop early (0: not), how often to run it."""
+
+    n: int
+    stop_after: int = 0
+    times: int = 1
+
+
+CASES = (Case(4), Case(4, stop_after=1), Case(3, times=2))
+
+
+@lru_cache(maxsize=1)
+def parameters() -> np.ndarray:
+    """All parameters; numpy promises that RandomState gives the same numbers for ever."""
+    random = np.random.RandomState(SEED)
+    parts = []
+    for name, shape in parameter_shapes(CONFIG).items():
+        tensor = random.standard_normal(int(np.prod(shape))) * (0.6 if name in ("wte", "wpe") else 0.35)
+        if name in ("ln1w", "ln2w", "lnfw"):
+            tensor += 1.0
+        parts.append(tensor)
+    memory = np.concatenate(parts).astype(np.float32)
+    if memory.size != count_parameters(CONFIG):
+        raise AssertionError("the tiny model's shapes")
+    memory.flags.writeable = False
+    return memory
+
+
+def acts_size(n: int) -> int:
+    """Floats of memory that generate(n) needs for its activations."""
+    return sum(int(np.prod(shape)) for shape in serial.activation_shapes(CONFIG, 1, max(n - 1, 1)).values())
+
+
+_template: list[serial.GPT2] = []
+
+
+def fresh_model(acts_memory: np.ndarray) -> serial.GPT2:
+    """A model that nobody has used, on this memory for its activations."""
+    if not _template:
+        _template.append(serial.GPT2(CONFIG, parameters()))
+    model = serial.GPT2.__new__(serial.GPT2)
+    model.__dict__.update(_template[0].__dict__)
+    model.acts_memory = acts_memory
+    model.acts = type(model.acts)()
+    return model
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What serial.py does: the tokens, and a copy of all activations after each pass."""
+
+    tokens: tuple[int, ...]
+    activations: tuple[dict[str, np.ndarray], ...]
+
+
+@lru_cache(maxsize=4)
+def expected(n: int) -> Expected:
+    """Run serial.py."""
+    model = fresh_model(np.zeros(acts_size(n), dtype=np.float32))
+    tokens, activations = [], []
+    for token in serial.generate(model, list(PROMPT), n):
+        tokens.append(int(token))
+        activations.append({name: array.copy() for name, array in vars(model.acts).items()})
+    return Expected(tuple(tokens), tuple(activations))
