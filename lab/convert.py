@@ -3,8 +3,8 @@
     python -m lab.convert gpt2-medium/model.safetensors -o models/gpt2_355M.bin
 
 Linear layers are stored as (C, OC) there ("Conv1D"), as (OC, C) here. Each layer's tensors have their own names there;
-here all layers of a kind are one tensor. The head is tied to wte in both, so an lm_head must equal wte. Files hold no number of
-heads: it is --heads, or n_head of config.json beside the file, or C / 64 as in every published GPT-2.
+here all layers of a kind are one tensor. The head is tied to wte in both, so an lm_head must equal wte. Files hold no
+number of heads: it is --heads, or n_head of config.json beside the file, or C / 64 as in every published GPT-2.
 """
 
 import argparse

@@ -16,6 +16,7 @@ STAGES = {  # first word of a test file's name after "test_" -> marker
     "tokenizer": "serial",
     "cli": "serial",
     "onethread": "serial",
+    "convert": "serial",
     "threadlib": "threads",
     "parallel": "parallel",
     "cached": "cached",
