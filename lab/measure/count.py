@@ -1,7 +1,7 @@
 """The exact, slow way to know where the time goes: every function wrapped in a clock. Profilers are checked against it.
 
-Self time is the time in a function without that in other counted functions it calls. Only module-level functions are counted, and only on
-the thread that entered the with block, so this is for the serial program.
+Self time is the time in a function without that in other counted functions it calls. Counted are the module-level functions named
+..._forward, on the thread that entered the with block; for the parallel program that is how long its main thread had to wait for each.
 """
 
 import inspect
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Counter:
-    """Counts calls and self time of all functions of `modules`, from entering a with block to leaving it."""
+    """Counts calls and self time of the ..._forward functions of `modules`, from entering a with block to leaving it."""
 
     def __init__(self, modules: Iterable[ModuleType]) -> None:
         self.modules = list(dict.fromkeys(modules))
@@ -28,7 +28,7 @@ class Counter:
         for module in self.modules:
             for name, value in list(vars(module).items()):
                 ours = inspect.isfunction(value) and value.__module__ in {m.__name__ for m in self.modules}
-                if ours and not inspect.isgeneratorfunction(value):
+                if ours and name.endswith("_forward"):
                     self._originals.append((module, name, value))
                     setattr(module, name, self._counted(value))
         return self

@@ -1,11 +1,12 @@
 """How the lab's pictures look: the same fonts, sizes and line widths, readable in print; each is saved as PNG and SVG."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lab.measure.files import replacing
-from lab.measure.palette import INK
+from lab.measure.palette import INK, ink
 
 SETTINGS = {
     "font.family": "DejaVu Sans",
@@ -44,17 +45,51 @@ def pyplot() -> Any:
     return plt
 
 
-def legend_above(figure: Any, items: list[tuple[str, str]]) -> None:
-    """A legend of coloured squares in one line below the title."""
+def header(figure: Any, title: str, items: Sequence[tuple[str, str, str]] = (), width: int = 8) -> None:
+    """The title, and below it a legend of (label, colour, hatch) squares; makes room for both, and for the footnote."""
     from matplotlib.patches import Patch
 
-    handles = [Patch(facecolor=fill, edgecolor="#999999", linewidth=0.5, label=label) for label, fill in items]
-    figure.legend(handles=handles, loc="outside upper left", ncols=len(items), fontsize=8.5, handlelength=1.2)
+    height = figure.get_figheight()
+    rows = -(-len(items) // width)
+    figure.text(0.02, 1 - 0.13 / height, title, va="top", ha="left", fontsize=12.5, weight="bold")
+    if items:
+        handles = [
+            Patch(facecolor=fill, hatch=hatch, edgecolor="white", lw=0, label=label) for label, fill, hatch in items
+        ]
+        place = {"loc": "upper left", "bbox_to_anchor": (0.012, 1 - 0.36 / height)}
+        figure.legend(handles=handles, ncols=width, fontsize=8.5, handlelength=1.6, columnspacing=1.4, **place)
+    figure.set_layout_engine("constrained", rect=(0, 0.22 / height, 1, 1 - (0.67 + 0.22 * rows) / height))
 
 
 def footnote(figure: Any, text: str) -> None:
     """Small print at the bottom: machine, load, date."""
-    figure.supxlabel(text, fontsize=7.5, color="#666666", x=0.01, ha="left")
+    size = min(7.5, 1.62 * 72 * figure.get_figwidth() / max(len(text), 1))
+    figure.text(0.02, 0.07 / figure.get_figheight(), text, fontsize=size, color="#666666", ha="left", va="bottom")
+
+
+def label_on(background: str) -> dict[str, Any]:
+    """How to write into an area of that colour, so that it can be read over its hatch."""
+    box = {"boxstyle": "round,pad=0.18", "facecolor": background, "edgecolor": "none"}
+    return {"ha": "center", "va": "center", "fontsize": 8.5, "color": ink(background), "bbox": box}
+
+
+def decades(axes: Any, x: tuple[float, float], y: tuple[float, float]) -> None:
+    """Logarithmic axes between the limits, plain numbers at the powers of ten."""
+    from matplotlib.ticker import FuncFormatter
+
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(*x)
+    axes.set_ylim(*y)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def no_ticks() -> Any:
+    """A locator that places none."""
+    from matplotlib.ticker import NullLocator
+
+    return NullLocator()
 
 
 def save(figure: Any, stem: Path) -> list[Path]:

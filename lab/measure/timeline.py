@@ -222,7 +222,7 @@ def draw(recording: Recording, title: str, note: str) -> Any:
     plt = style.pyplot()
     one = recording.typical_pass()
     height = 1.5 + 0.42 * 2 * len(recording.threads)
-    figure, (whole, part) = plt.subplots(2, 1, figsize=(11, height + 1.3), layout="constrained")
+    figure, (whole, part) = plt.subplots(2, 1, figsize=(11, height + 1.3))
     lanes(whole, recording, one.begin, one.end, labels=False)
     begin, end = excerpt(one)
     lanes(part, recording, begin, end, origin=one.begin, labels=True)
@@ -231,8 +231,7 @@ def draw(recording: Recording, title: str, note: str) -> Any:
     whole.set_title(f"One forward pass: the one for token {token}, {one.length / 1e6:.1f} ms", loc="left")
     part.set_title(f"Enlarged: {(end - begin) / 1e6:.1f} ms of it, the shaded part", loc="left")
     part.set_xlabel("milliseconds since the pass began")
-    style.legend_above(figure, legend_items(recording, one))
-    figure.suptitle(f"Timeline: {title}", x=0.01, ha="left", weight="bold")
+    style.header(figure, f"Timeline: {title}", legend_items(recording, one))
     style.footnote(figure, note)
     return figure
 
@@ -268,10 +267,11 @@ def lanes(
     for task in recording.tasks:
         look = {"color": colour(task.name), "edgecolor": "white", "linewidth": 0.4}
         share = bar(place[task.thread], task.begin, task.end, **look)
-        text = f"{short(task.name)} {tidy(task.detail)}"
-        if labels and share > 0.0088 * len(text):
+        detail = tidy(task.detail)
+        text = next((text for text in (f"{short(task.name)} {detail}", detail) if share > 0.0062 * len(text)), "")
+        if labels and text:
             middle = ((max(task.begin, begin) + min(task.end, end)) / 2 - origin) / 1e6
-            axes.text(middle, place[task.thread], text, ha="center", va="center", color="white", fontsize=7.5)
+            axes.text(middle, place[task.thread], text, ha="center", va="center", color="white", fontsize=7)
     axes.set_yticks(list(place.values()), ["main" if name == MAIN else name for name in place])
     axes.set_ylim(len(place) - 0.45, -0.55)
     axes.set_xlim((begin - origin) / 1e6, (end - origin) / 1e6)
@@ -280,11 +280,16 @@ def lanes(
         axes.spines[side].set_visible(False)
 
 
-def legend_items(recording: Recording, one: Pass) -> list[tuple[str, str]]:
-    """(label, colour) of what can be seen in the pass."""
+def legend_items(recording: Recording, one: Pass) -> list[tuple[str, str, str]]:
+    """(label, colour, hatch) of what can be seen in the pass."""
     names = dict.fromkeys(region.name for region in one.regions)
-    items = [(f"task of {name}", colour(name)) for name in names]
-    return [*items, ("serial: main thread, outside regions", "#444444"), ("waiting", "#EFEFEF")]
+    items = [(f"task of {name}", colour(name), "") for name in names]
+    return [
+        *items,
+        ("main thread outside regions", "#444444", ""),
+        ("waiting", "#DDDDDD", ""),
+        ("neither: no core, or no interpreter lock", "#FFFFFF", ""),
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------------ the command

@@ -1,0 +1,319 @@
+"""make plots: three pictures, each as PNG and SVG.
+
+    .venv/bin/python -m lab.measure.plots
+
+    <engine>.speedup      speedup against workers: measured with intervals, ideal, Amdahl's law, capacity, prediction
+    <engine>.operations   seconds by operation, the serial program beside the parallel one
+    <engine>.roofline     what each operation computes a second, against what the machine's memory and arithmetic allow
+
+Speedups come from <engine>.scale.json (make scale, which is run if it is missing) and, where there is one, bench.json (make bench).
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+
+from lab.checkpoint import Config, read_header
+from lab.measure import operations, scale, style
+from lab.measure.capacity import Kernel, capacity
+from lab.measure.files import shown, write_json
+from lab.measure.machine import Load, bandwidth, cores, peak
+from lab.measure.operations import Cost
+from lab.measure.palette import BLACK, BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILLION, colour, hatch, short
+from lab.measure.runner import Program, guarded, program_arguments, program_of, provenance, say
+from lab.measure.stats import Estimate, estimate, ratios
+
+# --------------------------------------------------------------------------------------------------------------- speedup
+
+
+class Speedups(NamedTuple):
+    """Self-scaling T_1/T_k: measured with intervals, predicted, and the machine's capacity, each by number of workers."""
+
+    measured: dict[int, Estimate]
+    predicted: dict[int, float]
+    limited: dict[int, float]  # with the memory ceiling
+    capacity: dict[int, float]
+
+
+def speedups(prediction: dict, bench: dict | None) -> Speedups:
+    """From the contents of <engine>.scale.json and bench.json."""
+    rows = prediction["rows"]
+    one = rows[0]
+    measured = {
+        row["k"]: estimate(ratios(one["times"], row["times"])) for row in rows if "times" in row and "times" in one
+    }
+    if bench:
+        measured |= {int(k): Estimate(*values) for k, values in bench.get("speedup", {}).items()}
+    return Speedups(
+        measured,
+        {row["k"]: one["predicted"] / row["predicted"] for row in rows},
+        {row["k"]: one["limited"] / row["limited"] for row in rows},
+        {int(k): value for k, value in (bench or {}).get("capacity", {}).items()},
+    )
+
+
+def serial_fraction(measured: dict[int, float]) -> float | None:
+    """The s of Amdahl's law, T_k/T_1 = s + (1 - s)/k, that fits best (least squares), between 0 and 1; None with k = 1 only."""
+    ks = np.array([k for k in measured if k > 1], dtype=float)
+    if ks.size == 0:
+        return None
+    gain = 1 - 1 / ks  # T_k/T_1 - 1/k = s (1 - 1/k)
+    rest = np.array([1 / measured[int(k)] for k in ks]) - 1 / ks
+    return float(np.clip(gain @ rest / (gain @ gain), 0, 1))
+
+
+def draw_speedup(data: Speedups, title: str, note: str) -> Any:
+    """Speedup against workers, both axes logarithmic."""
+    plt = style.pyplot()
+    figure, axes = plt.subplots(figsize=(7.6, 5.6))
+    ks = np.array(sorted(data.predicted))
+    top = 2 * max(*data.predicted.values(), *(e.high for e in data.measured.values()), *data.capacity.values(), 2.0)
+    axes.plot(ks, ks, color=GREY, lw=1.2, ls=(0, (1, 1.5)), label="ideal: k")
+    axes.plot(
+        ks,
+        [data.predicted[k] for k in ks],
+        color=SKY,
+        ls="--",
+        marker="v",
+        ms=5,
+        label="predicted, memory that never limits",
+    )
+    axes.plot(
+        ks, [data.limited[k] for k in ks], color=BLUE, marker="s", ms=4.5, label="predicted, this machine's memory"
+    )
+    fraction = serial_fraction({k: e.median for k, e in data.measured.items()})
+    if fraction is not None:
+        label = f"Amdahl's law fitted to what was measured, serial {fraction:.0%}"
+        axes.plot(ks, 1 / (fraction + (1 - fraction) / ks), color=ORANGE, ls="-.", label=label)
+    if data.capacity:
+        at = sorted(data.capacity)
+        axes.plot(
+            at,
+            [data.capacity[k] for k in at],
+            color=GREEN,
+            marker="D",
+            ms=6,
+            mfc="white",
+            label="capacity: what the cores gave",
+        )
+    at = sorted(data.measured)
+    middle = [data.measured[k].median for k in at]
+    low = [data.measured[k].median - data.measured[k].low for k in at]
+    high = [data.measured[k].high - data.measured[k].median for k in at]
+    label = "measured, 95 % interval"
+    axes.errorbar(
+        at, middle, yerr=[low, high], color=VERMILLION, marker="o", ms=8, capsize=5, lw=2, zorder=5, label=label
+    )
+    logarithmic(axes, ks, top)
+    axes.set_xlabel("workers k")
+    axes.set_ylabel("speedup  $T_1 / T_k$")
+    axes.grid(True)
+    axes.legend(loc="upper left", fontsize=8.5)
+    style.header(figure, title)
+    style.footnote(figure, note)
+    return figure
+
+
+def logarithmic(axes: Any, ks: np.ndarray, top: float) -> None:
+    """Base-2 axes with plain numbers at the ticks."""
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    for axis, first, last in ((axes.xaxis, 0, ks.max()), (axes.yaxis, -1, top)):
+        ticks = [2.0**p for p in range(first, 10) if 2.0**p <= last]
+        axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.set_minor_locator(style.no_ticks())
+    axes.set_xlim(0.93, ks.max() * 1.08)
+    axes.set_ylim(0.5, top)
+
+
+# -------------------------------------------------------------------------------------------------- seconds by operation
+
+
+def draw_operations(seconds: dict[str, dict[str, float]], title: str, note: str) -> Any:
+    """One bar for the serial program, one for each number of workers, stacked by operation."""
+    plt = style.pyplot()
+    bars = list(seconds)
+    figure, axes = plt.subplots(figsize=(8.6, 1.7 + 0.75 * len(bars)))
+    whole = {name: sum(parts.values()) for name, parts in seconds.items()}
+    names = sorted(next(iter(seconds.values())), key=lambda name: (name == "other", -seconds["serial"].get(name, 0.0)))
+    for place, bar in enumerate(bars):
+        left = 0.0
+        for name in names:
+            value = seconds[bar].get(name, 0.0)
+            axes.barh(
+                place, value, left=left, height=0.62, color=colour(name), hatch=hatch(name), edgecolor="white", lw=0.5
+            )
+            if value > 0.07 * max(whole.values()):
+                axes.text(left + value / 2, place, f"{value / whole[bar]:.0%}", **style.label_on(colour(name)))
+            left += value
+        axes.text(left + 0.008 * max(whole.values()), place, f"{left:.2f} s", va="center", fontsize=9.5, weight="bold")
+    axes.set_yticks(range(len(bars)), [bar_name(bar) for bar in bars])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.09 * max(whole.values()))
+    axes.set_xlabel("seconds, as the main thread sees them")
+    axes.tick_params(axis="y", length=0)
+    items = [(short(name), colour(name), hatch(name)) for name in names if any(p.get(name) for p in seconds.values())]
+    style.header(figure, title, items)
+    style.footnote(figure, note)
+    return figure
+
+
+def bar_name(bar: str) -> str:
+    """ "serial" -> "serial", "1" -> "1 worker", "2" -> "2 workers" """
+    return bar if not bar.isdigit() else f"{bar} worker{'s' if bar != '1' else ''}"
+
+
+# -------------------------------------------------------------------------------------------------------------- roofline
+
+
+class Roof(NamedTuple):
+    """GB/s and GFLOP/s of a number of threads."""
+
+    threads: int
+    gigabytes: float
+    gigaflops: float
+
+
+class Point(NamedTuple):
+    """An operation of one program: its cost and the seconds it took."""
+
+    name: str
+    program: str
+    cost: Cost
+    seconds: float
+
+
+def points(seconds: dict[str, dict[str, float]], costs: dict[str, dict[str, Cost]]) -> list[Point]:
+    """The operations that take 1 % of the serial program's time or more, as far as each program shows their time."""
+    found = []
+    whole = sum(seconds["serial"].values())
+    for program, parts in seconds.items():
+        kind = "serial" if program == "serial" else "parallel"
+        for name, value in parts.items():
+            if name in costs[kind] and value > 0 and seconds["serial"].get(name, 0.0) >= 0.01 * whole:
+                found.append(Point(name, program, costs[kind][name], value))
+    return found
+
+
+def draw_roofline(roofs: list[Roof], found: list[Point], title: str, note: str) -> Any:
+    """Achieved GFLOP/s against arithmetic intensity, both logarithmic, below the machine's roofs."""
+    plt = style.pyplot()
+    figure, axes = plt.subplots(figsize=(8.2, 5.8))
+    left, right = 0.1, 60.0
+    intensity = np.geomspace(left, right, 200)
+    for roof, line in zip(roofs, ("-", "--"), strict=False):
+        word = "thread" if roof.threads == 1 else "threads"
+        label = f"roof of {roof.threads} {word}: {roof.gigabytes:.0f} GB/s, {roof.gigaflops:.0f} GFLOP/s"
+        axes.plot(
+            intensity, np.minimum(intensity * roof.gigabytes, roof.gigaflops), ls=line, color=INK, lw=1.6, label=label
+        )
+    markers = dict(zip(dict.fromkeys(point.program for point in found), "os^Dv", strict=False))
+    lowest: dict[str, tuple[float, float]] = {}
+    for point in found:
+        x, y = point.cost.intensity, point.cost.flops / point.seconds / 1e9
+        lowest[point.name] = min(lowest.get(point.name, (x, y)), (x, y), key=lambda place: place[1])
+        fill = colour(point.name) if point.program != "serial" else "white"
+        axes.plot(x, y, markers[point.program], ms=9, mfc=fill, mec=colour(point.name), mew=2.2, zorder=3)
+    for name, place in lowest.items():
+        axes.annotate(short(name), place, xytext=(0, -17), textcoords="offset points", fontsize=9, ha="center")
+    for program, marker in markers.items():
+        fill = "white" if program == "serial" else BLACK
+        axes.plot([], [], marker, ms=8, mfc=fill, mec=BLACK, mew=1.6, ls="", label=bar_name(program))
+    style.decades(
+        axes, (left, right), (min(y for _, y in lowest.values()) / 3, 2 * max(roof.gigaflops for roof in roofs))
+    )
+    axes.set_xlabel("arithmetic intensity: operations for each byte, every number moved once")
+    axes.set_ylabel("GFLOP/s")
+    axes.grid(True)
+    axes.legend(loc="upper left", fontsize=8.5)
+    style.header(figure, title)
+    style.footnote(figure, note)
+    return figure
+
+
+# ------------------------------------------------------------------------------------------------------------ the command
+
+
+def load_json(path: Path) -> dict | None:
+    """The contents, None if there is no such file. Raises ValueError, one line, for one that is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        raise ValueError(f"{path}: not a JSON file; remove it and try again") from None
+
+
+def prediction_for(program: Program, options: argparse.Namespace) -> dict:
+    """<engine>.scale.json, made if there is none. Raises ProgramError."""
+    path = options.out / f"{program.name}.scale.json"
+    if load_json(path) is None:
+        arguments = ["--engine", options.engine, "--out", str(options.out), "--timeout", str(options.timeout)]
+        if options.model:
+            arguments += ["--model", options.model]
+        if scale.main(arguments) != 0:
+            raise ValueError(f"make scale failed, so there is no {shown(path)} to draw")
+    return load_json(path) or {}
+
+
+def measure_operations(program: Program, config: Config) -> tuple[dict, dict, list[Roof]]:
+    """Seconds by operation, costs by operation, roofs. Raises ProgramError."""
+    counts = sorted({1, min(program.workers, max(2, cores()))})
+    seconds = operations.measure(program, counts)
+    prompt = len(program.prompt)
+    costs = {
+        "serial": operations.generation_costs(config, prompt, program.n, last_only=False),
+        "parallel": operations.generation_costs(config, prompt, program.n, last_only=True),
+    }
+    roofs = [Roof(k, bandwidth(k), peak(k)) for k in sorted({1, cores()})]
+    return seconds, costs, roofs
+
+
+def plots(options: argparse.Namespace, arguments: list[str] | None) -> int:
+    """Measure what is missing, draw."""
+    console = Console(highlight=False)
+    program = program_of(options)
+    _, config = read_header(program.model)
+    prediction = prediction_for(program, options)
+    bench = load_json(options.out / "bench.json")
+    say(f"measuring each operation: {program.title} ...")
+    with Load() as load:
+        seconds, costs, roofs = measure_operations(program, config)
+        kernel = Kernel()
+        cores_give = {k: capacity(k, kernel=kernel).capacity for k in scale.measured_counts()}
+    data = speedups(prediction, bench)
+    data = data if data.capacity else data._replace(capacity=cores_give)
+    origin = provenance(arguments, "lab.measure.plots", load)
+    result = {"seconds": seconds, "roofs": [roof._asdict() for roof in roofs], "capacity": data.capacity, **origin}
+    stem = str(options.out / program.name)
+    note = f"{origin['machine']}; {load}; {origin['date']}"
+    job = f"{program.model.stem}, {program.n} tokens"
+    pictures = {
+        "speedup": draw_speedup(
+            data, f"How it scales: {prediction['title']}", f"{prediction['machine']}; {prediction['date']}"
+        ),
+        "operations": draw_operations(seconds, f"Where the time goes: serial and {program.name}, {job}", note),
+        "roofline": draw_roofline(roofs, points(seconds, costs), f"Roofline: serial and {program.name}, {job}", note),
+    }
+    files = [path for name, figure in pictures.items() for path in style.save(figure, Path(f"{stem}.{name}"))]
+    files.append(write_json(Path(f"{stem}.plots.json"), result, indent=1))
+    console.print("Written: " + ", ".join(shown(path) for path in files))
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Draw speedup, seconds by operation and the roofline."""
+    parser = argparse.ArgumentParser(prog="python -m lab.measure.plots", description=main.__doc__)
+    program_arguments(parser, engine="parallel", n=20, workers=min(4, max(2, cores())))
+    options = parser.parse_args(arguments)
+    return guarded(lambda: plots(options, arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""make reference: one run of every command on a quiet machine; the pictures and tables of profiles/reference, with where they come from.
+
+.venv/bin/python -m lab.measure.reference
+"""
+
+import argparse
+import contextlib
+import io
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from lab.measure import plots, profile, report, scale, timeline
+from lab.measure.files import PROFILES, shown, write_text
+from lab.measure.machine import load_now, summary
+from lab.measure.runner import guarded, say
+
+Command = tuple[str, str, Callable[[list[str]], int], list[str]]
+KEPT = (
+    "serial.svg",
+    "parallel.svg",
+    "parallel.timeline.png",
+    "parallel.timeline.svg",
+    "parallel.speedup.png",
+    "parallel.speedup.svg",
+    "parallel.operations.png",
+    "parallel.operations.svg",
+    "parallel.roofline.png",
+    "parallel.roofline.svg",
+)
+ABOUT = {
+    "serial.svg": "flame graph of the serial program (open it in a browser: it zooms and searches)",
+    "parallel.svg": "flame graph of the parallel program",
+    "parallel.timeline.png": "one forward pass on the workers",
+    "parallel.speedup.png": "speedup: measured, predicted, possible",
+    "parallel.operations.png": "seconds by operation",
+    "parallel.roofline.png": "each operation against what memory and arithmetic allow",
+}
+
+
+def commands(out: Path) -> list[Command]:
+    """(file of its output, as a student gives it, function, arguments), in order."""
+    to = ["--out", str(out)]
+    return [
+        ("serial.profile.txt", "make profile", profile.main, to),
+        ("parallel.profile.txt", "make profile ENGINE=parallel", profile.main, ["--engine", "parallel", *to]),
+        ("serial.perf.txt", "make profile PROFILER=perf", profile.main, ["--profiler", "perf", *to]),
+        ("parallel.timeline.txt", "make timeline", timeline.main, to),
+        ("parallel.scale.txt", "make scale", scale.main, to),
+        ("plots.txt", "make plots", plots.main, to),
+        ("report.txt", "make report", report.main, to),
+    ]
+
+
+@contextlib.contextmanager
+def captured(columns: int = 100) -> Iterator[io.StringIO]:
+    """Standard output as text of that many columns, without colours; environment restored afterwards."""
+    import os
+
+    before = {name: os.environ.get(name) for name in ("COLUMNS", "NO_COLOR")}
+    os.environ.update(COLUMNS=str(columns), NO_COLOR="1")
+    text = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(text):
+            yield text
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def reference(out: Path, target: Path, optional: tuple[str, ...] = ("make profile PROFILER=perf",)) -> int:
+    """Run all, then replace what is in `target`. A command that fails stops it, perf excepted (not every system has it)."""
+    outputs: dict[str, tuple[str, str]] = {}
+    load = load_now(1.0)
+    for name, spoken, command, arguments in commands(out):
+        say(f"{spoken} ...")
+        with captured() as text:
+            status = command(arguments)
+        if status != 0 and spoken not in optional:
+            raise ValueError(f"{spoken} failed; {shown(target)} is as it was")
+        if status == 0:
+            outputs[name] = (spoken, "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n")
+    for name, (_, text) in outputs.items():
+        write_text(target / name, text)
+    for name in KEPT:
+        shutil.copyfile(out / name, target / name)
+    write_text(target / "README.md", readme(outputs, load))
+    Console(highlight=False).print(f"Written: {shown(target)}")
+    return 0
+
+
+def readme(outputs: dict[str, tuple[str, str]], load: str) -> str:
+    """The pictures and tables on one page, with machine, date and command."""
+    lines = [
+        "# One reference run",
+        "",
+        f"Machine: {summary()}.",
+        f"Before the run: {load}. Date: {time.strftime('%Y-%m-%d')}. Made by `make reference`, which runs the commands below.",
+        "",
+    ]
+    lines += [f"- [{name}]({name}): {about}" for name, about in ABOUT.items()]
+    for spoken, text in outputs.values():
+        if spoken not in ("make plots", "make report"):
+            lines += ["", f"## {spoken}", "", "```", text.rstrip("\n"), "```"]
+    lines += ["", "## make plots", ""]
+    for name in ("parallel.timeline.png", "parallel.speedup.png", "parallel.operations.png", "parallel.roofline.png"):
+        lines += [f"![{ABOUT[name]}]({name})", ""]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run every measuring command and keep pictures and tables in profiles/reference."""
+    parser = argparse.ArgumentParser(prog="python -m lab.measure.reference", description=main.__doc__)
+    parser.add_argument("--out", type=Path, default=PROFILES, help="folder for the results (default profiles/)")
+    options = parser.parse_args(arguments)
+    return guarded(lambda: reference(options.out, options.out / "reference"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
