@@ -84,7 +84,7 @@ class Workers:
 
     # BEGIN SOLUTION
     def work(self, number: int) -> None:
-        """A worker's life: take a task, perform it without the mutex, report it; end when closed and nothing is left."""
+        """A worker's life: take a task, perform it without the mutex, report it; leave when closed and none is left."""
         self.mutex.lock()
         while True:
             while not self.queue and not self.closed:

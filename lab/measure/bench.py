@@ -44,7 +44,7 @@ from lab.threadlib import Mutex
 MARGIN = 2e-5  # how far the running sum of probabilities stays from the coin, so that rounding cannot change a token
 PROMPT_LENGTH = 2
 SERIAL_UP_TO = 32  # tokens; the serial program computes everything again for each, which takes minutes at 64
-PEER_MODES = {"all": "PyTorch", "last": "PyTorch, last logits", "cache": "PyTorch, KV cache"}
+PEER_MODES = {"all": "PyTorch", "last": "PyTorch last logits", "cache": "PyTorch KV cache"}
 
 
 class BenchError(Exception):
@@ -126,7 +126,7 @@ def engine_contender(engine: str, k: int, model: serial.GPT2) -> Contender:
             stamps.append(time.perf_counter() - begin)
         return tokens, stamps
 
-    return Contender(engine if engine == "serial" else f"{engine}, k = {k}", engine, k, run)
+    return Contender(engine if engine == "serial" else f"{engine} k={k}", engine, k, run)
 
 
 class TorchPeer:
@@ -148,7 +148,7 @@ class TorchPeer:
     def contenders(self) -> Iterator[Contender]:
         """One for each mode."""
         for mode, name in PEER_MODES.items():
-            yield Contender(f"{name}, {self.threads} threads", f"torch-{mode}", self.threads, self.runner(mode))
+            yield Contender(f"{name} k={self.threads}", f"torch-{mode}", self.threads, self.runner(mode))
 
     def runner(self, mode: str) -> Callable[[list[int], int], tuple[list[int], list[float]]]:
         """The run function of a mode."""
@@ -197,7 +197,7 @@ def torch_python(asked: str | None) -> str:
 
 
 def safe_prompt(model: serial.GPT2, n: int, random: np.random.Generator) -> list[int]:
-    """A random prompt whose tokens do not depend on rounding: every sampled step keeps the margin. Raises BenchError."""
+    """A random prompt whose tokens rounding cannot change: every step keeps the margin. Raises BenchError."""
     V = model.config.vocab_size
     for _ in range(20):
         prompt = [int(token) for token in random.integers(0, V, size=PROMPT_LENGTH)]
@@ -274,7 +274,7 @@ def region_microseconds(k: int, regions: int = 2000) -> float:
 
 
 def lock_ratio(pairs: int = 20000) -> float:
-    """An uncontended Mutex.lock() and unlock() beside threading.Lock's acquire() and release(): the median of ratios."""
+    """How long an uncontended Mutex.lock() and unlock() take beside threading.Lock's: the median of ratios."""
     ours, theirs = Mutex(), threading.Lock()
 
     def ours_seconds() -> float:
@@ -301,7 +301,7 @@ def table(results: Results, weight_bytes: int) -> Table:
     """A row for each contender."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
     grid.add_column("", no_wrap=True)
-    for title in ("seconds", "tokens/s", "S = T_s/T_k", "E = T_1/T_k", "C_k", "E/C", "of floor"):
+    for title in ("seconds", "tokens/s", "S=T_s/T_k", "E=T_1/T_k", "C_k", "E/C", "of the floor"):
         grid.add_column(title, justify="right", no_wrap=True)
     for contender in results.contenders:
         seconds = float(np.median(contender.seconds))
@@ -326,7 +326,7 @@ def notes(results: Results, overheads: dict, weight_bytes: int) -> Iterator[str]
     for k, rates in results.bandwidth.items():
         rate = float(np.median(rates))
         thread = "thread reads" if k == 1 else "threads read"
-        yield f"{k} {thread} {rate:.1f} GB/s: {weight_bytes / 1e6 / rate:.1f} ms for all weights once, the floor of a token"
+        yield f"{k} {thread} {rate:.1f} GB/s: {weight_bytes / 1e6 / rate:.1f} ms to read all weights, the floor of a token"
     serial_one, parallel_one = results.find("serial", 1), results.find("parallel", 1)
     if serial_one:
         yield f"serial / its bare matrix-vector products: {estimate(ratios(serial_one.seconds, results.bare))}"
@@ -425,7 +425,8 @@ def engine_names(text: str | None, n: int) -> list[str]:
 
 def bench(options: argparse.Namespace) -> int:
     """Measure, print, write. Raises BenchError, ModelError, CheckpointError."""
-    out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+    out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 110)
+    err = Console(stderr=True, highlight=False)
     counts, names = worker_counts(options.workers), engine_names(options.engines, options.n)
     python = torch_python(options.torch_python) if options.peers else None
     path = models.resolve(options.model) if options.model else models.timing_model()
