@@ -77,15 +77,18 @@ def discard_if_wrong(file: BinaryIO, partial: Path) -> None:
 def fetch(url: str, file: BinaryIO, partial: Path, wait: Callable[[float], None]) -> None:
     """Bring `file` to its full length, in as many connections as it takes. Raises ModelError."""
     columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(DOWNLOADED, total=None)
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(DOWNLOADED, total=None, visible=False)
+
+        def show(done: int, total: int | None) -> None:
+            progress.update(task, completed=done, total=total, visible=True)
+
         failures = 0
         while True:
             before = partial.stat().st_size
             try:
-                return receive(
-                    url, file, partial, lambda done, total: progress.update(task, completed=done, total=total)
-                )
+                return receive(url, file, partial, show)
             except Interrupted as error:
                 arrived = partial.stat().st_size
                 failures = 1 if arrived > before else failures + 1

@@ -99,10 +99,10 @@ def synthetic_checkpoint(path: str | os.PathLike, config: Config, seed: int = 1,
         check_config(path, config)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_checkpoint(path, config, synthetic_parameters(config, seed), version)
-    except (CheckpointError, MemoryError) as error:
-        raise ModelError(
-            str(error) or f"{path}: not enough memory for {count_parameters(config):,} parameters"
-        ) from None
+    except CheckpointError as error:
+        raise ModelError(str(error)) from None
+    except (MemoryError, ValueError):  # ValueError: more than numpy can count
+        raise ModelError(f"{path}: not enough memory for {count_parameters(config):,} parameters") from None
     except OSError as error:
         raise ModelError(f"{path}: cannot be written: {error.strerror}") from None
 
