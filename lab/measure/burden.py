@@ -1,7 +1,7 @@
 """What synchronisation costs: of a region with nothing to do, and of the Python around a task's numpy calls.
 
-Both are bound to the interpreter lock, so they do not get cheaper with more cores, and a machine with few cores can measure what they
-would be with many workers.
+Both are bound to the interpreter lock, so they do not get cheaper with more cores, and a machine with few cores can
+measure what they would be with many workers.
 """
 
 import statistics
@@ -35,7 +35,7 @@ def empty_region(workers_class: Any, k: int, repeats: int = 60) -> float:
 
 
 def bodies(engine: ModuleType, model: GPT2, prompt: Sequence[int], n: int, k: int, recorder: Any) -> dict[str, float]:
-    """Seconds of Python in a task of each operation: the median on a model of the same number of heads, and channels hardly any."""
+    """Seconds of Python in a task of each operation: the median on a model with as many heads, and hardly any channels."""
     heads = model.config.num_heads
     config = replace(model.config, num_layers=2, channels=heads * HEAD_SIZE, vocab_size=256, padded_vocab_size=256)
     small = GPT2(config, synthetic_parameters(config, seed=1))

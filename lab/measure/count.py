@@ -1,7 +1,8 @@
 """The exact, slow way to know where the time goes: every function wrapped in a clock. Profilers are checked against it.
 
-Self time is the time in a function without that in other counted functions it calls. Counted are the module-level functions named
-..._forward, on the thread that entered the with block; for the parallel program that is how long its main thread had to wait for each.
+Self time is the time in a function without that in other counted functions it calls. Counted are the module-level
+functions named ..._forward, on the thread that entered the with block; for the parallel program that is how long its
+main thread had to wait for each.
 """
 
 import inspect
@@ -14,7 +15,7 @@ from typing import Any
 
 
 class Counter:
-    """Counts calls and self time of the ..._forward functions of `modules`, from entering a with block to leaving it."""
+    """Calls and self time of the ..._forward functions of `modules`, from entering a with block to leaving it."""
 
     def __init__(self, modules: Iterable[ModuleType]) -> None:
         self.modules = list(dict.fromkeys(modules))

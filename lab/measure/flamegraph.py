@@ -1,12 +1,12 @@
-"""An interactive flame graph: one SVG file, made from collapsed stacks, that zooms, searches and resets by its own script.
+"""An interactive flame graph: one SVG file, made from collapsed stacks, that zooms, searches and resets by its own
+script.
 
     .venv/bin/python -m lab.measure.flamegraph profiles/serial.collapsed.txt serial.svg
 
-A box is a function, its width the share of all samples that it was in, the box above it what it called, the topmost ones the lines. Without
-scripts (in print, in an image viewer) it is an ordinary picture.
+A box is a function, its width the share of all samples that it was in, the box above it what it called, the topmost
+ones the lines. Without scripts (in print, in an image viewer) it is an ordinary picture.
 """
 
-import argparse
 import math
 import sys
 from collections import Counter
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
+from lab.command import Parser, quietly
 from lab.measure.files import write_text
 from lab.measure.palette import GREY, OPERATIONS, colour, ink, lighter
 
@@ -71,7 +72,7 @@ def tree(stacks: Mapping[str, int]) -> Node:
 
 
 def boxes(node: Node, whole: int, left: float = 0.0, depth: int = 0, parent: str = "") -> Iterator[Box]:
-    """The node and all below it, each with its place; a function that is no operation inherits the colour of its caller."""
+    """The node and all below it at their places; a function that is no operation inherits its caller's colour."""
     fill = fill_of(node, parent)
     yield Box(node, left, node.count / whole, depth, fill)
     for name in sorted(node.children):
@@ -99,8 +100,8 @@ def svg(stacks: Mapping[str, int], title: str, note: str = "", unit: str = "samp
     height = TOP + ROW * (1 + max(box.depth for box in placed)) + BOTTOM
     frames = "\n".join(frame(box, height, root.count, unit) for box in placed)
     script = Path(__file__).with_name("flamegraph.js").read_text(encoding="utf-8")
-    return f"""<svg xmlns="http://www.w3.org/2000/svg" class="flame" viewBox="0 0 {WIDTH} {height}" width="100%" role="img"
- aria-label="{escape(title)}" data-left="{MARGIN}" data-width="{WIDTH - 2 * MARGIN}" data-letter="{LETTER}">
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" class="flame" viewBox="0 0 {WIDTH} {height}" width="100%"
+ role="img" aria-label="{escape(title)}" data-left="{MARGIN}" data-width="{WIDTH - 2 * MARGIN}" data-letter="{LETTER}">
 <style>{STYLE}</style>
 <rect width="100%" height="100%" fill="#fff"/>
 <text class="title" x="{MARGIN}" y="24">{escape(title)}</text>
@@ -145,7 +146,7 @@ def read_collapsed(path: Path) -> Counter[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Draw collapsed stacks (of py-spy, perf or any other tool) as an interactive flame graph."""
-    parser = argparse.ArgumentParser(prog="python -m lab.measure.flamegraph", description=main.__doc__)
+    parser = Parser(prog="python -m lab.measure.flamegraph", description=main.__doc__)
     parser.add_argument("stacks", type=Path, help="file of collapsed stacks")
     parser.add_argument("svg", type=Path, help="file to write")
     parser.add_argument("--title", help="default: the name of the file")
@@ -159,4 +160,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(quietly(main))

@@ -1,4 +1,5 @@
-"""The hot-spot table: which functions the time is in, at which line, and what that promises to whoever makes them faster."""
+"""The hot-spot table: which functions the time is in, at which line, and what that promises to whoever makes them
+faster."""
 
 from collections import Counter
 from typing import NamedTuple
@@ -43,7 +44,7 @@ def amdahl(share: float, factor: float) -> float:
 
 
 def hot_spots(samples: list[Sample], most: int = 10) -> list[Row]:
-    """The functions of the lab with the largest self time; what they call in numpy and Python's library counts as their own.
+    """The lab's functions with the largest self time; what they call in numpy and Python's library counts as their own.
 
     Raises ValueError without samples.
     """

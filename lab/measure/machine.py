@@ -5,7 +5,6 @@
 Nothing here needs a privilege, and what a system does not tell is None.
 """
 
-import argparse
 import os
 import platform
 import re
@@ -20,15 +19,16 @@ import psutil
 from threadpoolctl import threadpool_info
 
 from lab import threadlib
+from lab.command import Parser, quietly
 
 READ_BYTES = 1 << 28  # far more than any cache holds
 QUIET = 0.15  # cores that others may use before we call the machine busy
 
-# ------------------------------------------------------------------------------------------------------------ what it is
+# ----------------------------------------------------------------------------------------------------------- what it is
 
 
 def describe() -> dict:
-    """What a reader of a measurement has to know: processor, cores, caches (bytes), memory (bytes), load, software versions."""
+    """What a reader of a measurement has to know: processor, cores, caches and memory (bytes), load, software versions."""
     return {
         "cpu": cpu_model(),
         "cores": cores(),
@@ -153,7 +153,7 @@ def seconds_together(jobs: list[Callable[[], object]]) -> float:
         return time.perf_counter() - begin
 
 
-# ------------------------------------------------------------------------------------------------------ who else uses it
+# ----------------------------------------------------------------------------------------------------- who else uses it
 
 
 def load_average() -> float | None:
@@ -206,7 +206,7 @@ def load_now(seconds: float = 0.25) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the description, the bandwidth and the peak for one thread and for all cores."""
-    argparse.ArgumentParser(prog="python -m lab.measure.machine", description=main.__doc__).parse_args(arguments)
+    Parser(prog="python -m lab.measure.machine", description=main.__doc__).parse_args(arguments)
     print(summary())
     print(load_now())
     for threads in sorted({1, cores()}):
@@ -216,4 +216,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(quietly(main))

@@ -30,7 +30,7 @@ def product(T: int, C: int, OC: int) -> Cost:
 
 
 def pass_costs(config: Config, T: int, last_only: bool) -> dict[str, Cost]:
-    """Of one forward pass over T positions, by operation; with `last_only` logits and probabilities of the last position only.
+    """Of one forward pass over T positions, by operation; with `last_only` logits and softmax of the last position only.
 
     exp, tanh and division count as one operation each, although they take longer.
     """
@@ -73,6 +73,6 @@ def counted(program: Program, expected: list[int] | None) -> tuple[dict[str, flo
 
 
 def measure(program: Program, counts: list[int]) -> dict[str, dict[str, float]]:
-    """{"serial": {operation: seconds}, "1": {...}, ...}: the serial program, then `program` on each number of workers."""
+    """{"serial": {operation: seconds}, "1": {...}, ...}: the serial program, then `program` on 1, ... workers."""
     serial, tokens = counted(serial_program(program), None)
     return {"serial": serial} | {str(k): counted(replace(program, workers=k), tokens)[0] for k in counts}

@@ -1,4 +1,5 @@
-"""Colours: one for each operation, the same in every picture, distinguishable for colour-blind readers (Okabe and Ito, 2008)."""
+"""Colours: one for each operation, the same in every picture, distinguishable for colour-blind readers (Okabe and Ito,
+2008)."""
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
@@ -16,7 +17,7 @@ OPERATIONS = {  # operation: (colour, hatch of its areas, for black and white pr
 
 
 def colour(name: str, otherwise: str = GREY) -> str:
-    """The colour of a function, by the operation it is or is nested in: "matmul_forward.block" has that of matmul_forward."""
+    """The colour of a function, by the operation it is or is nested in: "matmul_forward.block" is a matmul_forward."""
     return OPERATIONS.get(name.split(".")[0], (otherwise, ""))[0]
 
 

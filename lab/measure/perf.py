@@ -1,4 +1,5 @@
-"""make profile PROFILER=perf: the view below numpy. Which kernels of BLAS, which loops of numpy, how much is the interpreter itself.
+"""make profile PROFILER=perf: the view below numpy. Which kernels of BLAS, which loops of numpy, how much is the
+interpreter itself.
 
     .venv/bin/python -m lab.measure.profile --engine serial --profiler perf
 
@@ -50,7 +51,7 @@ GROUPS = (  # (group, library names it is recognised by)
 
 
 class Hit(NamedTuple):
-    """One sample: thread, the Python functions it was in as far as perf knows, group, symbol and library of the innermost one."""
+    """One sample: thread, Python functions as far as perf knows them, and group, symbol and library of the innermost one."""
 
     thread: str
     python: tuple[str, ...]
@@ -59,7 +60,7 @@ class Hit(NamedTuple):
     library: str
 
 
-# ---------------------------------------------------------------------------------------------------- what is possible here
+# ------------------------------------------------------------------------------------------------ what is possible here
 
 
 def find_perf() -> str:
@@ -97,12 +98,12 @@ def python_names() -> tuple[list[str], str]:
     if "-fno-omit-frame-pointer" not in flags:
         return (
             [],
-            f"No Python names: this Python {version} was built without frame pointers, so perf cannot follow its calls.",
+            f"No Python names: this Python {version} has no frame pointers, so perf cannot follow its calls.",
         )
-    return ["-X", "perf"], f"Python names by -X perf; BLAS has no frame pointers, so most samples in it carry none."
+    return ["-X", "perf"], "Python names by -X perf; BLAS has no frame pointers, so most samples in it carry none."
 
 
-# ------------------------------------------------------------------------------------------------------------- recording
+# ------------------------------------------------------------------------------------------------------------ recording
 
 
 def record(perf: str, program: Program, rate: int, event: str, flags: Sequence[str]) -> tuple[dict, list[Hit]]:
@@ -171,11 +172,11 @@ def count(perf: str, program: Program, events: Sequence[str]) -> dict[str, float
         return counts
 
 
-# ------------------------------------------------------------------------------------------------------------- reporting
+# ------------------------------------------------------------------------------------------------------------ reporting
 
 
 def collapsed(hits: list[Hit]) -> Counter[str]:
-    """Collapsed stacks: "BLAS;sgemv_kernel_4x4" -> samples, Python functions before, the thread if there are several."""
+    """Collapsed stacks: "BLAS;sgemv_kernel_4x4" -> samples; Python functions before, and the thread if there are more."""
     several = len({hit.thread for hit in hits}) > 1
     stacks: Counter[str] = Counter()
     for hit in hits:
@@ -230,7 +231,7 @@ def counter_lines(counts: dict[str, float]) -> Iterator[str]:
     if "task-clock" in counts:
         yield (
             f"Processor time {counts['task-clock'] / 1e3:.2f} s, {counts.get('page-faults', 0):,.0f} page faults, "
-            f"{counts.get('context-switches', 0):,.0f} context switches, {counts.get('cpu-migrations', 0):,.0f} migrations"
+            f"{counts.get('context-switches', 0):,.0f} context switches"
         )
 
 

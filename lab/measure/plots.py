@@ -6,13 +6,13 @@
     <engine>.operations   seconds by operation, the serial program beside the parallel one
     <engine>.roofline     what each operation computes a second, against what the machine's memory and arithmetic allow
 
-Speedups come from <engine>.scale.json (make scale, which is run if it is missing) and, where there is one, bench.json (make bench).
+Speedups come from <engine>.scale.json (make scale, which is run if it is missing) and, where there is one, bench.json
+(make bench).
 """
 
 import argparse
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ import numpy as np
 from rich.console import Console
 
 from lab.checkpoint import Config, read_header
+from lab.command import Parser, quietly
 from lab.measure import operations, scale, style
 from lab.measure.capacity import Kernel, capacity
 from lab.measure.files import shown, write_json
@@ -29,11 +30,11 @@ from lab.measure.palette import BLACK, BLUE, GREEN, GREY, INK, ORANGE, SKY, VERM
 from lab.measure.runner import Program, guarded, program_arguments, program_of, provenance, say
 from lab.measure.stats import Estimate, estimate, ratios
 
-# --------------------------------------------------------------------------------------------------------------- speedup
+# -------------------------------------------------------------------------------------------------------------- speedup
 
 
 class Speedups(NamedTuple):
-    """Self-scaling T_1/T_k: measured with intervals, predicted, and the machine's capacity, each by number of workers."""
+    """Self-scaling T_1/T_k by number of workers: measured with intervals, predicted, and the machine's capacity."""
 
     measured: dict[int, Estimate]
     predicted: dict[int, float]
@@ -41,25 +42,30 @@ class Speedups(NamedTuple):
     capacity: dict[int, float]
 
 
-def speedups(prediction: dict, bench: dict | None) -> Speedups:
-    """From the contents of <engine>.scale.json and bench.json."""
+def speedups(prediction: dict, bench: dict | None, capacities: dict[int, float]) -> Speedups:
+    """From the contents of <engine>.scale.json, and of bench.json, whose measurements go first if the model is the same."""
     rows = prediction["rows"]
     one = rows[0]
     measured = {
         row["k"]: estimate(ratios(one["times"], row["times"])) for row in rows if "times" in row and "times" in one
     }
-    if bench:
-        measured |= {int(k): Estimate(*values) for k, values in bench.get("speedup", {}).items()}
+    if bench and Path(bench["model"]).stem == prediction["model"]:
+        measured |= {
+            entry["k"]: Estimate(**entry["E"])
+            for entry in bench["contenders"]
+            if entry["engine"] == prediction["engine"] and entry["E"]
+        }
+        capacities = capacities | {int(k): float(np.median(values)) for k, values in bench["capacity"].items()}
     return Speedups(
         measured,
         {row["k"]: one["predicted"] / row["predicted"] for row in rows},
         {row["k"]: one["limited"] / row["limited"] for row in rows},
-        {int(k): value for k, value in (bench or {}).get("capacity", {}).items()},
+        capacities,
     )
 
 
 def serial_fraction(measured: dict[int, float]) -> float | None:
-    """The s of Amdahl's law, T_k/T_1 = s + (1 - s)/k, that fits best (least squares), between 0 and 1; None with k = 1 only."""
+    """The s between 0 and 1 for which Amdahl's law, T_k/T_1 = s + (1 - s)/k, fits best (least squares); None for k = 1."""
     ks = np.array([k for k in measured if k > 1], dtype=float)
     if ks.size == 0:
         return None
@@ -132,7 +138,7 @@ def logarithmic(axes: Any, ks: np.ndarray, top: float) -> None:
     axes.set_ylim(0.5, top)
 
 
-# -------------------------------------------------------------------------------------------------- seconds by operation
+# ------------------------------------------------------------------------------------------------- seconds by operation
 
 
 def draw_operations(seconds: dict[str, dict[str, float]], title: str, note: str) -> Any:
@@ -169,7 +175,7 @@ def bar_name(bar: str) -> str:
     return bar if not bar.isdigit() else f"{bar} worker{'s' if bar != '1' else ''}"
 
 
-# -------------------------------------------------------------------------------------------------------------- roofline
+# ------------------------------------------------------------------------------------------------------------- roofline
 
 
 class Roof(NamedTuple):
@@ -237,7 +243,7 @@ def draw_roofline(roofs: list[Roof], found: list[Point], title: str, note: str) 
     return figure
 
 
-# ------------------------------------------------------------------------------------------------------------ the command
+# ---------------------------------------------------------------------------------------------------------- the command
 
 
 def load_json(path: Path) -> dict | None:
@@ -286,9 +292,8 @@ def plots(options: argparse.Namespace, arguments: list[str] | None) -> int:
     with Load() as load:
         seconds, costs, roofs = measure_operations(program, config)
         kernel = Kernel()
-        cores_give = {k: capacity(k, kernel=kernel).capacity for k in scale.measured_counts()}
-    data = speedups(prediction, bench)
-    data = data if data.capacity else data._replace(capacity=cores_give)
+        capacities = {1: 1.0} | {k: capacity(k, kernel=kernel).capacity for k in scale.measured_counts() if k > 1}
+    data = speedups(prediction, bench, capacities)
     origin = provenance(arguments, "lab.measure.plots", load)
     result = {"seconds": seconds, "roofs": [roof._asdict() for roof in roofs], "capacity": data.capacity, **origin}
     stem = str(options.out / program.name)
@@ -309,11 +314,11 @@ def plots(options: argparse.Namespace, arguments: list[str] | None) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Draw speedup, seconds by operation and the roofline."""
-    parser = argparse.ArgumentParser(prog="python -m lab.measure.plots", description=main.__doc__)
+    parser = Parser(prog="python -m lab.measure.plots", description=main.__doc__)
     program_arguments(parser, engine="parallel", n=20, workers=min(4, max(2, cores())))
     options = parser.parse_args(arguments)
     return guarded(lambda: plots(options, arguments))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(quietly(main))

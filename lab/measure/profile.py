@@ -2,9 +2,10 @@
 
     .venv/bin/python -m lab.measure.profile --engine serial
 
-Runs the program in turn without and with the profiler: without, to know what sampling costs; with, to see the stacks. All tokens are
-compared with the serial program's. Then it writes <engine>.speedscope.json, .collapsed.txt, .svg and .profile.json, and prints the
-hot-spot table. Files are written at the very end: a program that crashes, hangs or errs leaves none.
+Runs the program in turn without and with the profiler: without, to know what sampling costs; with, to see the stacks.
+All tokens are compared with the serial program's. Then it writes <engine>.speedscope.json, .collapsed.txt, .svg and
+.profile.json, and prints the hot-spot table. Files are written at the very end: a program that crashes, hangs or errs
+leaves none.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lab.command import Parser, quietly, whole_number
 from lab.measure import flamegraph, hotspots, samples
 from lab.measure.files import shown, write_json, write_text
 from lab.measure.machine import Load
@@ -41,7 +43,7 @@ CURE = {
     "darwin": "on macOS py-spy needs sudo",
 }
 
-# ------------------------------------------------------------------------------------------------------------- observing
+# ------------------------------------------------------------------------------------------------------------ observing
 
 
 def find_pyspy() -> str | None:
@@ -106,7 +108,7 @@ def observe(program: Program, wanted: str, rate: int, rounds: int | None) -> dic
             return {"sampler": sampler, "samples": seen, "plain": plain, "sampled": sampled}
 
 
-# ------------------------------------------------------------------------------------------------------------- reporting
+# ------------------------------------------------------------------------------------------------------------ reporting
 
 
 def cost_sentence(cost: Estimate, rate: int, rounds: int) -> str:
@@ -177,25 +179,26 @@ def profile(options: argparse.Namespace, arguments: list[str] | None) -> int:
     )
     console.print(f"Tokens equal to the serial program's in all runs. {str(load).capitalize()}.")
     console.print("Written: " + ", ".join(shown(path) for path in files), soft_wrap=False)
-    console.print("Look at the .svg in a browser, at the .speedscope.json at https://www.speedscope.app", style="dim")
+    console.print("Open the .svg in a browser, the .speedscope.json at speedscope.app", style="dim")
     return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Sample a program and print its hot-spot table; write a flame graph, collapsed stacks and a speedscope file."""
-    parser = argparse.ArgumentParser(prog="python -m lab.measure.profile", description=main.__doc__)
+    parser = Parser(prog="python -m lab.measure.profile", description=main.__doc__)
     program_arguments(parser, engine="serial", n=20, workers=2)
-    parser.add_argument("--rate", type=int, default=100, help="samples a second (default 100)")
+    parser.add_argument("--rate", type=whole_number(1), help="samples a second (default 100; for perf 499)")
     parser.add_argument(
         "--profiler",
         choices=["py-spy", "builtin", "perf"],
         default="py-spy",
         help="py-spy from outside; our own sampler inside the process; perf: the view below numpy (default py-spy)",
     )
-    parser.add_argument("--rounds", type=int, help="runs without and with the profiler (default: what fits a minute)")
+    parser.add_argument(
+        "--rounds", type=whole_number(1), help="runs without and with the profiler (default: what fits a minute)"
+    )
     options = parser.parse_args(arguments)
-    if options.rate < 1 or (options.rounds is not None and options.rounds < 1):
-        parser.error("--rate and --rounds: at least 1")
+    options.rate = options.rate or (499 if options.profiler == "perf" else 100)
     if options.profiler == "perf":
         from lab.measure import perf
 
@@ -204,4 +207,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(quietly(main))

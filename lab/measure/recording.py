@@ -1,7 +1,8 @@
-"""What threadlib's Recorder noted, put in order: regions with their tasks, forward passes, waits. All times are nanoseconds."""
+"""What threadlib's Recorder noted, put in order: regions with their tasks, forward passes, waits. All times are
+nanoseconds."""
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -34,6 +35,7 @@ class Region:
     begin: int
     end: int
     tasks: list[Span] = field(default_factory=list)
+    pieces: list[Span] = field(default_factory=list)  # of the tasks, without the waits in them
 
     @property
     def length(self) -> int:
@@ -42,14 +44,14 @@ class Region:
 
     @property
     def work(self) -> int:
-        """Nanoseconds of all its tasks together."""
-        return sum(task.length for task in self.tasks)
+        """Nanoseconds of all its tasks together, without the waits in them."""
+        return sum(piece.length for piece in self.pieces)
 
     def busy(self) -> dict[str, int]:
-        """Nanoseconds of tasks by thread."""
+        """Nanoseconds of work by thread."""
         total: dict[str, int] = defaultdict(int)
-        for task in self.tasks:
-            total[task.thread] += task.length
+        for piece in self.pieces:
+            total[piece.thread] += piece.length
         return total
 
 
@@ -73,7 +75,7 @@ class Pass:
 
 
 class Recording:
-    """One recorded run on `workers` workers: passes, waits (those inside another wait left out), tasks outside all regions."""
+    """One recorded run on `workers` workers: passes with regions and tasks; waits, those inside another wait left out."""
 
     def __init__(self, run: dict) -> None:
         self.workers: int = run["workers"]
@@ -83,6 +85,7 @@ class Recording:
         self.passes = [Pass(a, b) for a, b in zip(self.marks, self.marks[1:], strict=False)]
         self.tasks = [as_span(event) for event in self.events if event.kind == "task"]
         self.waits = outermost([as_span(event) for event in self.events if event.kind == "wait"])
+        self.pieces = [piece for task in self.tasks for piece in without_waits(task, self.waits)]
         self.threads = sorted({event.thread for event in self.events} | {MAIN}, key=thread_order)
         self.place()
 
@@ -96,10 +99,11 @@ class Recording:
             if 0 <= index < len(self.passes):
                 self.passes[index].regions.append(region)
         begins = [region.begin for region in regions]
-        for task in self.tasks:
-            index = bisect_right(begins, task.begin) - 1
-            if index >= 0 and task.end <= regions[index].end:
-                regions[index].tasks.append(task)
+        for spans, attribute in ((self.tasks, "tasks"), (self.pieces, "pieces")):
+            for span in spans:
+                index = bisect_right(begins, span.begin) - 1
+                if index >= 0 and span.end <= regions[index].end:
+                    getattr(regions[index], attribute).append(span)
 
     @property
     def regions(self) -> list[Region]:
@@ -123,13 +127,26 @@ def as_span(event: Event) -> Span:
 
 
 def outermost(spans: list[Span]) -> list[Span]:
-    """Without spans inside another one of the same thread: Cond.wait locks the mutex again, which is a wait in a wait."""
+    """Without spans inside another of the same thread: Cond.wait locks the mutex again, which is a wait in a wait."""
     kept, last = [], {}
     for span in sorted(spans, key=lambda one: (one.begin, -one.end)):
         if span.end > last.get(span.thread, 0):
             kept.append(span)
             last[span.thread] = span.end
     return kept
+
+
+def without_waits(task: Span, waits: list[Span]) -> list[Span]:
+    """The pieces of a task between the waits in it; `waits` are in order of their beginning."""
+    first = bisect_left(waits, task.begin, key=lambda wait: wait.begin)
+    pieces, begin = [], task.begin
+    for wait in waits[first:]:
+        if wait.begin >= task.end:
+            break
+        if wait.thread == task.thread:
+            pieces.append(task._replace(begin=begin, end=wait.begin))
+            begin = wait.end
+    return [*pieces, task._replace(begin=begin)]
 
 
 def thread_order(name: str) -> tuple[bool, int, str]:

@@ -1,9 +1,9 @@
-"""make reference: one run of every command on a quiet machine; the pictures and tables of profiles/reference, with where they come from.
+"""make reference: one run of every command on a quiet machine; the pictures and tables of profiles/reference, with
+where they come from.
 
 .venv/bin/python -m lab.measure.reference
 """
 
-import argparse
 import contextlib
 import io
 import shutil
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lab.command import Parser, quietly
 from lab.measure import plots, profile, report, scale, timeline
 from lab.measure.files import PROFILES, shown, write_text
 from lab.measure.machine import load_now, summary
@@ -73,7 +74,7 @@ def captured(columns: int = 100) -> Iterator[io.StringIO]:
 
 
 def reference(out: Path, target: Path, optional: tuple[str, ...] = ("make profile PROFILER=perf",)) -> int:
-    """Run all, then replace what is in `target`. A command that fails stops it, perf excepted (not every system has it)."""
+    """Run all, then replace what is in `target`. A command that fails stops it, except perf, which not all systems have."""
     outputs: dict[str, tuple[str, str]] = {}
     load = load_now(1.0)
     for name, spoken, command, arguments in commands(out):
@@ -99,7 +100,8 @@ def readme(outputs: dict[str, tuple[str, str]], load: str) -> str:
         "# One reference run",
         "",
         f"Machine: {summary()}.",
-        f"Before the run: {load}. Date: {time.strftime('%Y-%m-%d')}. Made by `make reference`, which runs the commands below.",
+        f"Before the run: {load}. Date: {time.strftime('%Y-%m-%d')}.",
+        "Made by `make reference`, which runs the commands below.",
         "",
     ]
     lines += [f"- [{name}]({name}): {about}" for name, about in ABOUT.items()]
@@ -114,11 +116,11 @@ def readme(outputs: dict[str, tuple[str, str]], load: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run every measuring command and keep pictures and tables in profiles/reference."""
-    parser = argparse.ArgumentParser(prog="python -m lab.measure.reference", description=main.__doc__)
+    parser = Parser(prog="python -m lab.measure.reference", description=main.__doc__)
     parser.add_argument("--out", type=Path, default=PROFILES, help="folder for the results (default profiles/)")
     options = parser.parse_args(arguments)
     return guarded(lambda: reference(options.out, options.out / "reference"))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(quietly(main))

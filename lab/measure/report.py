@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from rich.console import Console
 
+from lab.command import Parser, quietly
 from lab.measure import hotspots, plots, profile, scale, timeline
 from lab.measure.files import shown, write_text
 from lab.measure.machine import cores, summary
@@ -51,7 +52,7 @@ def make_missing(program: Program, out: Path, fresh: bool, common: list[str]) ->
             raise ValueError(f"no report: {shown(file)} could not be made")
 
 
-# -------------------------------------------------------------------------------------------------------------- the page
+# ------------------------------------------------------------------------------------------------------------- the page
 
 
 def page(program: Program, out: Path, title: str) -> str:
@@ -108,7 +109,7 @@ def figure(path: Path | None, alternative: str) -> Markup:
     return Markup('<figure><img alt="{}" src="data:image/svg+xml;base64,{}"></figure>').format(alternative, data)
 
 
-# ----------------------------------------------------------------------------------------------------------- the command
+# ---------------------------------------------------------------------------------------------------------- the command
 
 
 def report(options: argparse.Namespace) -> int:
@@ -127,7 +128,7 @@ def report(options: argparse.Namespace) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Put hot spots, flame graphs, timeline, scaling and roofline on one HTML page."""
-    parser = argparse.ArgumentParser(prog="python -m lab.measure.report", description=main.__doc__)
+    parser = Parser(prog="python -m lab.measure.report", description=main.__doc__)
     program_arguments(parser, engine="parallel", n=20, workers=min(4, max(2, cores())))
     parser.add_argument("--fresh", action="store_true", help="measure everything anew")
     parser.add_argument("--title", help="heading of the page, for example with your name")
@@ -136,4 +137,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(quietly(main))

@@ -1,7 +1,7 @@
 """Starts the program under observation, in a process of its own, and judges how it ended.
 
-What can go wrong there is the program's fault and said in one line (`ProgramError`): it crashed, it hung, its tokens were wrong. Its
-results are in a temporary folder until they are known to be good.
+What can go wrong there is the program's fault and said in one line (`ProgramError`): it crashed, it hung, its tokens
+were wrong. Its results are in a temporary folder until they are known to be good.
 """
 
 import argparse
@@ -18,12 +18,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab.checkpoint import CheckpointError, read_header
+from lab.command import whole_number
 from lab.measure.files import PROFILES, ROOT
 from lab.measure.machine import Load, summary
 from lab.models import ModelError, find, timing_model
 
 PROMPT = (464, 3280, 318)  # any tokens would do: the time does not depend on them
 TIMEOUT = 300.0  # seconds
+ENGINES = ("serial", "parallel", "cached")
 
 
 class ProgramError(Exception):
@@ -77,8 +79,6 @@ def choose_program(engine: str, model: str | None, n: int, workers: int = 1, tim
     prompt = tuple(token % config.vocab_size for token in PROMPT)
     if not len(prompt) < n <= config.max_seq_len:
         raise ProgramError(f"{n} tokens: give {len(prompt) + 1} to {config.max_seq_len}, {len(prompt)} are the prompt")
-    if workers < 1:
-        raise ProgramError(f"{workers} workers: at least 1")
     if engine.endswith(".py"):
         engine = str(Path(engine).resolve())
     return Program(engine, path, n, workers, prompt, timeout)
@@ -99,8 +99,8 @@ def run(program: Program, *options: str, under: Sequence[str] = (), flags: Seque
 
 
 def execute(command: list[str], errors: Path, program: Program) -> int:
-    """Run a command in a process group of its own, which ends with it or with us; returns its exit status. Raises ProgramError."""
-    # the program under observation must find the lab from wherever the command was given, and nothing of another kind of run
+    """Run a command in a process group of its own, which ends with us; returns its exit status. Raises ProgramError."""
+    # the program must find the lab from wherever the command was given, and no checker of threadlib
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     environment.pop("THREADLIB", None)
     with errors.open("wb") as stderr:
@@ -149,19 +149,29 @@ def serial_program(program: Program) -> Program:
     return replace(program, engine="serial", workers=1)
 
 
-# ------------------------------------------------------------------------------------------------------- command lines
+# -------------------------------------------------------------------------------------------------------- command lines
 
 
 def program_arguments(parser: argparse.ArgumentParser, engine: str, n: int, workers: int) -> None:
     """The arguments that all commands about a program share, with their defaults."""
     parser.add_argument(
-        "--engine", default=engine, help=f"serial, parallel, cached, or a .py file with generate() (default {engine})"
+        "--engine",
+        type=engine_name,
+        default=engine,
+        help=f"serial, parallel, cached, or a .py file with generate() (default {engine})",
     )
     parser.add_argument("--model", help="checkpoint, or its name in models/ (default: GPT-2 124M, or one of its size)")
-    parser.add_argument("-n", type=int, default=n, help=f"tokens in all, prompt included (default {n})")
-    parser.add_argument("--workers", type=int, default=workers, help=f"worker threads (default {workers})")
+    parser.add_argument("-n", type=whole_number(1), default=n, help=f"tokens in all, prompt included (default {n})")
+    parser.add_argument("--workers", type=whole_number(1), default=workers, help=f"worker threads (default {workers})")
     parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds until a run counts as hung")
     parser.add_argument("--out", type=Path, default=PROFILES, help="folder for the files (default profiles/)")
+
+
+def engine_name(text: str) -> str:
+    """For add_argument(type=...): an engine of the lab, or a .py file that is there."""
+    if text in ENGINES or (text.endswith(".py") and Path(text).is_file()):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(ENGINES)}, nor a .py file")
 
 
 def program_of(options: argparse.Namespace) -> Program:
@@ -176,9 +186,6 @@ def guarded(command: Callable[[], int]) -> int:
     except (ProgramError, ToolError, ModelError, CheckpointError, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
 
 
 def say(text: str) -> None:

@@ -1,8 +1,9 @@
-"""A sampling profiler inside the process, for where py-spy may not look into it: a thread that wakes up and notes every other thread's stack.
+"""A sampling profiler inside the process, for where py-spy may not look into it: a thread that wakes up and notes every
+other thread's stack.
 
-It needs no privilege on any system. It has a price that py-spy has not: to look, it must hold the interpreter lock. While a thread is in a
-long numpy call the lock is free, and the sample is exact; while a thread runs Python code the sampler gets the lock SWITCH seconds late at
-most, so a sample may fall on a line that is executed that much later.
+It needs no privilege on any system. It has a price that py-spy has not: to look, it must hold the interpreter lock.
+While a thread is in a long numpy call the lock is free, and the sample is exact; while a thread runs Python code the
+sampler gets the lock SWITCH seconds late at most, so a sample may fall on a line that is executed that much later.
 """
 
 import sys

@@ -1,6 +1,7 @@
-"""Samples: which functions were being executed, at regular moments. What py-spy or our own sampler wrote, cleaned and rewritten.
+"""Samples: which functions were being executed, at regular moments. What py-spy or our own sampler wrote, cleaned and
+rewritten.
 
-speedscope file of py-spy  ->  Sample ...  ->  generation only, active only  ->  speedscope, collapsed stacks, hot-spot table
+speedscope file of py-spy -> Sample ... -> generation only, active only -> speedscope, collapsed stacks, hot-spot table
 """
 
 import functools
@@ -53,14 +54,14 @@ def source_lines(file: str) -> list[str]:
 
 
 class Sample(NamedTuple):
-    """One look at one thread: its stack from the outermost function to the innermost; how many seconds the sample stands for."""
+    """One look at one thread: its stack, outermost function first, and how many seconds the sample stands for."""
 
     thread: str
     stack: tuple[Frame, ...]
     seconds: float
 
 
-# ------------------------------------------------------------------------------------------------------------------ in
+# ------------------------------------------------------------------------------------------------------------------- in
 
 
 def from_speedscope(path: Path) -> list[Sample]:
@@ -95,11 +96,11 @@ def from_sampler(report: dict) -> list[Sample]:
     ]
 
 
-# --------------------------------------------------------------------------------------------------------------- cleaning
+# ------------------------------------------------------------------------------------------------------------- cleaning
 
 
 def generation_only(samples: Iterable[Sample]) -> list[Sample]:
-    """Without loading, and each stack without what lies outside the program: it begins at generate() or at a worker's function."""
+    """Without loading, and each stack without what lies outside the program: it begins at generate(), or as a worker's."""
     kept = []
     for sample in samples:
         stack = trimmed(sample)
@@ -125,7 +126,7 @@ def is_waiting(sample: Sample) -> bool:
     """Its thread waits for a lock, a condition, a semaphore or another thread, as far as the innermost line tells."""
     frame = sample.stack[-1]
     if frame.base in PLUMBING:
-        return frame.name.split(".")[-1] in WAIT_FUNCTIONS or bool(re.search(r"acquire\(", frame.source))
+        return frame.name.split(".")[-1] in WAIT_FUNCTIONS or bool(WAIT_LINE.search(frame.source))
     return frame.is_ours and bool(WAIT_LINE.search(frame.source))
 
 
@@ -138,7 +139,7 @@ def split_waiting(samples: Iterable[Sample]) -> tuple[list[Sample], list[Sample]
     return active, waiting
 
 
-# --------------------------------------------------------------------------------------------------------------------- out
+# ------------------------------------------------------------------------------------------------------------------ out
 
 
 def collapsed(samples: list[Sample]) -> Counter[str]:

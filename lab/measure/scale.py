@@ -2,16 +2,19 @@
 
     .venv/bin/python -m lab.measure.scale --engine parallel
 
-For each k the program splits its work for k workers, but one worker does it all: nobody is in its way, so its task times can be added up.
+For each k the program splits its work for k workers, but one worker does it all: nobody is in its way, so its task
+times can be added up.
 
     work             all tasks and serial pieces together
     span             the serial pieces, and of each region its longest task: the time on infinitely many cores
     burdened span    the span, and for each region what synchronising k workers costs (measured)
-    T_k              the recorded tasks handed to k workers in their order, each to whoever is free first. The Python in a task, and
-                     taking it from the queue, need the interpreter lock, which one worker has at a time.
+    T_k              the recorded tasks handed to k workers in their order, each to whoever is free first. The
+                     Python in a task, and taking it from the queue, need the interpreter lock, which one worker
+                     has at a time.
     ceiling          no region is done before this machine's memory has delivered its weights
 
-What it does not know: cores that get slower when all of them work, caches that are shared, and whoever else uses the machine.
+What it does not know: cores that get slower when all of them work, caches that are shared, and whoever else uses the
+machine.
 """
 
 import argparse
@@ -26,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.checkpoint import Config, read_header
+from lab.command import Parser, quietly, whole_number
 from lab.measure.files import shown, write_json
 from lab.measure.machine import Load, bandwidth, caches, cores
 from lab.measure.recording import Pass, Recording
@@ -45,11 +49,11 @@ from lab.measure.runner import (
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 REPEATS = 3  # recordings of each, of which the medians count
 
-# ------------------------------------------------------------------------------------------------------------- the model
+# ------------------------------------------------------------------------------------------------------------ the model
 
 
 class Step(NamedTuple):
-    """One region as the model sees it: seconds of each task in order, of Python in each, and bytes of weights it reads."""
+    """One region of the model: seconds of each task in order, seconds of Python in each, bytes of weights it reads."""
 
     tasks: tuple[float, ...]
     python: float
@@ -76,7 +80,7 @@ class Split:
 
 
 class Costs(NamedTuple):
-    """Seconds that synchronisation costs: `region` for each region, `worker` for each hand-over of a task to a worker."""
+    """Seconds of synchronisation: `region` for each region, `worker` for each hand-over of a task to a worker."""
 
     region: float
     worker: float
@@ -112,7 +116,7 @@ def predict(split: Split, costs: Costs, gigabytes: float | None = None) -> float
     return total
 
 
-# -------------------------------------------------------------------------------------------------- from what was recorded
+# ----------------------------------------------------------------------------------------------- from what was recorded
 
 
 def split_of(recording: Recording, python: dict[str, float], config: Config) -> Split:
@@ -127,7 +131,7 @@ def split_of(recording: Recording, python: dict[str, float], config: Config) -> 
 
 
 def merged(splits: Sequence[Split]) -> Split:
-    """Splits for the same k as one: of each task and of the serial pieces the median, so that a disturbance does not count.
+    """Splits for the same k as one: the medians of each task and of the serial pieces, so that disturbances do not count.
 
     Raises ValueError if they differ in their tasks.
     """
@@ -141,7 +145,7 @@ def merged(splits: Sequence[Split]) -> Split:
 def region_weights(one: Pass, config: Config) -> list[float]:
     """Bytes of weights that each region of a pass reads.
 
-    A pass with 4 L + 1 matrix products has them in gpt.c's order; else all weights are spread over the regions as their work is.
+    A pass with 4 L + 1 matrix products has them in gpt.c's order; else all weights are spread as the work is.
     """
     C, L = config.channels, config.num_layers
     layer = [4 * C * width for width in (3 * C, C, 4 * C, 4 * C)]  # qkvw, attprojw, fcw, fcprojw
@@ -176,13 +180,24 @@ def record_splits(program: Program, expected: list[int], guess: float) -> tuple[
         if "hung" not in str(error):
             raise
         say("the program needs all its workers: recording it with all of them, one task at a time ...")
-        report = run(program, *options, "--recorder", "one-at-a-time")
+        report = run_in_turn(replace(program, timeout=patience), *options)
     for one in report["runs"]:
         check_tokens(program, one["tokens"], expected)
     recordings = [Recording(one) for one in report["runs"]]
     if not all(recording.regions for recording in recordings):
         raise ValueError(f"{program.name} told the recorder nothing: it has no regions (threadlib.region, perform)")
     return recordings, report["burden"]
+
+
+def run_in_turn(program: Program, *options: str) -> dict:
+    """A recording with all workers, one task at a time. Raises ProgramError."""
+    try:
+        return run(program, *options, "--recorder", "one-at-a-time")
+    except ProgramError as error:
+        if "hung" not in str(error):
+            raise
+        reason = "its tasks wait for each other, and a prediction needs tasks that run to their end"
+        raise ProgramError(f"{program.name} cannot be recorded one task at a time: {reason}") from None
 
 
 def measure(program: Program, counts: Sequence[int], rounds: int, expected: list[int]) -> dict[int, list[float]]:
@@ -196,13 +211,13 @@ def measure(program: Program, counts: Sequence[int], rounds: int, expected: list
     return times
 
 
-# ------------------------------------------------------------------------------------------------------------ the command
+# ---------------------------------------------------------------------------------------------------------- the command
 
 
 def rows_of(
     splits: list[Split], costs: Costs, gigabytes: dict[int, float], times: dict[int, list[float]]
 ) -> list[dict]:
-    """For each k: predicted seconds without and with the ceiling, measured median and relative error of the prediction."""
+    """For each k: predicted seconds without and with the ceiling, the measured median, the prediction's relative error."""
     rows = []
     for split in splits:
         free = predict(split, costs)
@@ -262,9 +277,7 @@ def scale(options: argparse.Namespace, arguments: list[str] | None) -> int:
     program = replace(program_of(options), workers=1)
     _, config = read_header(program.model)
     counts = measured_counts()
-    say(
-        f"{program.name}, {program.model.stem}, {program.n} tokens: {options.rounds} runs on each of {counts} workers ..."
-    )
+    say(f"{program.name}, {program.model.stem}, {program.n} tokens: {options.rounds} runs for each k of {counts} ...")
     with Load() as load:
         expected = run(serial_program(program))["tokens"]
         times = measure(program, counts, options.rounds, expected)
@@ -298,8 +311,8 @@ def scale(options: argparse.Namespace, arguments: list[str] | None) -> int:
     console.print(headline(result))
     microseconds = ", ".join(f"{name} {seconds * 1e6:.0f}" for name, seconds in burden["bodies"].items())
     console.print(
-        f"Synchronisation: {costs.region * 1e6:.0f} µs a region and {costs.worker * 1e6:.1f} µs for each further worker; "
-        f"Python in a task: {microseconds} µs."
+        f"Synchronisation: {costs.region * 1e6:.0f} µs a region and {costs.worker * 1e6:.1f} µs for each further "
+        f"worker; Python in a task: {microseconds} µs."
     )
     if gigabytes:
         console.print("Memory: " + ", ".join(f"{gb:.0f} GB/s on {k}" for k, gb in gigabytes.items()) + ".")
@@ -312,14 +325,14 @@ def scale(options: argparse.Namespace, arguments: list[str] | None) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Compute work, span and parallelism from tasks recorded on one worker, and predict the time on 1 to 64 workers."""
-    parser = argparse.ArgumentParser(prog="python -m lab.measure.scale", description=main.__doc__)
+    parser = Parser(prog="python -m lab.measure.scale", description=main.__doc__)
     program_arguments(parser, engine="parallel", n=12, workers=1)
-    parser.add_argument("--rounds", type=int, default=5, help="measured runs for each number of workers (default 5)")
+    parser.add_argument(
+        "--rounds", type=whole_number(1), default=5, help="measured runs for each number of workers (default 5)"
+    )
     options = parser.parse_args(arguments)
-    if options.rounds < 1:
-        parser.error("--rounds: at least 1")
     return guarded(lambda: scale(options, arguments))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(quietly(main))

@@ -1,4 +1,4 @@
-"""How the lab's pictures look: the same fonts, sizes and line widths, readable in print; each is saved as PNG and SVG."""
+"""How the lab's pictures look: the same fonts and line widths, readable in print; each is saved as PNG and SVG."""
 
 import re
 from collections.abc import Sequence

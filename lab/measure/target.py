@@ -1,7 +1,8 @@
 """The program as it runs under a profiler: a process of its own that loads the model, then generates, and reports both.
 
-Everything before `generation` is loading and belongs into no picture: the model is opened, every page of its weights touched. What the
-process has to tell goes into one JSON file, written when all went well; a profiler's own output is the profiler's.
+Everything before `generation` is loading and belongs into no picture: the model is opened, every page of its weights
+touched. What the process has to tell goes into one JSON file, written when all went well; a profiler's own output is
+the profiler's.
 """
 
 import argparse
@@ -19,10 +20,9 @@ from typing import Any
 
 from lab import threadlib
 from lab.checkpoint import touch_pages
+from lab.command import Parser, quietly
 from lab.measure.files import write_json
 from lab.serial import GPT2, gpt2_build_from_checkpoint
-
-ENGINES = ("serial", "parallel", "cached")
 
 
 def load_engine(name: str) -> ModuleType:
@@ -68,9 +68,9 @@ def recorded(engine: ModuleType, model: GPT2, prompt: Sequence[int], n: int, wor
 class OneWorker(threadlib.Recorder):
     """A recorder under which only the first worker lives, though the program believes in k and splits its work for k.
 
-    Its task times are those of a worker that has the machine to itself: nothing in them is waiting for memory, cores or the interpreter
-    that others use, so they can be added up, and scheduled anew on k workers. A program that gives each worker a share of its own,
-    instead of letting whoever is free take the next task, waits for ever under it.
+    Its task times are those of a worker that has the machine to itself: nothing in them is waiting for memory, cores
+    or the interpreter that others use, so they can be added up, and scheduled anew on k workers. A program that gives
+    each worker a share of its own, instead of letting whoever is free take the next task, waits for ever under it.
     """
 
     def spawn(self, thread: threadlib.Thread, fn: Any) -> None:
@@ -82,7 +82,7 @@ class OneWorker(threadlib.Recorder):
 
 
 class OneAtATime(threadlib.Recorder):
-    """A recorder under which all workers live, but only one task runs at any time: second best, for programs that need them all."""
+    """A recorder under which all workers live, but one task runs at a time: second best, for programs that need them all."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ def perf_counting(control: Path, acknowledge: Path) -> Iterator[None]:
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line that runner.py writes."""
-    parser = argparse.ArgumentParser(prog="python -m lab.measure.target", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m lab.measure.target", description=__doc__.splitlines()[0])
     parser.add_argument("prompt", nargs="+", type=int, metavar="TOKEN")
     parser.add_argument("--engine", required=True, help="serial, parallel, cached, or a .py file with generate()")
     parser.add_argument("--model", required=True)
@@ -134,16 +134,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     engine = load_engine(options.engine)
     model = open_model(options.model)
-    if options.record:
-        report = record(options, engine, model)
-    else:
-        report = observe(options, engine, model)
-    write_json(options.result, report)
+    write_json(options.result, (record if options.record else observe)(options, engine, model))
     return 0
 
 
 def record(options: argparse.Namespace, engine: ModuleType, model: GPT2) -> dict:
-    """One recorded run for each number of workers asked for, after one that is not recorded and makes everything warm."""
+    """One recorded run for each number of workers asked for, after one that is not recorded, to make all warm."""
     generation(engine, model, options.prompt, options.n, options.record[0])
     recorder = RECORDERS[options.recorder]
     runs = [recorded(engine, model, options.prompt, options.n, k, recorder()) for k in options.record]
@@ -185,4 +181,4 @@ def observe(options: argparse.Namespace, engine: ModuleType, model: GPT2) -> dic
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(quietly(main))

@@ -2,8 +2,9 @@
 
     .venv/bin/python -m lab.measure.timeline --engine parallel --workers 2
 
-Runs the program under threadlib's Recorder and writes <engine>.trace.json (for https://ui.perfetto.dev, chrome://tracing or speedscope), a
-picture of one forward pass (<engine>.timeline.png, .svg) and <engine>.timeline.json with the numbers of the printed tables.
+Runs the program under threadlib's Recorder and writes <engine>.trace.json (for https://ui.perfetto.dev,
+chrome://tracing or speedscope), a picture of one forward pass (<engine>.timeline.png, .svg) and <engine>.timeline.json
+with the numbers of the printed tables.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lab.command import Parser, quietly
 from lab.measure.files import shown, write_json
 from lab.measure.machine import Load, cores
 from lab.measure.palette import colour, short
@@ -32,11 +34,11 @@ from lab.measure.runner import (
     serial_program,
 )
 
-# -------------------------------------------------------------------------------------------------------- the Chrome trace
+# ----------------------------------------------------------------------------------------------------- the Chrome trace
 
 
 def chrome_trace(recording: Recording, title: str) -> dict:
-    """The Trace Event Format: complete events (X) on named threads, an instant event (i) for each token. Microseconds."""
+    """The Trace Event Format: complete events (X) on named threads, an instant event (i) for each token; microseconds."""
     number = {thread: index for index, thread in enumerate(recording.threads)}
     events: list[dict[str, Any]] = [meta("process_name", 0, title)]
     for thread, tid in number.items():
@@ -70,11 +72,11 @@ def meta(kind: str, tid: int, name: str) -> dict:
     return {"ph": "M", "pid": 1, "tid": tid, "name": kind, "args": {"name": name}}
 
 
-# ------------------------------------------------------------------------------------------------------------ the numbers
+# ---------------------------------------------------------------------------------------------------------- the numbers
 
 
 def thread_rows(recording: Recording) -> list[dict]:
-    """For each thread its shares of the whole time: busy (tasks; for the main thread all but waiting), waiting by primitive, rest.
+    """For each thread its shares of the whole time: busy (tasks; for the main thread all but waiting), waiting, rest.
 
     What is neither a task nor a wait is the library's own work and time without the interpreter lock or a core.
     """
@@ -85,7 +87,7 @@ def thread_rows(recording: Recording) -> list[dict]:
             if wait.thread == thread:
                 waits[wait.name] += clipped(wait, recording)
         waiting = sum(waits.values())
-        busy = sum(clipped(task, recording) for task in recording.tasks if task.thread == thread)
+        busy = sum(clipped(piece, recording) for piece in recording.pieces if piece.thread == thread)
         busy = max(busy, recording.length - waiting) if thread == MAIN else busy
         rows.append(
             {
@@ -107,8 +109,8 @@ def clipped(span: Span, recording: Recording) -> int:
 def operation_rows(recording: Recording) -> list[dict]:
     """For each operation: regions, tasks, wall seconds, work seconds, and where the workers' time in its regions went.
 
-    busy + imbalance + handover = 1: the mean worker's tasks, what the busiest worker had more than the mean, and the rest, in which not
-    even the busiest worker had a task.
+    busy + imbalance + handover = 1: the mean worker's tasks, what the busiest worker had more than the mean, and the
+    rest, in which not even the busiest worker had a task.
     """
     rows: dict[str, dict] = {}
     for region in recording.regions:
@@ -155,7 +157,7 @@ def wait_rows(recording: Recording, most: int = 6) -> list[dict]:
     return sorted(rows, key=lambda row: -row["seconds"])[:most]
 
 
-# ------------------------------------------------------------------------------------------------------------- the tables
+# ----------------------------------------------------------------------------------------------------------- the tables
 
 
 def plain_table(title: str, columns: str) -> Table:
@@ -212,7 +214,7 @@ def milliseconds(seconds: float) -> str:
     return f"{seconds * 1e3:,.0f} ms" if seconds >= 0.1 else f"{seconds * 1e3:.1f} ms"
 
 
-# ------------------------------------------------------------------------------------------------------------ the picture
+# ---------------------------------------------------------------------------------------------------------- the picture
 
 
 def draw(recording: Recording, title: str, note: str) -> Any:
@@ -249,7 +251,7 @@ def excerpt(one: Pass, regions: int = 10) -> tuple[int, int]:
 def lanes(
     axes: Any, recording: Recording, begin: int, end: int, origin: int | None = None, labels: bool = False
 ) -> None:
-    """One lane for each thread between two moments: tasks, waits, and for the main thread what it does outside regions."""
+    """One lane for each thread between two moments: tasks, waits, and what the main thread does outside regions."""
     origin = begin if origin is None else origin
     place = {thread: index for index, thread in enumerate(recording.threads)}
 
@@ -264,7 +266,7 @@ def lanes(
     for one in recording.passes:
         for from_, to in one.serial():
             bar(place[MAIN], from_, to, color="#444444", linewidth=0)
-    for task in recording.tasks:
+    for task in recording.pieces:
         look = {"color": colour(task.name), "edgecolor": "white", "linewidth": 0.4}
         share = bar(place[task.thread], task.begin, task.end, **look)
         detail = tidy(task.detail)
@@ -292,11 +294,11 @@ def legend_items(recording: Recording, one: Pass) -> list[tuple[str, str, str]]:
     ]
 
 
-# ------------------------------------------------------------------------------------------------------------ the command
+# ---------------------------------------------------------------------------------------------------------- the command
 
 
 def record(program: Program, counts: list[int], *options: str) -> list[Recording]:
-    """Recorded runs on each number of workers, tokens checked. Raises ProgramError; ValueError if nothing was recorded."""
+    """A recorded run for each number of workers, tokens checked. Raises ProgramError; ValueError if nothing was noted."""
     expected = run(serial_program(program))["tokens"] if program.name != "serial" else None
     report = run(program, "--record", *(str(k) for k in counts), *options)
     for one in report["runs"]:
@@ -351,11 +353,11 @@ def timeline(options: argparse.Namespace, arguments: list[str] | None) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Record a run of the parallel program: trace for Perfetto, picture of a forward pass, table of waits."""
-    parser = argparse.ArgumentParser(prog="python -m lab.measure.timeline", description=main.__doc__)
+    parser = Parser(prog="python -m lab.measure.timeline", description=main.__doc__)
     program_arguments(parser, engine="parallel", n=20, workers=min(4, max(2, cores())))
     options = parser.parse_args(arguments)
     return guarded(lambda: timeline(options, arguments))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(quietly(main))
