@@ -121,7 +121,10 @@ class Chat:
             text = "".join(
                 sign if sign.isprintable() or sign in "\n\t" else "\N{REPLACEMENT CHARACTER}" for sign in text
             )
-        self.console.print(Text(text, style=style), end="")
+        if style and self.console.is_terminal:
+            self.console.print(Text(text, style=style), end="")
+        else:
+            self.console.file.write(text)
         self.console.file.flush()
 
 

@@ -1,0 +1,285 @@
+"""gpt and gpt-chat as they are met on the command line: what they print, and their exit codes."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab import chat as chat_module
+from lab import gpt as gpt_module
+from lab.chat import pieces
+from lab.checkpoint import Config
+from lab.models import synthetic_checkpoint
+from lab.tokenizer import EOT, encode
+
+SPEAKS = Config(max_seq_len=64, vocab_size=50257, num_layers=1, num_heads=2, channels=8, padded_vocab_size=50304)
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("GPT_", "THREADLIB"))}
+
+
+@pytest.fixture(scope="module")
+def speaking(tmp_path_factory) -> Path:
+    """A model of nothing but GPT-2's vocabulary."""
+    path = tmp_path_factory.mktemp("models") / "speaking.bin"
+    synthetic_checkpoint(path, SPEAKS)
+    return path
+
+
+@pytest.fixture
+def gpt(capsys):
+    """Run gpt in this process: exit code, standard output, standard error."""
+    return lambda *arguments: outcome(gpt_module.main, arguments, capsys)
+
+
+@pytest.fixture
+def chat(capsys, speaking):
+    """Run gpt-chat in this process, with the speaking model."""
+    return lambda *arguments: outcome(chat_module.main, ["--model", speaking, *arguments], capsys)
+
+
+def outcome(main, arguments, capsys) -> tuple[int, str, str]:
+    try:
+        code = main([str(argument) for argument in arguments])
+    except SystemExit as error:
+        code = error.code
+    return code, *capsys.readouterr()
+
+
+def start(module: str, *arguments: object, **options) -> subprocess.Popen:
+    """A command as a process of its own."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": ENVIRONMENT}
+    return subprocess.Popen(command, **(pipes | options))
+
+
+def lines(tokens: list[int]) -> str:
+    return "".join(f"{token}\n" for token in tokens)
+
+
+# ------------------------------------------------------------------------------------------------------------------ gpt
+
+
+def test_gpt_prints_the_golden_tokens(gpt, golden, tiny):
+    for case in (case for case in golden["cases"][:16] if case["n"] == 10):
+        assert gpt("--model", tiny, *case["prompt"]) == (0, lines(case["tokens"]), "")
+
+
+def test_gpt_n(gpt, golden, tiny):
+    case = golden["cases"][-1]
+    assert gpt("--model", tiny, "-n", case["n"], *case["prompt"]) == (0, lines(case["tokens"]), "")
+
+
+def test_the_words_of_gpt_c(gpt, tiny):
+    assert gpt() == (1, "", "Provide at least one token.\n")
+    assert gpt("--model", tiny, *range(10)) == (1, "", "Too many tokens.\n")
+    assert gpt("--model", tiny, *range(9))[0] == 0
+    assert gpt("--model", tiny, "-n", 3, 1, 2, 3) == (1, "", "Too many tokens.\n")
+    assert gpt("--model", tiny, "-n", 1, 1) == (1, "", "Too many tokens.\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["x"], "gpt: token 'x': not a whole number; python -m lab.tokenizer turns text into tokens"),
+        (["1.5"], "gpt: token '1.5': not a whole number; python -m lab.tokenizer turns text into tokens"),
+        ([""], "gpt: token '': not a whole number; python -m lab.tokenizer turns text into tokens"),
+        (["331"], "gpt: token 331: the vocabulary is 0 to 330"),
+        (["1", "-1"], "gpt: token -1: the vocabulary is 0 to 330"),
+        (["9" * 30], f"gpt: token {'9' * 30}: the vocabulary is 0 to 330"),
+        (["1", "-n", "65"], "gpt: -n 65: this model takes up to 64 tokens"),
+        (["1", "-n", "0"], "gpt: argument -n: '0' is not a whole number from 1 up (see gpt --help)"),
+        (["1", "-n", "ten"], "gpt: argument -n: 'ten' is not a whole number from 1 up (see gpt --help)"),
+        (["1", "--workers", "2"], "gpt: --workers: the serial engine has none; add --engine parallel or cached"),
+        (
+            ["1", "--engine", "parallel", "--workers", "0"],
+            "gpt: argument --workers: '0' is not a whole number from 1 up (see gpt --help)",
+        ),
+        (["1", "--loud"], "gpt: unrecognized arguments: --loud (see gpt --help)"),
+    ],
+)
+def test_usage_errors(gpt, tiny, arguments, message):
+    assert gpt("--model", tiny, *arguments) == (2, "", message + "\n")
+
+
+def test_an_unknown_engine(gpt):
+    code, out, err = gpt("--engine", "quantum", "1")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "choose from" in err
+
+
+def test_models_that_cannot_be_used(gpt, tmp_path):
+    code, out, err = gpt("--model", "nosuch", "1")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("gpt: nosuch: no such model; give a path")
+    broken = tmp_path / "broken.bin"
+    broken.write_bytes(b"hello")
+    assert gpt("--model", broken, "1") == (
+        1,
+        "",
+        f"gpt: {broken}: not a checkpoint: 5 bytes, but the header alone is 1024\n",
+    )
+
+
+def test_verify(gpt, data, tmp_path):
+    content = (data / "tiny_v3.bin").read_bytes()
+    broken = tmp_path / "broken.bin"
+    broken.write_bytes(content[:-4] + b"\x00\x00\xc0\x7f")
+    assert gpt("--verify", "--model", broken, "1") == (
+        1,
+        "",
+        f"gpt: {broken}: lnfb: found nan, expected finite weights only\n",
+    )
+    assert gpt("--verify", "--model", data / "tiny_v5.bin", "1")[0] == 0
+
+
+@pytest.mark.parametrize("engine", ["parallel", "cached"])
+def test_engines_make_the_same_tokens(gpt, golden, tiny, engine, monkeypatch):
+    case = golden["cases"][7]
+    assert gpt("--model", tiny, "--engine", engine, "--workers", 2, *case["prompt"]) == (0, lines(case["tokens"]), "")
+    monkeypatch.setenv("GPT_WORKERS", "3")
+    assert gpt("--model", tiny, "--engine", engine, *case["prompt"]) == (0, lines(case["tokens"]), "")
+    monkeypatch.setenv("GPT_WORKERS", "some")
+    assert gpt("--model", tiny, "--engine", engine, "1") == (
+        2,
+        "",
+        "gpt: GPT_WORKERS=some: not a whole number from 1 up\n",
+    )
+
+
+def test_workers_of_the_environment_do_not_disturb_the_serial_program(gpt, tiny, monkeypatch):
+    monkeypatch.setenv("GPT_WORKERS", "some")
+    assert gpt("--model", tiny, "1")[0] == 0
+
+
+def test_time_goes_to_stderr(gpt, tiny):
+    code, out, err = gpt("--model", tiny, "--time", "1", "2")
+    assert (code, out.count("\n")) == (0, 8)
+    assert re.fullmatch(r"load \d+\.\d{3} s, generate \d+\.\d{3} s \(8 tokens, \d+\.\d a second\)\n", err)
+
+
+def test_text(gpt, speaking):
+    code, out, err = gpt("--model", speaking, "--text", *encode("hello there"))
+    rows, text = out.split("\n\n", 1)
+    assert (code, len(rows.splitlines()), err) == (0, 8, "")
+    assert all(re.fullmatch(r'\d+\t".*"', row) for row in rows.splitlines())
+    assert text.startswith("hello there")
+
+
+def test_tokens_are_flushed_as_they_are_made(golden, tiny):
+    """The first token can be read while the program still works on the rest: it waits for the reader of its pipe."""
+    case = golden["cases"][-1]
+    with start("lab.gpt", "--model", tiny, "-n", 48, *case["prompt"]) as process:
+        os.kill(process.pid, signal.SIGCONT)
+        assert int(process.stdout.readline()) == case["tokens"][0]
+        assert [int(line) for line in process.stdout] == case["tokens"][1:]
+    assert process.returncode == 0
+
+
+def test_a_reader_that_has_gone(tiny):
+    with start("lab.gpt", "--model", tiny, "-n", 64, 1, bufsize=0) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
+def test_ctrl_c(speaking):
+    with start("lab.gpt", "--model", speaking, "-n", 64, 1, env=ENVIRONMENT) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+        assert process.stderr.read() == ""
+    assert process.returncode in (0, 130)
+    assert (process.returncode == 0) == (rest.count("\n") == 62)
+
+
+def test_the_scripts_are_installed():
+    for name in ("gpt", "gpt-chat"):
+        script = Path(sys.executable).with_name(name)
+        done = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
+        assert done.stdout.startswith(f"usage: {name} ")
+
+
+# ----------------------------------------------------------------------------------------------------------------- chat
+
+
+def test_one_answer(chat, gpt, speaking):
+    code, out, err = chat("-n", 8, "--engine", "serial", "hello", "there")
+    assert (code, err) == (0, "")
+    _, text, _ = gpt("--model", speaking, "--text", *encode("hello there"))
+    assert out == text.split("\n\n", 1)[1]
+
+
+def test_all_engines_give_the_same_answer(chat):
+    assert len({chat("--engine", engine, "Ladies and") for engine in ("serial", "parallel", "cached")}) == 1
+
+
+def test_piped_lines_are_answered_one_by_one(speaking):
+    with start("lab.chat", "--model", speaking, "-n", 3, "--engine", "serial", stdin=subprocess.PIPE) as process:
+        out, err = process.communicate("Ladies and\n\n  \nhello there\n")
+    assert (process.returncode, err) == (0, "")
+    assert out.startswith("Ladies and")
+    assert "\nhello there" in out
+
+
+def test_texts_that_cannot_be_answered(chat, capsys, tiny):
+    assert chat("") == (1, "", "gpt-chat: type at least one word\n")
+    assert chat("word " * 64) == (1, "", "gpt-chat: that text has 65 tokens; this model takes up to 63\n")
+    assert chat("word" + " word" * 62)[0] == 0  # 63 tokens: one more fits
+    assert outcome(chat_module.main, ["--model", tiny, "hi"], capsys) == (
+        1,
+        "",
+        f"gpt-chat: {tiny}: a vocabulary of 331 tokens, not GPT-2's 50257\n",
+    )
+    code, _, err = chat("--model", "nosuch", "hi")
+    assert (code, err.count("\n")) == (1, 1)
+
+
+def test_a_failing_gpt_gives_its_exit_code(speaking):
+    with start("lab.chat", "--model", speaking, "--engine", "serial", "--workers", 2, "hi") as process:
+        _, err = process.communicate()
+    assert process.returncode == 2
+    assert err == "gpt: --workers: the serial engine has none; add --engine parallel or cached\n"
+
+
+def test_a_conversation_ends_with_ctrl_d_or_ctrl_c(speaking, monkeypatch, capsys):
+    for end in (EOFError, KeyboardInterrupt):
+        typed = iter(["", "Ladies and", "word " * 99])
+
+        def type_next(prompt: str, typed=typed, end=end) -> str:
+            for text in typed:
+                return text
+            raise end
+
+        monkeypatch.setattr("builtins.input", type_next)
+        conversation = chat_module.Chat(speaking, "serial", 2, None)
+        assert conversation.converse() == 0
+        out, err = capsys.readouterr()
+        assert "Ladies and" in out
+        assert err == "that text has 100 tokens; this model takes up to 63\n"
+
+
+def test_ctrl_c_ends_the_program_that_computes(speaking):
+    """No gpt is left behind, and nothing is said."""
+    with start("lab.chat", "--model", speaking, "--engine", "serial", "-n", 60, "a") as process:
+        process.stdout.read(1)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == ""  # closed by gpt as well, which inherits it
+    assert process.returncode in (0, 130)
+
+
+def test_characters_spread_over_tokens():
+    tokens = encode("\N{SLIGHTLY SMILING FACE} 日本")
+    assert len(tokens) > 4
+    assert "".join(pieces(iter(tokens))) == "\N{SLIGHTLY SMILING FACE} 日本"
+    assert list(pieces(iter(tokens[:1]))) == ["", "\N{REPLACEMENT CHARACTER}"]
+    assert "".join(pieces(iter([*encode("over"), EOT, *encode("unheard")]))) == "over"
+
+
+def test_control_characters_do_not_reach_a_terminal(speaking, monkeypatch, capsys):
+    conversation = chat_module.Chat(speaking, "serial", 2, None)
+    monkeypatch.setattr(type(conversation.console), "is_terminal", True)
+    conversation.write("a\x1b[2Jb\n\tc")
+    assert capsys.readouterr().out == "a\N{REPLACEMENT CHARACTER}[2Jb\n\tc"
