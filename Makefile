@@ -10,7 +10,7 @@ GPT_FLAGS = $(if $(MODEL),--model "$(MODEL)") $(if $(ENGINE),--engine $(ENGINE))
             $(if $(WORKERS),--workers $(WORKERS))
 
 help: ## this list
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | LC_ALL=C sort | sed 's/:.*## /\t/' \
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | LC_ALL=C sort \
 	    | awk -F '\t' '{ printf "  make %-16s %s\n", $$1, $$2 }'
 .PHONY: help
 .DEFAULT_GOAL := help
@@ -31,10 +31,13 @@ $(READY): pyproject.toml constraints.txt make/setup.sh
 
 SENTENCE ?= To be, or not to be, that is the
 
-ifeq ($(wildcard make/grader.mk),)
-grade: $(READY) ## run the given program on a sentence (SENTENCE="..." MODEL= ENGINE= N=)
+gpt: $(READY) ## run the given program on a sentence: prompt, tokens, text (SENTENCE="..." MODEL= ENGINE= N= WORKERS=)
 	@tokens=$$($(PYTHON) -m lab.tokenizer "$(SENTENCE)") && echo "prompt  $(SENTENCE)" && echo "tokens  $$tokens" && \
 	    $(PYTHON) -m lab.gpt --text --time $(if $(N),,-n 20) $(GPT_FLAGS) $$tokens
+.PHONY: gpt
+
+ifeq ($(wildcard make/grader.mk),)
+grade: gpt
 .PHONY: grade
 endif
 

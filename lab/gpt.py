@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import re
+import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -58,7 +59,7 @@ def parser() -> Parser:
     add_model_options(options)
     options.set_defaults(engine="serial")
     options.add_argument("--text", action="store_true", help="show each token's text as well, and all of it at the end")
-    options.add_argument("--time", action="store_true", help="say on stderr how long loading and generating took")
+    options.add_argument("--time", action="store_true", help="say on stderr what loading and generating took")
     options.add_argument(
         "--verify", action="store_true", help="read the whole model first and look for NaN and infinity"
     )
@@ -93,7 +94,13 @@ def run(options) -> None:
     if options.time:
         seconds = time.perf_counter() - loaded
         rate = f"{made} tokens, {made / seconds:.1f} a second"
-        say(f"load {loaded - begin:.3f} s, generate {seconds:.3f} s ({rate})", 0)
+        say(f"load {loaded - begin:.3f} s, generate {seconds:.3f} s ({rate}), memory {peak_memory():.0f} MB", 0)
+
+
+def peak_memory() -> float:
+    """The most memory this process has had so far, the mapped model included, in MB."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes, or KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def load(path: Path, verify: bool) -> GPT2:

@@ -157,7 +157,8 @@ def test_workers_of_the_environment_do_not_disturb_the_serial_program(gpt, tiny,
 def test_time_goes_to_stderr(gpt, tiny):
     code, out, err = gpt("--model", tiny, "--time", "1", "2")
     assert (code, out.count("\n")) == (0, 8)
-    assert re.fullmatch(r"load \d+\.\d{3} s, generate \d+\.\d{3} s \(8 tokens, \d+\.\d a second\)\n", err)
+    took = r"load \d+\.\d{3} s, generate \d+\.\d{3} s \(8 tokens, \d+\.\d a second\), memory \d+ MB\n"
+    assert re.fullmatch(took, err)
 
 
 def test_text(gpt, speaking):
