@@ -13,8 +13,10 @@ worker's share
 Letters (C, NH, hs, ...) are those of serial.py.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -68,33 +70,53 @@ def matvec(weight: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
         np.matmul(weight, x, out=out)
 
 
+class Share(NamedTuple):
+    """out (N) = weight (N,C) @ x (C), as memory is read fastest: einsum for whole rows, BLAS for parts of them."""
+
+    qkvw: np.ndarray  # (3,H*hs,C)
+    qkvb: np.ndarray  # (3,H*hs)
+    attprojw: np.ndarray  # (C,H*hs), columns
+    cache: np.ndarray  # (2,H,n,hs), keys and values of the positions so far
+    fcw: np.ndarray  # (N,C)
+    fcb: np.ndarray  # (N)
+    fcprojw: np.ndarray  # (C,N), columns
+
+
 class Decoder:
     """One token after another on `parts` workers: the KV cache, and the vectors the workers share.
 
-    keys and values (L,NH,n,hs); residual, normed (C); sums (parts,C), a row for each worker; logits and probs (Vp).
+    cache (L,2,NH,n,hs); residual, normed (C); sums (parts,C), a row for each worker; logits and probs (Vp).
     """
 
     def __init__(self, model: GPT2, n: int, parts: int) -> None:
         config = model.config
-        self.model, self.parts = model, parts
-        self.L, self.NH, self.C = config.num_layers, config.num_heads, config.channels
-        self.hs = self.C // self.NH
-        self.keys = np.zeros((self.L, self.NH, n, self.hs), dtype=np.float32)
-        self.values = np.zeros_like(self.keys)
-        self.residual = np.zeros(self.C, dtype=np.float32)
-        self.normed = np.zeros(self.C, dtype=np.float32)
-        self.sums = np.zeros((parts, self.C), dtype=np.float32)
+        self.model, self.parts, self.barrier = model, parts, Barrier(parts)
+        L, NH, C = config.num_layers, config.num_heads, config.channels
+        self.hs = C // NH
+        self.scale = 1.0 / math.sqrt(self.hs)
+        self.cache = np.zeros((L, 2, NH, n, self.hs), dtype=np.float32)
+        self.residual = np.zeros(C, dtype=np.float32)
+        self.normed = np.zeros(C, dtype=np.float32)
+        self.sums = np.zeros((parts, C), dtype=np.float32)
+        self.averaging = np.full(C, 1.0 / C, dtype=np.float32)  # its dot product with a vector is the vector's mean
         self.logits = np.zeros(config.padded_vocab_size, dtype=np.float32)
         self.probs = np.zeros_like(self.logits)
-        self.barrier = Barrier(parts)
-        self.heads = shares(self.NH, parts)
-        self.hidden = shares(4 * self.C, parts, 16)
         self.vocabulary = shares(config.padded_vocab_size, parts, 16)
+        heads, hidden = shares(NH, parts), shares(4 * C, parts, 16)
+        self.shares = [[self.share(l, heads[part], hidden[part]) for l in range(L)] for part in range(parts)]
+
+    def share(self, l: int, heads: slice, hidden: slice) -> Share:
+        """The views of layer `l` for a worker with these heads and these hidden channels."""
+        p, C = self.model.params, self.residual.size
+        mine = slice(heads.start * self.hs, heads.stop * self.hs)
+        qkvw, qkvb = p.qkvw[l].reshape(3, C, C)[:, mine], p.qkvb[l].reshape(3, C)[:, mine]
+        fcw, fcb, fcprojw = p.fcw[l, hidden], p.fcb[l, hidden], p.fcprojw[l][:, hidden]
+        return Share(qkvw, qkvb, p.attprojw[l][:, mine], self.cache[l, :, heads], fcw, fcb, fcprojw)
 
     def fill_cache(self, T: int) -> None:
         """Take keys and values of the first T positions from the activations of a full forward pass."""
-        _, keys, values = self.model.acts.qkv.reshape(self.L, T, 3, self.NH, self.hs).transpose(2, 0, 3, 1, 4)
-        self.keys[:, :, :T], self.values[:, :, :T] = keys, values
+        L, _, NH, _, hs = self.cache.shape
+        self.cache[:, :, :, :T] = self.model.acts.qkv.reshape(L, T, 3, NH, hs)[:, :, 1:].transpose(0, 2, 3, 1, 4)
 
     def start(self, token: int, t: int) -> None:
         """Before the workers: encode `token` at position t and normalise it for the first layer."""
@@ -104,42 +126,38 @@ class Decoder:
 
     def pass_share(self, part: int, t: int) -> None:
         """Worker `part`'s share of the pass for position t, from the first layer's input to its rows of the logits."""
-        p, L = self.model.params, self.L
-        for l in range(L):
-            self.attention(part, l, t)
+        p, sums = self.model.params, self.sums[part]
+        after = [*zip(p.ln1w[1:], p.ln1b[1:], strict=True), (p.lnfw, p.lnfb)]  # what follows each layer
+        for l, share in enumerate(self.shares[part]):
+            self.attention(share, t, sums)
             self.barrier.wait(partial(self.add_up, p.attprojb[l], p.ln2w[l], p.ln2b[l]))
-            self.feed_forward(part, l)
-            after = (p.ln1w[l + 1], p.ln1b[l + 1]) if l + 1 < L else (p.lnfw, p.lnfb)
-            self.barrier.wait(partial(self.add_up, p.fcprojb[l], *after))
+            self.feed_forward(share, sums)
+            self.barrier.wait(partial(self.add_up, p.fcprojb[l], *after[l]))
         rows = self.vocabulary[part]
         matvec(p.wte[rows], self.normed, self.logits[rows])
 
-    def attention(self, part: int, l: int, t: int) -> None:
-        """Query, key, value and attention of this worker's heads at position t, then their part of the projection."""
-        p, heads, hs, C = self.model.params, self.heads[part], self.hs, self.C
-        columns = slice(heads.start * hs, heads.stop * hs)
-        qkv = np.einsum("soc,c->so", p.qkvw[l].reshape(3, C, C)[:, columns], self.normed)
-        qkv += p.qkvb[l].reshape(3, C)[:, columns]
-        query, key, value = qkv.reshape(3, -1, hs)
-        keys, values = self.keys[l, heads], self.values[l, heads]  # (heads,n,hs)
-        keys[:, t], values[:, t] = key, value
-        scores = np.matmul(keys[:, : t + 1], query[:, :, None])[..., 0]
-        scores *= np.float32(1.0 / np.sqrt(hs))
+    def attention(self, share: Share, t: int, sums: np.ndarray) -> None:
+        """Query, key, value and attention of a worker's heads at position t, then their part of the projection."""
+        qkv = np.einsum("soc,c->so", share.qkvw, self.normed)
+        qkv += share.qkvb
+        qkv = qkv.reshape(3, -1, self.hs)
+        share.cache[:, :, t] = qkv[1:]
+        keys, values = share.cache[:, :, : t + 1]
+        scores = np.matmul(keys, qkv[0, :, :, None])[..., 0]
+        scores *= self.scale
         scores -= scores.max(axis=-1, keepdims=True, initial=-np.inf)
         np.exp(scores, out=scores)
-        scores /= scores.sum(axis=-1, keepdims=True)
-        mixed = np.matmul(scores[:, None], values[:, : t + 1])
-        matvec(p.attprojw[l][:, columns], mixed.reshape(-1), self.sums[part])
+        mixed = np.matmul(scores[:, None], values)[:, 0]
+        mixed /= np.add.reduce(scores, axis=-1, keepdims=True)
+        matvec(share.attprojw, mixed.reshape(-1), sums)
 
-    def feed_forward(self, part: int, l: int) -> None:
-        """This worker's hidden channels, then their part of the layer's output."""
-        p, hidden = self.model.params, self.hidden[part]
-        h = np.empty(hidden.stop - hidden.start, dtype=np.float32)
-        matvec(p.fcw[l, hidden], self.normed, h)
-        h += p.fcb[l, hidden]
+    def feed_forward(self, share: Share, sums: np.ndarray) -> None:
+        """A worker's hidden channels, then their part of the layer's output."""
+        h = np.einsum("oc,c->o", share.fcw, self.normed)
+        h += share.fcb
         activated = parallel.gelu_twice(h)
         activated *= np.float32(0.5)
-        matvec(p.fcprojw[l][:, hidden], activated, self.sums[part])
+        matvec(share.fcprojw, activated, sums)
 
     def add_up(self, bias: np.ndarray, weight: np.ndarray, shift: np.ndarray) -> None:
         """At the barrier: partial sums and bias join the residual stream, which is normalised for what follows."""
@@ -150,9 +168,9 @@ class Decoder:
 
     def normalise(self, weight: np.ndarray, bias: np.ndarray) -> None:
         """layernorm_forward of one position: residual -> normed."""
-        x, out, C = self.residual, self.normed, np.float32(self.C)
-        np.subtract(x, x.sum() / C, out=out)
-        out *= np.float32(1.0) / np.sqrt(np.dot(out, out) / C + np.float32(1e-5))
+        out, C = self.normed, self.normed.size
+        np.subtract(self.residual, np.dot(self.residual, self.averaging), out=out)
+        out *= 1.0 / math.sqrt(float(np.dot(out, out)) / C + 1e-5)
         out *= weight
         out += bias
 
