@@ -23,36 +23,38 @@ import numpy as np
 from lab import parallel
 from lab.parallel import Workers, default_workers
 from lab.serial import GPT2, GPT2_EOT, gpt2_allocate, sample_mult, softmax_forward
-from lab.threadlib import Cond, Mutex
+from lab.threadlib import Mutex, Semaphore
 
 
 class Barrier:
     """A place where k threads wait for each other; the last to arrive performs `action` before anyone goes on.
 
-    The mutex protects `arrived` and `round`; the condition waited for is that the round is over. Waiting for
-    `arrived` to be k would be wrong: a quick thread may reset it, and be back, before a slow one has looked.
+    The mutex protects `arrived`. The others wait at a turnstile until the last one lets k - 1 through. Rounds use two
+    turnstiles in turn: with one, a quick thread, back for the next round, could slip through in place of a slow one that
+    has arrived but not yet reached its P().
     """
 
     def __init__(self, k: int) -> None:
         self.k = k
         self.mutex = Mutex("barrier")
-        self.round_over = Cond("round over")
+        self.turnstile, self.next = Semaphore(0, "turnstile"), Semaphore(0, "other turnstile")
         self.arrived = 0
-        self.round = 0
 
     def wait(self, action: Callable[[], object]) -> None:
         """Return when all k threads are here and `action`, the same for all, has been done."""
         with self.mutex:
+            turnstile = self.turnstile
             self.arrived += 1
-            if self.arrived == self.k:
+            last = self.arrived == self.k
+            if last:
                 action()
                 self.arrived = 0
-                self.round += 1
-                self.round_over.broadcast()
-            else:
-                this_round = self.round
-                while self.round == this_round:
-                    self.round_over.wait(self.mutex)
+                self.turnstile, self.next = self.next, turnstile
+        if not last:
+            turnstile.P()
+            return
+        for _ in range(self.k - 1):
+            turnstile.V()
 
 
 def shares(count: int, k: int, multiple: int = 1) -> list[slice]:
@@ -63,7 +65,7 @@ def shares(count: int, k: int, multiple: int = 1) -> list[slice]:
 
 
 def matvec(weight: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
-    """out (N) = weight (N,C) @ x (C), as memory is read fastest: einsum for whole rows, BLAS for parts of rows."""
+    """out (N) = weight (N,C) @ x (C), as memory is read fastest: einsum for whole rows, BLAS for parts of them."""
     if weight.flags.c_contiguous:
         np.einsum("oc,c->o", weight, x, out=out)
     else:
@@ -71,7 +73,7 @@ def matvec(weight: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
 
 
 class Share(NamedTuple):
-    """out (N) = weight (N,C) @ x (C), as memory is read fastest: einsum for whole rows, BLAS for parts of them."""
+    """What one worker needs of one layer: views of the weights of its H heads and of its N hidden channels."""
 
     qkvw: np.ndarray  # (3,H*hs,C)
     qkvb: np.ndarray  # (3,H*hs)
