@@ -26,5 +26,6 @@ fi
 echo "Setting up $VENV with $("$VENV/bin/python" --version): about a minute the first time ..." >&2
 log=$VENV/install.log
 if ! "$VENV/bin/python" -m pip install --disable-pip-version-check -c constraints.txt -e '.[test]' >"$log" 2>&1; then
-    stop "Installing the packages failed: $(grep -i error "$log" | tail -n 1) Is there a network? All of it: $log; then: make env"
+    reason=$(grep -E '^ *ERROR' "$log" | head -n 1 | sed 's/^ *ERROR: *//')
+    stop "Installing the packages failed: ${reason:-see $log}. Is there a network? All pip said is in $log; then again: make env"
 fi
