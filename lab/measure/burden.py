@@ -35,7 +35,7 @@ def empty_region(workers_class: Any, k: int, repeats: int = 60) -> float:
 
 
 def bodies(engine: ModuleType, model: GPT2, prompt: Sequence[int], n: int, k: int, recorder: Any) -> dict[str, float]:
-    """Seconds of Python in a task of each operation: the median on a model with as many heads, and hardly any channels."""
+    """Seconds of Python in a task of each operation: the median on a model with as many heads and few channels."""
     heads = model.config.num_heads
     config = replace(model.config, num_layers=2, channels=heads * HEAD_SIZE, vocab_size=256, padded_vocab_size=256)
     small = GPT2(config, synthetic_parameters(config, seed=1))

@@ -28,7 +28,7 @@ QUIET = 0.15  # cores that others may use before we call the machine busy
 
 
 def describe() -> dict:
-    """What a reader of a measurement has to know: processor, cores, caches and memory (bytes), load, software versions."""
+    """What a reader of a measurement has to know: processor, cores, caches and memory (bytes), load, versions."""
     return {
         "cpu": cpu_model(),
         "cores": cores(),

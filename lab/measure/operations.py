@@ -30,7 +30,7 @@ def product(T: int, C: int, OC: int) -> Cost:
 
 
 def pass_costs(config: Config, T: int, last_only: bool) -> dict[str, Cost]:
-    """Of one forward pass over T positions, by operation; with `last_only` logits and softmax of the last position only.
+    """Of one forward pass over T positions, by operation; with `last_only` logits and softmax of the last only.
 
     exp, tanh and division count as one operation each, although they take longer.
     """
@@ -67,7 +67,7 @@ def counted(program: Program, expected: list[int] | None) -> tuple[dict[str, flo
     """Wall seconds by operation, "other" for the rest of the generation; and the tokens. Raises ProgramError."""
     report = run(program, "--count")
     check_tokens(program, report["tokens"], expected or report["tokens"])
-    seconds = {name: report["count"].get(name, {}).get("seconds", 0.0) for name in OPERATIONS}
+    seconds = {name: report["count"].get(name, 0.0) for name in OPERATIONS}
     seconds["other"] = max(0.0, report["seconds"] - sum(seconds.values()))
     return seconds, report["tokens"]
 

@@ -51,7 +51,7 @@ GROUPS = (  # (group, library names it is recognised by)
 
 
 class Hit(NamedTuple):
-    """One sample: thread, Python functions as far as perf knows them, and group, symbol and library of the innermost one."""
+    """One sample: thread, Python functions as far as perf knows them, group, symbol and library of the innermost."""
 
     thread: str
     python: tuple[str, ...]
@@ -176,7 +176,7 @@ def count(perf: str, program: Program, events: Sequence[str]) -> dict[str, float
 
 
 def collapsed(hits: list[Hit]) -> Counter[str]:
-    """Collapsed stacks: "BLAS;sgemv_kernel_4x4" -> samples; Python functions before, and the thread if there are more."""
+    """Collapsed stacks: "BLAS;sgemv_kernel_4x4" -> samples; Python functions before, the thread if several."""
     several = len({hit.thread for hit in hits}) > 1
     stacks: Counter[str] = Counter()
     for hit in hits:

@@ -43,7 +43,7 @@ class Speedups(NamedTuple):
 
 
 def speedups(prediction: dict, bench: dict | None, capacities: dict[int, float]) -> Speedups:
-    """From the contents of <engine>.scale.json, and of bench.json, whose measurements go first if the model is the same."""
+    """From <engine>.scale.json and bench.json, whose measurements go first if the model is the same."""
     rows = prediction["rows"]
     one = rows[0]
     measured = {
@@ -65,7 +65,7 @@ def speedups(prediction: dict, bench: dict | None, capacities: dict[int, float])
 
 
 def serial_fraction(measured: dict[int, float]) -> float | None:
-    """The s between 0 and 1 for which Amdahl's law, T_k/T_1 = s + (1 - s)/k, fits best (least squares); None for k = 1."""
+    """The s from 0 to 1 for which Amdahl's law, T_k/T_1 = s + (1 - s)/k, fits best (least squares); None for k = 1."""
     ks = np.array([k for k in measured if k > 1], dtype=float)
     if ks.size == 0:
         return None

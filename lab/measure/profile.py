@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -37,7 +38,7 @@ from lab.measure.samples import Sample
 from lab.measure.stats import Estimate, estimate, ratios
 
 BUDGET = 40.0  # seconds for the rounds: the whole command is to be done within a minute
-MOST_ROUNDS = 4
+MOST_ROUNDS = 6
 CURE = {
     "linux": "in a container: docker run --cap-add SYS_PTRACE; else: sudo sysctl kernel.yama.ptrace_scope=0",
     "darwin": "on macOS py-spy needs sudo",
@@ -52,24 +53,24 @@ def find_pyspy() -> str | None:
     return str(beside) if beside.is_file() else shutil.which("py-spy")
 
 
-def sample_pyspy(program: Program, rate: int) -> tuple[dict, list[Sample]]:
-    """One run under py-spy. Raises ToolError when py-spy is missing or may not look, ProgramError."""
+def sample_pyspy(program: Program, rate: int, *more: str) -> tuple[dict, list[Sample]]:
+    """One run under py-spy, with `more` options of target.py. Raises ToolError if py-spy cannot do it, ProgramError."""
     pyspy = find_pyspy()
     if pyspy is None:
         raise ToolError("py-spy is not installed (pip install py-spy)")
     with tempfile.TemporaryDirectory(prefix="lab-pyspy-") as folder:
         output = Path(folder) / "pyspy.json"
         under = [pyspy, "record", "--full-filenames", "-r", str(rate), "-f", "speedscope", "-o", str(output), "--"]
-        report = run(program, under=under)
+        report = run(program, *more, under=under)
         try:
             return report, samples.from_speedscope(output)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ToolError(f"py-spy wrote no usable file: {error}") from None
 
 
-def sample_builtin(program: Program, rate: int) -> tuple[dict, list[Sample]]:
+def sample_builtin(program: Program, rate: int, *more: str) -> tuple[dict, list[Sample]]:
     """One run with our own sampler inside. Raises ProgramError."""
-    report = run(program, "--sampler", str(rate))
+    report = run(program, "--sampler", str(rate), *more)
     return report, samples.from_sampler(report["samples"])
 
 
@@ -106,6 +107,35 @@ def observe(program: Program, wanted: str, rate: int, rounds: int | None) -> dic
         rounds = rounds or max(1, min(MOST_ROUNDS, int(BUDGET / (2.5 + plain[0] + sampled[0]))))
         if len(plain) >= rounds:
             return {"sampler": sampler, "samples": seen, "plain": plain, "sampled": sampled}
+
+
+class Agreement(NamedTuple):
+    """A function's share of the same run, sampled and counted, between 0 and 1."""
+
+    name: str
+    sampled: float
+    counted: float
+
+
+def agreement(program: Program, sampler: str, rate: int) -> list[Agreement]:
+    """One run of the serial program, sampled while a clock around each function counts its time.
+
+    Raises ProgramError, ToolError; ValueError without samples.
+    """
+    report, seen = SAMPLERS[sampler](program, rate, "--count")
+    active, _ = samples.split_waiting(samples.generation_only(seen))
+    shares = {row.name: row.self_share for row in hotspots.hot_spots(active, most=20)}
+    whole = report["count"].pop("whole")
+    counted = {name: seconds / whole for name, seconds in report["count"].items()}
+    rows = [Agreement(name, shares.get(name, 0.0), share) for name, share in counted.items() if share >= hotspots.LEAST]
+    return sorted(rows, key=lambda row: -row.counted)
+
+
+def agreement_sentence(rows: list[Agreement]) -> str:
+    """How far sampling and counting are apart, in words."""
+    points = max(100 * abs(row.sampled - row.counted) for row in rows)
+    parts = ", ".join(f"{row.name} {row.sampled:.1%} / {row.counted:.1%}" for row in rows[:4])
+    return f"Sampled / counted, in one more run: {parts}; at most {points:.1f} points apart."
 
 
 # ------------------------------------------------------------------------------------------------------------ reporting
@@ -168,6 +198,7 @@ def profile(options: argparse.Namespace, arguments: list[str] | None) -> int:
         "operations": operations(active),
         **provenance(arguments, "lab.measure.profile", load),
     }
+    compared = agreement(program, seen["sampler"], options.rate) if options.check else []
     files = write_files(options.out, program.name, program.title, active, result)
     hotspots.show(console, rows, f"Where the time goes: {program.title}")
     if waiting:
@@ -177,6 +208,8 @@ def profile(options: argparse.Namespace, arguments: list[str] | None) -> int:
     console.print(
         f"{len(active)} samples by {seen['sampler']}. {cost_sentence(cost, options.rate, len(seen['plain']))}."
     )
+    if compared:
+        console.print(agreement_sentence(compared))
     console.print(f"Tokens equal to the serial program's in all runs. {str(load).capitalize()}.")
     console.print("Written: " + ", ".join(shown(path) for path in files), soft_wrap=False)
     console.print("Open the .svg in a browser, the .speedscope.json at speedscope.app", style="dim")
@@ -197,7 +230,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--rounds", type=whole_number(1), help="runs without and with the profiler (default: what fits a minute)"
     )
+    parser.add_argument(
+        "--check", action="store_true", help="compare with exact counting (serial only), in one run more"
+    )
     options = parser.parse_args(arguments)
+    if options.check and options.engine != "serial":
+        parser.error("--check: only the serial program can be counted exactly")
     options.rate = options.rate or (499 if options.profiler == "perf" else 100)
     if options.profiler == "perf":
         from lab.measure import perf

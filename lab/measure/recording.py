@@ -75,7 +75,7 @@ class Pass:
 
 
 class Recording:
-    """One recorded run on `workers` workers: passes with regions and tasks; waits, those inside another wait left out."""
+    """One recorded run on `workers` workers: passes with regions and tasks; waits, without those inside a wait."""
 
     def __init__(self, run: dict) -> None:
         self.workers: int = run["workers"]

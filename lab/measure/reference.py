@@ -47,7 +47,7 @@ def commands(out: Path) -> list[Command]:
     """(file of its output, as a student gives it, function, arguments), in order."""
     to = ["--out", str(out)]
     return [
-        ("serial.profile.txt", "make profile", profile.main, to),
+        ("serial.profile.txt", "make profile", profile.main, ["--check", *to]),
         ("parallel.profile.txt", "make profile ENGINE=parallel", profile.main, ["--engine", "parallel", *to]),
         ("serial.perf.txt", "make profile PROFILER=perf", profile.main, ["--profiler", "perf", *to]),
         ("parallel.timeline.txt", "make timeline", timeline.main, to),
@@ -74,7 +74,7 @@ def captured(columns: int = 100) -> Iterator[io.StringIO]:
 
 
 def reference(out: Path, target: Path, optional: tuple[str, ...] = ("make profile PROFILER=perf",)) -> int:
-    """Run all, then replace what is in `target`. A command that fails stops it, except perf, which not all systems have."""
+    """Run all, then replace what is in `target`. A failing command stops it, except perf."""
     outputs: dict[str, tuple[str, str]] = {}
     load = load_now(1.0)
     for name, spoken, command, arguments in commands(out):

@@ -16,6 +16,7 @@ from typing import NamedTuple
 ENTRY = ("generation", "target.py")  # everything outside this function is loading; its caller is of no interest
 WAIT_LINE = re.compile(r"\.lock\(\)|\.P\(\)|\.wait\(|\bjoin\(|with .*mutex\b.*:|\.acquire\(")
 WAIT_FUNCTIONS = ("wait", "P", "lock", "join", "_wait_for_tstate_lock", "timed_operation")
+CLOCK = "count.py"  # the clocks around functions are not the program's
 PLUMBING = ("threading.py", "threadlib.py")  # what a worker's stack begins with
 
 
@@ -34,7 +35,7 @@ class Frame(NamedTuple):
     @property
     def is_ours(self) -> bool:
         """In the lab or in a submission, neither in Python's library nor in an installed package."""
-        outside = self.file.startswith("<") or self.file.startswith((sys.prefix, sys.base_prefix))
+        outside = self.file.startswith(("<", sys.prefix, sys.base_prefix)) or self.base == CLOCK
         return not outside and "site-packages" not in self.file and not re.search(r"/lib/python3[^/]*/", self.file)
 
     @property
@@ -100,7 +101,7 @@ def from_sampler(report: dict) -> list[Sample]:
 
 
 def generation_only(samples: Iterable[Sample]) -> list[Sample]:
-    """Without loading, and each stack without what lies outside the program: it begins at generate(), or as a worker's."""
+    """Without loading, and each stack without what lies outside the program: it begins at generate() or a worker's."""
     kept = []
     for sample in samples:
         stack = trimmed(sample)

@@ -47,6 +47,7 @@ from lab.measure.runner import (
 )
 
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+PATIENCE = 15.0  # seconds for starting and loading, before a recording counts as hung
 REPEATS = 3  # recordings of each, of which the medians count
 
 # ------------------------------------------------------------------------------------------------------------ the model
@@ -131,7 +132,7 @@ def split_of(recording: Recording, python: dict[str, float], config: Config) -> 
 
 
 def merged(splits: Sequence[Split]) -> Split:
-    """Splits for the same k as one: the medians of each task and of the serial pieces, so that disturbances do not count.
+    """Splits for the same k as one: medians of each task and of the serial pieces, so that disturbances do not count.
 
     Raises ValueError if they differ in their tasks.
     """
@@ -173,7 +174,7 @@ def record_splits(program: Program, expected: list[int], guess: float) -> tuple[
     `guess` is about how long one run takes: a program that hangs with one worker is recorded with all of them, in turn.
     """
     options = ("--record", *(str(k) for k in COUNTS * REPEATS), "--burden")
-    patience = min(program.timeout, 15 + 5 * guess * len(COUNTS) * REPEATS)
+    patience = min(program.timeout, PATIENCE + 5 * guess * len(COUNTS) * REPEATS)
     try:
         report = run(replace(program, timeout=patience), *options, "--recorder", "one-worker")
     except ProgramError as error:
@@ -217,7 +218,7 @@ def measure(program: Program, counts: Sequence[int], rounds: int, expected: list
 def rows_of(
     splits: list[Split], costs: Costs, gigabytes: dict[int, float], times: dict[int, list[float]]
 ) -> list[dict]:
-    """For each k: predicted seconds without and with the ceiling, the measured median, the prediction's relative error."""
+    """For each k: predicted seconds without and with the ceiling, the measured median, the relative error."""
     rows = []
     for split in splits:
         free = predict(split, costs)

@@ -18,10 +18,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lab import threadlib
+from lab import serial, threadlib
 from lab.checkpoint import touch_pages
 from lab.command import Parser, quietly
+from lab.measure import burden
+from lab.measure.count import Counter
 from lab.measure.files import write_json
+from lab.measure.sampler import Sampler
 from lab.serial import GPT2, gpt2_build_from_checkpoint
 
 
@@ -82,7 +85,7 @@ class OneWorker(threadlib.Recorder):
 
 
 class OneAtATime(threadlib.Recorder):
-    """A recorder under which all workers live, but one task runs at a time: second best, for programs that need them all."""
+    """A recorder under which all workers live and one task runs at a time: second best, if a program needs them all."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,27 +148,17 @@ def record(options: argparse.Namespace, engine: ModuleType, model: GPT2) -> dict
     runs = [recorded(engine, model, options.prompt, options.n, k, recorder()) for k in options.record]
     report = {"tokens": runs[0]["tokens"], "runs": runs}
     if options.burden:
-        from lab.measure import burden
-
         report["burden"] = burden.measure(engine, model, options.prompt, options.n, options.record, recorder())
     return report
 
 
 def observe(options: argparse.Namespace, engine: ModuleType, model: GPT2) -> dict:
     """One run, plain, sampled from inside or with its functions' time counted."""
-    observer: Any = nullcontext()
-    if options.sampler:
-        from lab.measure.sampler import Sampler
-
-        observer = Sampler(options.sampler)
-    elif options.count:
-        from lab.measure.count import Counter
-
-        observer = Counter([engine, importlib.import_module("lab.serial")])
-    elif options.control:
-        observer = perf_counting(*options.control)
+    sampler = Sampler(options.sampler) if options.sampler else nullcontext()
+    counter = Counter([engine, serial]) if options.count else nullcontext()
+    hardware = perf_counting(*options.control) if options.control else nullcontext()
     monotonic = time.monotonic()  # the clock that perf record -k mono writes
-    with observer:
+    with sampler, counter, hardware:
         tokens, marks = generation(engine, model, options.prompt, options.n, options.workers)
     report = {
         "tokens": tokens,
@@ -174,9 +167,9 @@ def observe(options: argparse.Namespace, engine: ModuleType, model: GPT2) -> dic
         "monotonic": [monotonic, time.monotonic()],
     }
     if options.sampler:
-        report["samples"] = observer.samples()
+        report["samples"] = sampler.samples()
     if options.count:
-        report["count"] = observer.report()
+        report["count"] = counter.report()
     return report
 
 

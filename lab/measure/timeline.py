@@ -38,7 +38,7 @@ from lab.measure.runner import (
 
 
 def chrome_trace(recording: Recording, title: str) -> dict:
-    """The Trace Event Format: complete events (X) on named threads, an instant event (i) for each token; microseconds."""
+    """The Trace Event Format: complete events (X) on named threads, an instant event (i) for a token; microseconds."""
     number = {thread: index for index, thread in enumerate(recording.threads)}
     events: list[dict[str, Any]] = [meta("process_name", 0, title)]
     for thread, tid in number.items():
@@ -46,8 +46,7 @@ def chrome_trace(recording: Recording, title: str) -> dict:
         events += [{"ph": "M", "pid": 1, "tid": tid, "name": "thread_sort_index", "args": {"sort_index": tid}}]
     for event in recording.events:
         detail = tidy(event.detail)
-        name = {"task": f"{event.name} {detail}", "region": f"region {event.name}", "wait": f"wait: {event.name}"}
-        arguments = {"task": {"task": detail}, "region": {}, "wait": {"at": detail}}
+        name = {"task": f"{event.name} {detail}", "region": f"region {event.name}", "wait": f"{event.name}, {detail}"}
         events.append(
             {
                 "ph": "X",
@@ -57,7 +56,6 @@ def chrome_trace(recording: Recording, title: str) -> dict:
                 "cat": event.kind,
                 "ts": (event.begin - recording.begin) / 1000,
                 "dur": (event.end - event.begin) / 1000,
-                "args": arguments[event.kind],
             }
         )
     for index, mark in enumerate(recording.marks[1:], 1):
@@ -298,7 +296,7 @@ def legend_items(recording: Recording, one: Pass) -> list[tuple[str, str, str]]:
 
 
 def record(program: Program, counts: list[int], *options: str) -> list[Recording]:
-    """A recorded run for each number of workers, tokens checked. Raises ProgramError; ValueError if nothing was noted."""
+    """A recorded run for each number of workers, tokens checked. Raises ProgramError, ValueError."""
     expected = run(serial_program(program))["tokens"] if program.name != "serial" else None
     report = run(program, "--record", *(str(k) for k in counts), *options)
     for one in report["runs"]:
