@@ -1,0 +1,98 @@
+"""python -m grader [FILE]: is it the same program, does it scale, and if not, why."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from grader import grade, report
+from grader.cases import CasesError
+from grader.points import PointsError, load
+from grader.sandbox import BACKENDS, SandboxError
+from lab.models import MODELS_DIR, ModelError, find
+
+OWN = grade.LAB / "parallel.py"
+OUT = MODELS_DIR.parent / "profiles" / "grade"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m grader",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("file", nargs="?", type=Path, default=OWN, help="the submission (default: lab/parallel.py)")
+    p.add_argument(
+        "--out",
+        type=Path,
+        default=OUT,
+        metavar="DIR",
+        help="where results.json and report.html go (default: profiles/grade)",
+    )
+    p.add_argument("--points", type=Path, metavar="TOML", help="another points table than grader/points.toml")
+    p.add_argument(
+        "--seed", type=int, default=1, help="of the hidden cases; a class gets a seed of its own (default: 1)"
+    )
+    p.add_argument("--cases", type=Path, metavar="JSON", help="hidden cases from a file instead of a seed")
+    p.add_argument("--model", help="for the timed runs (default: gpt2_124M if it is there, else the synthetic 124M)")
+    p.add_argument("--stages", default=",".join(grade.STAGES), help="some of tokens,checks,timing (default: all)")
+    p.add_argument("--backend", choices=BACKENDS, help="this sandbox and no other (default: the best that works)")
+    p.add_argument(
+        "--require-sandbox", action=argparse.BooleanOptionalAction, default=None,
+        help="refuse to run without one (default: for every file but lab/parallel.py)",
+    )  # fmt: skip
+    p.add_argument("--instructor", action="store_true", help="show the hidden cases that fail")
+    p.add_argument("--quiet", action="store_true", help="no progress lines")
+    return p
+
+
+EPILOG = """\
+exit code: 0 full marks, 1 less, 2 wrong use or nothing to grade with, 3 inconclusive (a disturbed measurement: run it again)
+the points and how they are measured: docs/grading.md
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Grade, show, write; returns the exit code."""
+    args = parser().parse_args(arguments)
+    errors = Console(stderr=True, highlight=False, markup=False)
+    stages = tuple(part for part in args.stages.split(",") if part)
+    unknown = [stage for stage in stages if stage not in grade.STAGES]
+    if unknown or not stages:
+        errors.print(f"--stages {args.stages}: give some of {', '.join(grade.STAGES)}")
+        return 2
+    if args.seed < 0:
+        errors.print(f"--seed {args.seed}: a seed is not negative")
+        return 2
+    progress = None if args.quiet else lambda line: errors.print(f"  {line}", style="dim")
+    required = args.require_sandbox if args.require_sandbox is not None else args.file.resolve() != OWN.resolve()
+    try:
+        options = grade.Options(
+            load(args.points) if args.points else load(), args.seed, args.cases, find(args.model) if args.model else None, stages,
+            backend=args.backend, require_sandbox=required, progress=progress,
+        )  # fmt: skip
+        verdict = grade.grade(args.file, options)
+    except SandboxError as error:
+        errors.print(f"{error}. Without a sandbox: --no-require-sandbox" if required else str(error))
+        return 2
+    except (PointsError, CasesError, ModelError) as error:
+        errors.print(str(error))
+        return 2
+    except KeyboardInterrupt:
+        errors.print("stopped")
+        return 130
+    report.show(verdict, Console(highlight=False, markup=False), args.instructor)
+    try:
+        report.write(verdict, args.out, args.instructor)
+    except OSError as error:
+        errors.print(f"{args.out}: cannot be written: {error.strerror}")
+        return 2
+    errors.print(f"  {args.out / 'results.json'}  {args.out / 'report.html'}", style="dim")
+    return verdict.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

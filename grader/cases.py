@@ -1,0 +1,214 @@
+"""Which prompts: public ones that a student may see, hidden ones from a seed or from an instructor's file, all with the margin.
+
+A case set must catch any head, any row of a block and the last row of the vocabulary that somebody forgets to compute. So the models are
+tiny, deep in nothing and odd in everything: their sizes divide by no number of workers, and with a small vocabulary every part of the
+model moves every probability.
+"""
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lab.checkpoint import Config, carve, parameter_shapes, write_checkpoint
+from lab.models import synthetic_parameters
+from lab.serial import GPT2, gpt2_build_from_checkpoint, gpt2_forward, sample_mult
+
+MARGIN = 2e-5  # the running sum stays at least so far from the coin, on both sides, at every step
+ATTEMPTS = 200  # prompts tried until one has the margin
+LONG = 48  # n of the long cases
+FLATNESS = 0.35  # of the last layernorm's weights: many tokens share the probability, so that any change moves the coin to another one
+
+PUBLIC_CONFIG = Config(max_seq_len=64, vocab_size=101, num_layers=2, num_heads=3, channels=42, padded_vocab_size=128)
+PUBLIC_SEED = 20240326
+
+
+class CasesError(Exception):
+    """An instructor's file of cases that cannot be used; one line."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prompt for one number of workers, and what the serial program answers."""
+
+    kind: str  # what it is about: "prompt lengths", "edge tokens", "3 workers", "long"
+    prompt: tuple[int, ...]
+    n: int
+    workers: int
+    tokens: tuple[int, ...]
+    hidden: bool = False
+    close_after: int = 0
+
+
+@dataclass(frozen=True)
+class CaseSet:
+    """The cases for one model."""
+
+    model: Path
+    cases: tuple[Case, ...]
+
+
+def case_model(path: Path, config: Config, seed: int) -> None:
+    """Write the tiny model of a case set."""
+    memory = synthetic_parameters(config, seed)
+    carve(memory, parameter_shapes(config))["lnfw"] *= np.float32(FLATNESS)
+    write_checkpoint(path, config, memory)
+
+
+# ------------------------------------------------------------------------------------------------------------- expected tokens
+
+
+def in_double(model: GPT2) -> GPT2:
+    """The same model, computed in float64 by the same functions."""
+    double = GPT2(model.config, model.params_memory.astype(np.float64))
+    double.acts_memory = np.zeros(4 * 1024 * 1024, dtype=np.float64)
+    return double
+
+
+def serial_tokens(double: GPT2, prompt: tuple[int, ...], n: int) -> tuple[tuple[int, ...], float]:
+    """The tokens that follow prompt until there are n, and the smallest distance of the running sum from the coin at any step."""
+    V, margin = double.config.vocab_size, 1.0
+    tokens = list(prompt)
+    while len(tokens) < n:
+        gpt2_forward(double, np.array([tokens], dtype=np.int32), 1, len(tokens))
+        probabilities = double.acts.probs[0, len(tokens) - 1]
+        cdf = np.cumsum(probabilities[:V])
+        token = min(int(np.searchsorted(cdf, 0.5, side="right")), V - 1)
+        below = 0.5 - float(cdf[token - 1]) if token else 1.0
+        margin = min(margin, below, float(cdf[token]) - 0.5)
+        if margin < MARGIN or token != sample_mult(probabilities, V):
+            return (), 0.0
+        tokens.append(token)
+    return tuple(tokens[len(prompt) :]), margin
+
+
+class Maker:
+    """Makes cases for one model from a random generator; every case has the margin."""
+
+    def __init__(self, model: Path, seed: int, hidden: bool) -> None:
+        self.model = in_double(gpt2_build_from_checkpoint(model))
+        self.config = self.model.config
+        self.random = random.Random(seed)
+        self.hidden = hidden
+
+    def prompt(self, length: int, edges: bool = False) -> tuple[int, ...]:
+        """A random prompt; with `edges`, of the first and the last token of the vocabulary."""
+        V = self.config.vocab_size
+        choices = (0, V - 1) if edges else range(V)
+        return tuple(self.random.choice(choices) for _ in range(length))
+
+    def case(self, kind: str, length: int, n: int, workers: int, edges: bool = False, close_after: int = 0) -> Case:
+        """One case; another prompt is taken until one has the margin at every step."""
+        for attempt in range(ATTEMPTS):
+            prompt = self.prompt(length, edges and attempt < ATTEMPTS // 2)
+            if edges and attempt >= ATTEMPTS // 2:
+                prompt = (0, self.config.vocab_size - 1, *prompt)[:length]
+            tokens, _ = serial_tokens(self.model, prompt, n)
+            if tokens:
+                return Case(kind, prompt, n, workers, tokens[: close_after or None], self.hidden, close_after)
+        raise CasesError(f"no prompt of {length} tokens with a margin of {MARGIN} was found in {ATTEMPTS} attempts")
+
+
+# ----------------------------------------------------------------------------------------------------------------- public, hidden
+
+
+def public_cases(folder: Path) -> CaseSet:
+    """The cases a student may see: always the same."""
+    model = folder / "public.bin"
+    case_model(model, PUBLIC_CONFIG, PUBLIC_SEED)
+    return CaseSet(model, public_list(model))
+
+
+def public_list(model: Path) -> tuple[Case, ...]:
+    """The public cases, from one worker to four."""
+    make = Maker(model, PUBLIC_SEED, hidden=False).case
+    return (
+        make("1 worker", 4, 10, 1),
+        make("1 worker", 1, 10, 1),
+        make("2 workers", 1, 10, 2),
+        make("2 workers", 5, 12, 2),
+        make("2 workers", 9, 10, 2),
+        make("edge tokens", 2, 8, 2, edges=True),
+        make("4 workers", 3, 12, 4),
+        make("4 workers", 7, 10, 4),
+        make("2 workers", 3, 12, 2, close_after=2),
+    )
+
+
+def hidden_config(seed: int) -> Config:
+    """A model shape from the seed: no size is a multiple of 2, 3 and 4."""
+    choose = random.Random(seed)
+    heads, head_size = choose.choice(((5, 7), (5, 9), (7, 7), (5, 11)))
+    vocabulary = choose.choice((67, 71, 83, 97, 103))
+    return Config(64, vocabulary, 2, heads, heads * head_size, vocabulary + choose.choice((13, 27, 29)))
+
+
+def hidden_cases(folder: Path, seed: int) -> CaseSet:
+    """Cases of a model that exists only for this seed, so no answer can be known before."""
+    model = folder / "hidden.bin"
+    config = hidden_config(seed)
+    case_model(model, config, seed + 1)
+    make = Maker(model, seed, hidden=True).case
+    kinds: list[Case] = []
+    kinds += [
+        make("prompt lengths", length, 10, workers)
+        for length, workers in ((1, 2), (2, 4), (5, 2), (6, 4), (8, 2), (9, 4))
+    ]
+    kinds += [make("edge tokens", length, 10, workers, edges=True) for length, workers in ((1, 2), (4, 4))]
+    kinds += [make("1 worker", 3, 16, 1)]
+    kinds += [make("3 workers", length, n, 3) for length, n in ((3, 14), (7, 16))]
+    kinds += [make("7 workers", 4, 14, 7)]
+    kinds += [make("long", length, LONG, workers) for length, workers in ((2, 2), (11, 4))]
+    return CaseSet(model, tuple(kinds))
+
+
+def instructor_cases(folder: Path, file: Path) -> CaseSet:
+    """Cases from an instructor's JSON file: {"model": path, "cases": [{"prompt": [...], "n": 10, "workers": 2, "kind": "..."}, ...]}.
+
+    Without "model", the public one. Raises CasesError, also for a case without the margin.
+    """
+    try:
+        data = json.loads(file.read_text())
+        entries = data["cases"]
+        path = Path(file.parent, data["model"]) if "model" in data else folder / "public.bin"
+        if "model" not in data:
+            case_model(path, PUBLIC_CONFIG, PUBLIC_SEED)
+        maker = Maker(path, 0, hidden=True)
+        return CaseSet(path, tuple(instructor_case(maker, number, entry) for number, entry in enumerate(entries, 1)))
+    except CasesError as error:
+        raise CasesError(f"{file}: {error}") from None
+    except OSError as error:
+        raise CasesError(f"{file}: cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise CasesError(f"{file}: not a file of cases: {error}") from None
+
+
+def instructor_case(maker: Maker, number: int, entry: dict) -> Case:
+    """One entry of the file. Raises CasesError."""
+    prompt, n, workers = tuple(entry["prompt"]), int(entry.get("n", 10)), int(entry.get("workers", 2))
+    config = maker.config
+    if (
+        not 0 < len(prompt) < n <= config.max_seq_len + 1
+        or not all(0 <= t < config.vocab_size for t in prompt)
+        or workers < 1
+    ):
+        raise CasesError(
+            f"case {number}: 1 to n-1 tokens of 0 to {config.vocab_size - 1}, n at most {config.max_seq_len + 1}"
+        )
+    tokens, _ = serial_tokens(maker.model, prompt, n)
+    if not tokens:
+        raise CasesError(f"case {number}: the running sum comes nearer than {MARGIN} to the coin; take another prompt")
+    return Case(str(entry.get("kind", "instructor's cases")), prompt, n, workers, tokens, hidden=True)
+
+
+# ----------------------------------------------------------------------------------------------------------------- the timed runs
+
+
+def timing_prompts(vocabulary: int, length: int, seed: int) -> Iterator[list[int]]:
+    """Prompts for the timed runs, without end; what follows each, and its margin, the trusted serial run says."""
+    choose = random.Random(seed)
+    while True:
+        yield [choose.randrange(vocabulary) for _ in range(length)]

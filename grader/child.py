@@ -1,0 +1,398 @@
+"""The parent's side of a sandboxed program: sends prompts, stamps tokens as they arrive, and watches from outside.
+
+Times, CPU times, numbers of threads and all limits are seen from here; nothing of it asks the program.
+"""
+
+import json
+import os
+import selectors
+import signal
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from grader.sandbox import Limits, Sandbox
+
+KEPT_OUTPUT = 16 << 10  # bytes of what a program prints that are kept
+PROTOCOL_LIMIT = 8 << 20  # bytes a program may send as results
+POLL = 0.25  # seconds between two looks at a silent program
+
+
+@dataclass
+class Patience:
+    """How long to wait, in seconds."""
+
+    start: float = 30.0  # for "ready"
+    token: float = 20.0  # without a token, while the program computes
+    idle: float = 3.0  # without a token, while it does not: every thread waits or sleeps
+    total: float = 120.0  # from the prompt on
+
+
+@dataclass
+class Use:
+    """Times in seconds, between the prompt and the last token."""
+
+    cpu: float = 0.0  # of all threads, those that have ended included
+    delay: float = 0.0  # time threads were ready to run and had no core
+    threads: list[float] = field(default_factory=list)  # CPU time of each living thread but the main one, busiest first
+    main: float = 0.0  # CPU time of the main thread
+
+
+@dataclass
+class Run:
+    """What was seen of one generate()."""
+
+    prompt: list[int]
+    n: int
+    workers: int
+    tokens: list[int] = field(default_factory=list)
+    stamps: list[float] = field(default_factory=list)  # seconds from the prompt to each token
+    outcome: str = "done"  # done, error, hang, spin, slow, ended, flood, protocol
+    error: list[dict] = field(default_factory=list)  # harness.traceback_as_data
+    stacks: str = ""  # of every thread, when it hung
+    status: int | None = None  # exit status, when it ended
+    use: Use = field(default_factory=Use)
+    most_threads: int = 0  # besides the main one, at the moments looked at
+    fewest_threads: int | None = None  # likewise, when a token came
+    left_threads: int = 0  # still there when it was done
+    values: dict[str, object] = field(default_factory=dict)  # margins, activations, recorded, value, bypass
+    printed: bytes = b""  # on stdout during this run
+
+    @property
+    def seconds(self) -> float:
+        """From the prompt to the last token."""
+        return self.stamps[-1] if self.stamps else float("nan")
+
+
+class Child:
+    """A started program, from before "ready" to its end; a context manager that leaves nothing running."""
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        tree: Path,
+        model: Path | None,
+        engine: str = "submission",
+        cpus: Iterable[int] | None = None,
+        limits: Limits | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self.patience = patience or Patience()
+        self.limits = limits or Limits()
+        self.stdout, self.stderr = bytearray(), bytearray()
+        self.printed_bytes = 0
+        self.results_bytes = 0
+        self.threads_at_ready = 0
+        self.start_error: Run | None = None
+        commands_in, self.commands = os.pipe()
+        self.results, results_out = os.pipe()
+        self.stacks, stacks_out = os.pipe()
+        config = {
+            "paths": [str(tree), *sandbox.paths], "engine": engine, "model": str(model or ""),
+            "commands": commands_in, "results": results_out, "stacks": stacks_out,
+        }  # fmt: skip
+        given = (commands_in, results_out, stacks_out)
+        visible = [tree, *([model] if model else [])]
+        try:
+            self.started = sandbox.start(
+                [str(tree / "harness.py"), json.dumps(config)], visible, cpus, self.limits, given
+            )
+        except BaseException:
+            for fd in (*given, self.commands, self.results, self.stacks):
+                os.close(fd)
+            raise
+        for fd in given:
+            os.close(fd)
+        self.process = self.started.process
+        self.selector = selectors.DefaultSelector()
+        self.fds = {self.results: "results", self.stacks: "stacks"}
+        self.fds |= {self.process.stdout.fileno(): "stdout", self.process.stderr.fileno(): "stderr"}
+        for fd, name in self.fds.items():
+            os.set_blocking(fd, False)
+            self.selector.register(fd, selectors.EVENT_READ, name)
+        self.pending = b""
+        self.last = 0  # tokens after which the program waits for us
+        self.step = False  # it waits after every token
+        self.stack_text = bytearray()
+        self.pid: int | None = None
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> int:
+        """End the program and all it started; returns its exit status."""
+        status = self.started.end()
+        for fd in list(self.fds):
+            self.selector.unregister(fd)
+        self.fds.clear()
+        self.selector.close()
+        for fd in (self.commands, self.results, self.stacks):
+            if fd >= 0:
+                os.close(fd)
+        self.commands = self.results = self.stacks = -1
+        self.process.stdout.close()
+        self.process.stderr.close()
+        return status
+
+    # ---------------------------------------------------------------------------------------------------------- talking
+
+    def wait_ready(self) -> Run | None:
+        """Wait until it is loaded; None if so, else a Run that says what happened instead."""
+        run = Run([], 0, 0)
+        self.follow(run, ready=True)
+        if run.outcome != "ready":
+            return run
+        self.pid = self.started.program()
+        self.threads_at_ready = max(0, len(self.tasks()) - 1)
+        return None
+
+    def ask(self, prompt: Sequence[int], n: int, workers: int, **more: object) -> Run:
+        """Send a prompt and follow the program until it is done or something happens; keeps what there is."""
+        run = Run(list(prompt), n, workers)
+        self.step = bool(more.get("step"))
+        self.last = int(more.get("close_after", 0)) or n - len(prompt)
+        return self.command({"prompt": list(prompt), "n": n, "workers": workers, **more}, run)
+
+    def value(self, **command: object) -> object:
+        """The answer to a command that makes no tokens (trusted engines only); None if there is none."""
+        run = self.command(dict(command), Run([], 0, 0))
+        return run.values.get("value")
+
+    def command(self, command: dict, run: Run) -> Run:
+        """Send one command and follow the program through it."""
+        self.stdout.clear()
+        cpu, tasks = self.cpu_time(), self.tasks()
+        try:
+            os.write(self.commands, json.dumps(command).encode() + b"\n")
+        except OSError:
+            run.outcome = "ended"
+            run.status = self.process.wait()
+            return run
+        self.begin = time.perf_counter()
+        self.before = cpu, tasks
+        self.follow(run)
+        run.printed = bytes(self.stdout)
+        return run
+
+    def follow(self, run: Run, ready: bool = False) -> None:
+        """Read what comes until the program is done (or ready), or has ended, or has lost our patience."""
+        if ready:
+            self.begin = time.perf_counter()
+        silent = idle = total = 0.0  # seconds without a token, without computing, altogether
+        cpu_then, then = self.cpu_time(), time.perf_counter()
+        word = ""
+        while True:
+            for key, _ in self.selector.select(POLL):
+                now = time.perf_counter()
+                data = self.read(key.fd)
+                if key.data == "results":
+                    for line in self.lines(data):
+                        word = self.take(line, run, now)
+                        if word == "ready" and not ready:
+                            word = "protocol"
+                        silent = idle = 0.0
+                        if word in ("done", "ready", "protocol"):
+                            break
+                else:
+                    self.keep({"stdout": self.stdout, "stderr": self.stderr, "stacks": self.stack_text}[key.data], data)
+            if word in ("done", "ready"):
+                break
+            if self.stopped(run, word):
+                return
+            step = min(
+                time.perf_counter() - then, 2 * POLL
+            )  # no more: the whole machine may have been stopped for a while
+            then = time.perf_counter()
+            silent, idle, total = silent + step, idle + step, total + step
+            cpu = self.cpu_time()
+            if cpu > cpu_then + 0.02 * POLL or self.wants_core():
+                idle, cpu_then = 0.0, cpu
+            late = not ready and total > self.patience.total
+            if (
+                late
+                or silent > (self.patience.start if ready else self.patience.token)
+                or (not ready and idle > self.patience.idle)
+            ):
+                run.outcome = (
+                    "slow" if late and run.tokens else "spin" if idle < min(1.0, self.patience.idle) else "hang"
+                )
+                run.most_threads = max(run.most_threads, len(self.tasks()) - 1)
+                run.stacks = self.dump()
+                run.status = self.started.end()
+                return
+        if word == "ready":
+            run.outcome = "ready"
+            return
+        run.left_threads = self.left_threads()
+        self.drain()
+
+    def stopped(self, run: Run, word: str) -> bool:
+        """Whether the program has ended, or has to be ended for what it sends; the run then says so."""
+        if word == "protocol" or self.results_bytes > PROTOCOL_LIMIT:
+            run.outcome = "protocol"
+        elif self.printed_bytes > self.limits.output:
+            run.outcome = "flood"
+        elif self.results in self.fds:
+            return False
+        else:
+            run.outcome = run.outcome if run.error else "ended"
+            run.status = self.wait_end()
+            return True
+        run.status = self.started.end()
+        return True
+
+    def take(self, line: bytes, run: Run, now: float) -> str:
+        """Note one line of results; returns its first word."""
+        word, _, rest = line.partition(b" ")
+        if word == b"token" and len(run.tokens) <= run.n:
+            try:
+                run.tokens.append(int(rest))
+            except ValueError:
+                return "protocol"
+            run.stamps.append(now - self.begin)
+            self.look(run)
+            if len(run.tokens) == self.last or (self.step and len(run.tokens) < self.last):
+                with suppress(OSError):
+                    os.write(self.commands, b"\n")  # go on: the threads have been looked at
+            return "token"
+        if word in (b"done", b"ready") and not rest:
+            return word.decode()
+        try:
+            value = json.loads(rest)
+        except (ValueError, RecursionError):
+            return "protocol"
+        if word == b"error" and isinstance(value, list):
+            run.outcome, run.error = "error", value
+            return "error"
+        if word in (b"margins", b"activations", b"recorded", b"value", b"bypass"):
+            run.values[word.decode()] = value
+            return word.decode()
+        return "protocol"
+
+    # --------------------------------------------------------------------------------------------------------- watching
+
+    def look(self, run: Run) -> None:
+        """CPU times and threads, at the arrival of a token."""
+        if self.pid is None:
+            return
+        cpu, tasks = self.before
+        now = self.tasks()
+        spent = {
+            tid: (use[0] - tasks.get(tid, (0, 0))[0], use[1] - tasks.get(tid, (0, 0))[1]) for tid, use in now.items()
+        }
+        run.use.cpu = self.cpu_time() - cpu
+        run.use.delay = sum(delay for _, delay in spent.values())
+        run.use.main = spent.pop(self.pid, (0.0, 0.0))[0]
+        run.use.threads = sorted((seconds for seconds, _ in spent.values()), reverse=True)
+        run.most_threads = max(run.most_threads, len(spent))
+        run.fewest_threads = min(len(spent), len(spent) if run.fewest_threads is None else run.fewest_threads)
+
+    def tasks(self) -> dict[int, tuple[float, float]]:
+        """Thread id -> (CPU seconds, seconds ready to run without a core), for each living thread."""
+        found = {}
+        if self.pid is None:
+            return found
+        try:
+            for tid in os.listdir(f"/proc/{self.pid}/task"):
+                with open(f"/proc/{self.pid}/task/{tid}/schedstat", "rb") as file:
+                    cpu, delay, _ = file.read().split()
+                found[int(tid)] = (int(cpu) / 1e9, int(delay) / 1e9)
+        except (OSError, ValueError):
+            pass  # threads end while we look
+        return found
+
+    def wants_core(self) -> bool:
+        """Whether a thread is ready to run, or waits for the disk: then the program is not idle, however little it gets."""
+        try:
+            for tid in os.listdir(f"/proc/{self.pid}/task") if self.pid else ():
+                with open(f"/proc/{self.pid}/task/{tid}/stat", "rb") as file:
+                    if file.read().rpartition(b")")[2].split()[0] in (b"R", b"D"):
+                        return True
+        except (OSError, IndexError):
+            pass
+        return False
+
+    def cpu_time(self) -> float:
+        """CPU seconds of the whole process, threads that have ended included: the kernel's clock of that process."""
+        pid = self.pid if self.pid is not None else self.started.program()
+        if pid is None:
+            return 0.0
+        try:
+            return time.clock_gettime(~pid << 3 | 2)  # clock_getcpuclockid(3)
+        except OSError:
+            return 0.0
+
+    def left_threads(self) -> int:
+        """Threads besides the main one that are still there; they get a moment to end."""
+        for _ in range(20):
+            left = len(self.tasks()) - 1
+            if left <= 0:
+                return 0
+            time.sleep(0.005)
+        return left
+
+    def dump(self) -> str:
+        """Ask the interpreter itself (faulthandler) for every thread's stack."""
+        pid = self.pid or self.started.program()
+        if pid is None:
+            return ""
+        self.stack_text.clear()
+        try:
+            os.kill(pid, signal.SIGUSR1)
+        except OSError:
+            return ""
+        until, size = time.perf_counter() + 1.0, -1
+        while time.perf_counter() < until and (size != len(self.stack_text) or size <= 0):
+            size = len(self.stack_text)
+            for key, _ in self.selector.select(0.1):
+                data = self.read(key.fd)
+                if key.data == "stacks":
+                    self.keep(self.stack_text, data)
+        return self.stack_text.decode(errors="replace")
+
+    # ---------------------------------------------------------------------------------------------------------- reading
+
+    def read(self, fd: int) -> bytes:
+        """What is there; at the end of a pipe, forget it."""
+        try:
+            data = os.read(fd, 1 << 16)
+        except BlockingIOError:
+            return b""
+        if not data:
+            self.selector.unregister(fd)
+            self.fds.pop(fd)
+        return data
+
+    def lines(self, data: bytes) -> list[bytes]:
+        """Complete lines of the results pipe."""
+        self.results_bytes += len(data)
+        *whole, self.pending = (self.pending + data).split(b"\n")
+        return whole
+
+    def keep(self, buffer: bytearray, data: bytes) -> None:
+        """Keep the first part of what is printed, count the rest."""
+        self.printed_bytes += len(data)
+        buffer += data[: max(0, KEPT_OUTPUT - len(buffer))]
+
+    def drain(self) -> None:
+        """Take what was printed and has not been read yet."""
+        for key, _ in self.selector.select(0):
+            if key.data in ("stdout", "stderr"):
+                self.keep(self.stdout if key.data == "stdout" else self.stderr, self.read(key.fd))
+
+    def wait_end(self) -> int:
+        """The exit status of a program whose results pipe is closed; it is killed if it lives on."""
+        try:
+            self.process.wait(2.0)
+        except Exception:
+            pass
+        for fd, name in list(self.fds.items()):
+            if name == "stderr":
+                self.keep(self.stderr, self.read(fd))
+        return self.started.end()

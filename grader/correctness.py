@@ -1,0 +1,106 @@
+"""The stage of tokens and workers: real runs on tiny models, a process for each number of workers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from grader.cases import Case, CaseSet
+from grader.child import Child, Patience, Run
+from grader.sandbox import Limits, Sandbox
+
+GIVE_UP_AFTER = 2  # hangs, after which no more cases are run
+MOST_RESTARTS = 6  # crashes, likewise
+
+
+@dataclass
+class Outcome:
+    """What happened with one case; run is None when it was not run."""
+
+    case: Case
+    run: Run | None
+    stderr: str = ""
+    threads_at_ready: int = 0
+
+    @property
+    def equal(self) -> bool:
+        """Whether exactly the serial program's tokens came, and nothing went wrong."""
+        return self.run is not None and self.run.outcome == "done" and self.run.tokens == list(self.case.tokens)
+
+
+@dataclass
+class Correctness:
+    """All cases, and what kept the program from starting, if anything did."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    start: Run | None = None  # the program never got ready
+    start_stderr: str = ""
+
+    def of(self, hidden: bool) -> list[Outcome]:
+        """The hidden or the public ones."""
+        return [outcome for outcome in self.outcomes if outcome.case.hidden == hidden]
+
+
+def run_cases(
+    sandbox: Sandbox,
+    tree: Path,
+    sets: list[CaseSet],
+    limits: Limits,
+    patience: Patience,
+    progress: Callable[[str], None] | None = None,
+) -> Correctness:
+    """Run every case of every set, in a fresh process for each set and number of workers."""
+    result = Correctness()
+    hangs = crashes = 0
+    for case_set in sets:
+        for workers in sorted({case.workers for case in case_set.cases}):
+            batch = [case for case in case_set.cases if case.workers == workers]
+            if progress:
+                progress(
+                    f"{len(batch)} {'hidden' if batch[0].hidden else 'public'} cases, {workers} worker{'s' * (workers > 1)}"
+                )
+            while batch and result.start is None and hangs < GIVE_UP_AFTER and crashes < MOST_RESTARTS:
+                done = run_batch(sandbox, tree, case_set.model, batch, limits, patience, result)
+                result.outcomes += done
+                hangs += sum(outcome.run.outcome in ("hang", "spin", "flood") for outcome in done)
+                crashes += sum(outcome.run.outcome in ("error", "ended", "protocol") for outcome in done)
+                batch = batch[len(done) :]
+            result.outcomes += [Outcome(case, None) for case in batch]
+    return result
+
+
+def run_batch(
+    sandbox: Sandbox,
+    tree: Path,
+    model: Path,
+    batch: list[Case],
+    limits: Limits,
+    patience: Patience,
+    result: Correctness,
+) -> list[Outcome]:
+    """Run cases in one process, until the process is lost; at least one Outcome, unless it does not start."""
+    done: list[Outcome] = []
+    with Child(sandbox, tree, model, limits=limits, patience=patience) as child:
+        failed = child.wait_ready()
+        if failed is not None:
+            result.start, result.start_stderr = failed, child.stderr.decode(errors="replace")
+            return done
+        for case in batch:
+            more = {"close_after": case.close_after} if case.close_after else {}
+            run = child.ask(case.prompt, case.n, case.workers, step=True, **more)
+            done.append(Outcome(case, run, child.stderr.decode(errors="replace"), child.threads_at_ready))
+            if run.status is not None or run.outcome == "error" or run.left_threads:
+                break  # the next case deserves a process in order
+    return done
+
+
+def compare_activations(
+    sandbox: Sandbox, tree: Path, case_set: CaseSet, case: Case, step: int, limits: Limits, patience: Patience
+) -> dict | None:
+    """The submission's activation tensors of the pass that made generated token number `step` (from 0); None if they don't come."""
+    prompt = [*case.prompt, *case.tokens[:step]]
+    with Child(sandbox, tree, case_set.model, limits=limits, patience=patience) as child:
+        if child.wait_ready() is not None:
+            return None
+        run = child.ask(prompt, len(prompt) + 1, case.workers, activations=True)
+        found = run.values.get("activations")
+        return {"tokens": run.tokens, "activations": found} if isinstance(found, dict) else None

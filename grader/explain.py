@@ -1,0 +1,311 @@
+"""From what was observed to a sentence that helps: what is wrong, where in the student's file, and what to look at."""
+
+import base64
+import re
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from grader.child import Run
+from grader.correctness import Outcome
+from grader.sandbox import MB, Limits
+from lab.serial import gpt2_build_from_checkpoint, gpt2_forward
+
+FILE = "parallel.py"
+TOLERANCE = {"rtol": 2e-3, "atol": 2e-4}  # rounding in another order stays far below, a mistake does not
+IN_LAYER = (
+    "ln1",
+    "qkv",
+    "preatt",
+    "att",
+    "atty",
+    "attproj",
+    "residual2",
+    "ln2",
+    "fch",
+    "fch_gelu",
+    "fcproj",
+    "residual3",
+)
+SPINE = ("encoded", "residual2", "residual3", "lnf", "logits", "probs")  # what every later tensor is computed from
+MEANING = {
+    "encoded": "token plus position", "ln1": "the layer's first layernorm", "qkv": "query, key, value: matmul_forward",
+    "preatt": "attention's scores", "att": "attention's weights", "atty": "attention's output",
+    "attproj": "attention's projection: matmul_forward", "residual2": "the sum after attention", "ln2": "the second layernorm",
+    "fch": "the wide matmul_forward", "fch_gelu": "gelu", "fcproj": "the matmul_forward after gelu", "residual3": "the sum after gelu",
+    "lnf": "the last layernorm", "logits": "the product with wte", "probs": "the softmax",
+}  # fmt: skip
+
+
+def plural(count: int, word: str) -> str:
+    """'1 token', '2 tokens'."""
+    return f"{count} {word}" + ("" if count == 1 else "s")
+
+
+# ------------------------------------------------------------------------------------------------------------------ one run
+
+
+def outcome_line(outcome: Outcome, limits: Limits, source: str, private: bool = False) -> str:
+    """What went wrong with a case; `private` leaves out everything that could show the case itself."""
+    case, run = outcome.case, outcome.run
+    if run is None:
+        return "not run any more, after the failures before it"
+    where = f"{plural(case.workers, 'worker')}" + (
+        "" if private else f", prompt {' '.join(map(str, case.prompt))}, n {case.n}"
+    )
+    return f"{where}: {run_line(run, list(case.tokens), limits, source, private)}"
+
+
+def run_line(run: Run, expected: list[int], limits: Limits, source: str, private: bool = False) -> str:
+    """What went wrong in a run."""
+    so_far = f"after {len(run.tokens)} of {plural(len(expected), 'token')}"
+    if run.outcome == "error":
+        return error_line(run.error, limits, private)
+    if run.outcome in ("hang", "spin"):
+        doing = "hangs: every thread waits" if run.outcome == "hang" else "goes round and round without a token"
+        return f"{doing} ({so_far}); {stacks_line(run.stacks, source)}"
+    if run.outcome == "slow":
+        return f"far slower than the serial program, stopped {so_far}; {stacks_line(run.stacks, source)}"
+    if run.outcome == "flood":
+        return f"stopped: it prints without end (more than {limits.output // MB} MB)"
+    if run.outcome == "protocol":
+        return "stopped: something other than tokens came through the pipe for tokens"
+    if run.outcome == "ended":
+        return f"the program ended {so_far}: {status_line(run.status, limits)}"
+    if len(run.tokens) > len(expected) and run.tokens[: len(expected)] == expected:
+        return f"yields more tokens than asked for: {len(run.tokens)} or more instead of {len(expected)}"
+    if len(run.tokens) < len(expected) and run.tokens == expected[: len(run.tokens)]:
+        return f"yields only {len(run.tokens)} of {plural(len(expected), 'token')}"
+    at = next(i for i, (a, b) in enumerate(zip(run.tokens, expected, strict=False)) if a != b)
+    if private:
+        return f"generated token {at + 1} of {len(expected)} differs from the serial program's"
+    return f"generated token {at + 1} of {len(expected)} is {run.tokens[at]}, the serial program's is {expected[at]}"
+
+
+def error_line(chain: list[dict], limits: Limits, private: bool = False) -> str:
+    """An exception: its type, its message, the student's lines; the cause comes before what it caused."""
+    try:
+        return _error_line(chain, limits, private)
+    except (KeyError, TypeError, ValueError, IndexError):  # a forged report
+        return "it failed, with a report that cannot be read"
+
+
+def _error_line(chain: list[dict], limits: Limits, private: bool) -> str:
+    root = chain[-1]
+    text = str(root["type"]) if private else f"{root['type']}: {root['message']}"
+    own = [(line, name, code) for file, line, name, code in root["frames"] if file == FILE]
+    places = "; ".join(f"{FILE}:{line} in {name}: {str(code)[:90]}" for line, name, code in own[-2:][::-1])
+    in_worker = "a worker failed with " if chain[0]["type"] == "WorkerFailed" and len(chain) > 1 else ""
+    hint = ""
+    if root["type"] == "MemoryError" or "_ArrayMemoryError" in str(root["type"]):
+        hint = f" (the limit is {limits.memory // MB} MB of memory)"
+    elif "can't start new thread" in str(root["message"]):
+        hint = (
+            f" (the limit is {limits.processes} threads and processes: a thread for every row, or for every operation?)"
+        )
+    elif "not allowed here" in str(root["message"]):
+        hint = " (the task needs numpy, lab.threadlib and small parts of the standard library only)"
+    return f"{in_worker}{text[:200]}{hint}" + (f" at {places}" if places else "")
+
+
+def status_line(status: int | None, limits: Limits) -> str:
+    """What an exit status means; bubblewrap passes a signal on as 128 + its number."""
+    if status is None:
+        return "for no reason that could be seen"
+    number = -status if status < 0 else status - 128 if status > 128 else 0
+    if number == signal.SIGXCPU:
+        return f"killed by the limit of {limits.cpu_seconds} s of CPU time"
+    if number == signal.SIGXFSZ:
+        return f"killed by the limit of {limits.file_size // MB} MB on files"
+    if number == signal.SIGKILL:
+        return f"killed (signal 9): memory? The limit is {limits.memory // MB} MB"
+    if number:
+        return (
+            f"killed by signal {number} ({signal.Signals(number).name if number in set(signal.Signals) else 'unknown'})"
+        )
+    return f"exit status {status}; sys.exit() or os._exit() has no place in generate()"
+
+
+# ------------------------------------------------------------------------------------------------------------------- a hang
+
+
+def thread_stacks(text: str) -> list[list[tuple[str, int, str]]]:
+    """faulthandler's dump: for each thread, innermost first, (file, line, function). The main thread is the last."""
+    threads: list[list[tuple[str, int, str]]] = []
+    for line in text.splitlines():
+        if re.match(r"(Current t|T)hread 0x", line):
+            threads.append([])
+        found = re.match(r'  File "(.*)", line (\d+) in (.*)', line)
+        if found and threads:
+            threads[-1].append((Path(found[1]).name, int(found[2]), found[3]))
+    return threads
+
+
+def stacks_line(text: str, source: str) -> str:
+    """Where each thread stands in the student's file, threads at the same place together."""
+    lines = source.splitlines()
+    threads = thread_stacks(text)
+    places: dict[str, list[str]] = {}
+    for number, frames in enumerate(threads):
+        who = "main thread" if number == len(threads) - 1 else "worker"
+        own = next(((line, name) for file, line, name in frames if file == FILE), None)
+        if own is None:
+            continue
+        code = lines[own[0] - 1].strip()[:90] if 0 < own[0] <= len(lines) else ""
+        places.setdefault(f"{FILE}:{own[0]} in {own[1]}: {code}", []).append(who)
+    if not places:
+        return "where it stands could not be seen"
+    return "; ".join(f"{people(who)} at {place}" for place, who in places.items())
+
+
+def people(who: list[str]) -> str:
+    """'main thread', '2 workers'."""
+    workers = who.count("worker")
+    named = [*(["main thread"] if "main thread" in who else []), *([plural(workers, "worker")] if workers else [])]
+    return " and ".join(named)
+
+
+# ------------------------------------------------------------------------------------------------------------- wrong tokens
+
+
+def first_difference(model_path: Path, prompt: Iterable[int], found: dict) -> str:
+    """The first activation tensor that differs from the serial program's in the pass over `prompt`; "" if none can be told."""
+    model = gpt2_build_from_checkpoint(model_path)
+    tokens = np.array([list(prompt)], dtype=np.int32)
+    T = tokens.shape[1]
+    gpt2_forward(model, tokens, 1, T)
+    theirs = {}
+    try:
+        for name, (shape, data) in found.items():
+            theirs[name] = np.frombuffer(base64.b64decode(data), dtype="<f4").reshape(shape)
+    except (ValueError, TypeError):
+        return ""
+    steps = in_order(model.config.num_layers)
+    bad = [step for step in steps if differs(model, theirs, *step)]
+    spine = next((step for step in bad if step[0] in SPINE), None)
+    if spine is None:
+        return "run alone, this pass is right: what goes wrong depends on when threads run, or is left over from the pass before"
+    start = (
+        max(
+            (i for i, step in enumerate(steps[: steps.index(spine)]) if step[0] in SPINE and step not in bad),
+            default=-1,
+        )
+        + 1
+    )
+    name, layer = next(step for step in steps[start:] if step in bad)
+    ours, other = pick(vars(model.acts)[name], layer), pick(theirs[name], layer)
+    return f"the first tensor that differs is {name}{'' if layer is None else f' of layer {layer}'} ({MEANING[name]}){region(ours, other, name)}"
+
+
+def in_order(L: int) -> list[tuple[str, int | None]]:
+    """All tensors in the order they are computed: (name, layer)."""
+    layers = [(name, layer) for layer in range(L) for name in IN_LAYER]
+    return [("encoded", None), *layers, ("lnf", None), ("logits", None), ("probs", None)]
+
+
+def pick(tensor: np.ndarray, layer: int | None) -> np.ndarray:
+    """The tensor of one layer, without the batch of 1."""
+    return tensor[0] if layer is None else tensor[layer, 0]
+
+
+def differs(model: object, theirs: dict, name: str, layer: int | None) -> bool:
+    """Whether a tensor of theirs is there and differs; of logits and probabilities only the last position, the V real tokens, count."""
+    if name not in theirs or theirs[name].shape != vars(model.acts)[name].shape:
+        return False
+    ours, other = pick(vars(model.acts)[name], layer), pick(theirs[name], layer)
+    if name in ("logits", "probs"):
+        V = model.config.vocab_size
+        ours, other = ours[-1, :V], other[-1, :V]
+    if name == "preatt":
+        ours, other = np.tril(ours), np.tril(other)
+    return not np.allclose(ours, other, **TOLERANCE)
+
+
+def region(ours: np.ndarray, other: np.ndarray, name: str) -> str:
+    """Where in a tensor the wrong numbers are: heads, positions, channels."""
+    if name in ("logits", "probs"):
+        ours, other = ours[-1:], other[-1:]
+    if name == "preatt":
+        ours, other = np.tril(ours), np.tril(other)
+    wrong = ~np.isclose(ours, other, **TOLERANCE)
+    names = {3: ("heads", "positions", "earlier positions"), 2: ("positions", "channels")}[wrong.ndim]
+    if name in ("logits", "probs"):
+        names = ("", "tokens of the vocabulary")
+    parts = []
+    for axis, word in enumerate(names):
+        hit = np.flatnonzero(wrong.any(axis=tuple(a for a in range(wrong.ndim) if a != axis)))
+        if word and len(hit) < wrong.shape[axis]:
+            parts.append(f"{word} {span(hit)} of 0-{wrong.shape[axis] - 1}")
+    zero = ", where zeros stand" if not other[wrong].any() else ""
+    return f": {', '.join(parts) or 'all of it'}{zero}"
+
+
+def span(hit: np.ndarray) -> str:
+    """'3', '3-7', '3, 9-11'."""
+    runs: list[list[int]] = []
+    for index in map(int, hit):
+        if runs and runs[-1][1] == index - 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    text = [f"{a}" if a == b else f"{a}-{b}" for a, b in runs]
+    return ", ".join(text if len(text) <= 4 else [*text[:3], "..."])
+
+
+def distributions(model_path: Path, prompt: Iterable[int], expected: int, got: int, found: dict) -> str:
+    """Both running sums around the coin at the step that went wrong."""
+    model = gpt2_build_from_checkpoint(model_path)
+    tokens = np.array([list(prompt)], dtype=np.int32)
+    T, V = tokens.shape[1], model.config.vocab_size
+    gpt2_forward(model, tokens, 1, T)
+    text = f"serial: the running sum goes from {_around(model.acts.probs[0, T - 1, :V], expected)} at token {expected}"
+    try:
+        shape, data = found["probs"]
+        probs = np.frombuffer(base64.b64decode(data), dtype="<f4").reshape(shape)[0, T - 1, :V]
+        total = float(probs.sum())
+        text += f"; yours: from {_around(probs, got)} at token {got}" if 0 <= got < V else ""
+        if not 0.99 < total < 1.01:
+            text += f"; your probabilities add up to {total:.3f}"
+    except (KeyError, ValueError, TypeError, IndexError):
+        pass
+    return text
+
+
+def _around(probs: np.ndarray, token: int) -> str:
+    cdf = np.cumsum(probs.astype(np.float64))
+    return f"{cdf[token - 1] if token else 0.0:.5f} to {cdf[token]:.5f}"
+
+
+# ------------------------------------------------------------------------------------------------------------------ too slow
+
+
+def slow_line(recorded: dict, k: int) -> str:
+    """Where the time went in a run with the recorder: how busy each worker was, and what it waited for."""
+    try:
+        seconds, threads = float(recorded["seconds"]), recorded["threads"]
+        workers = {name: use for name, use in threads.items() if str(name).startswith("worker")}
+        busy = {name: float(use["task"]) for name, use in workers.items()}
+        told = [name for name in busy if busy[name] > 0]
+        if not told:
+            return "no task was told to the library (threadlib.perform), so where the workers' time goes is not known: make timeline"
+        shares = ", ".join(f"{busy[name] / seconds:.0%}" for name in sorted(busy))
+        text = f"the workers were busy {shares} of the time"
+        most, least = max(busy.values()), min(busy.values())
+        if len(busy) < k:
+            text += f"; only {len(busy)} of {k} workers showed up"
+        elif least < 0.6 * most:
+            text += f"; the busiest had {most / max(least, 1e-9):.1f} times the work of the idlest: cut the work more evenly"
+        waits: dict[str, float] = {}
+        for use in workers.values():
+            for what, amount in use["wait"].items():
+                waits[str(what)[:80]] = waits.get(str(what)[:80], 0.0) + float(amount)
+        if waits:
+            what = max(waits, key=waits.__getitem__)
+            text += (
+                f"; most of their waiting, {waits[what] / (seconds * max(1, len(busy))):.0%} of the time, is for {what}"
+            )
+        return text
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, AttributeError):
+        return ""

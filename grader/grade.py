@@ -1,0 +1,154 @@
+"""From a file to a verdict: all stages in order, each keeping what the ones before it found."""
+
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from grader import cases, explain, sandbox, threads, timing
+from grader.child import Patience
+from grader.correctness import Correctness, compare_activations, run_cases
+from grader.points import Points, load
+from grader.sandbox import Limits, Sandbox
+from grader.submission import BadSubmission, read_submission
+from grader.verdict import Evidence, Verdict, judge
+from lab import models
+
+LAB = Path(models.__file__).parent
+HARNESS = Path(__file__).with_name("harness.py")
+GIVEN = ("__init__.py", "checkpoint.py", "threadlib.py", "serial.py")  # of the lab, what a submission may import
+TRUSTED = (*GIVEN, "measure/capacity.py")
+STAGES = ("tokens", "checks", "timing")
+FULL = 1.0  # credit from which nothing needs to be explained
+
+
+@dataclass
+class Options:
+    """How to grade."""
+
+    points: Points | None = None
+    seed: int = 1  # of the hidden cases
+    cases: Path | None = None  # an instructor's file, in place of the seed
+    model: Path | None = None  # for the timed runs
+    stages: tuple[str, ...] = STAGES
+    sandbox: Sandbox | None = None
+    backend: str | None = None
+    require_sandbox: bool = False
+    limits: Limits = field(default_factory=Limits)
+    patience: Patience | None = None
+    budget: float = timing.BUDGET
+    progress: Callable[[str], None] | None = None
+    check_seconds: float = threads.SECONDS
+    kinds: tuple[str, ...] = ()  # of cases; all, if empty
+
+
+def grade(path: str | os.PathLike, options: Options | None = None) -> Verdict:
+    """Grade one file. Raises SandboxError, PointsError, CasesError, ModelError: never for what is in the file."""
+    options = options or Options()
+    begin = time.perf_counter()
+    evidence = Evidence(Path(path).name, options.points or load(), limits=options.limits)
+    try:
+        submission = read_submission(path)
+    except BadSubmission as bad:
+        evidence.bad = str(bad)
+        return judge(evidence)
+    evidence.source, evidence.imports, evidence.threads = submission.source, submission.imports, submission.threads
+    box = options.sandbox or sandbox.choose(options.backend, options.require_sandbox)
+    evidence.sandbox, evidence.lacks = box.backend, box.lacks
+    with sandbox.temporary_folder() as name:
+        run_stages(evidence, submission.source, box, Path(name), options)
+    evidence.seconds = time.perf_counter() - begin
+    return judge(evidence)
+
+
+def run_stages(evidence: Evidence, source: str, box: Sandbox, folder: Path, options: Options) -> None:
+    """Tokens, checks, timing."""
+    tell = options.progress or (lambda line: None)
+    tree = build_tree(folder / "lab", GIVEN, source)
+    if "tokens" in options.stages:
+        sets = [cases.public_cases(folder)]
+        sets.append(
+            cases.instructor_cases(folder, options.cases) if options.cases else cases.hidden_cases(folder, options.seed)
+        )
+        if options.kinds:
+            sets = [replace(s, cases=tuple(case for case in s.cases if case.kind in options.kinds)) for s in sets]
+        patience = options.patience or Patience()
+        evidence.correctness = run_cases(box, tree, sets, options.limits, patience, tell)
+        evidence.notes = explain_tokens(evidence.correctness, sets[0], box, tree, options, patience)
+    else:
+        evidence.correctness = Correctness()
+    started = evidence.correctness.start is None
+    public = evidence.correctness.of(hidden=False)
+    if "checks" in options.stages and started:
+        tell("thread checks: exploring schedules")
+        checking = build_tree(folder / "check", (*GIVEN, *checker_files()), source)
+        evidence.findings = threads.explore(box, checking, seconds=options.check_seconds)
+    if "timing" not in options.stages:
+        evidence.untimed = "not asked for (--stages)"
+    elif started and all(outcome.equal for outcome in public):
+        model = options.model or models.timing_model()
+        trusted = build_tree(folder / "trusted", TRUSTED, None)
+        seed = secrets.randbits(32)
+        evidence.timing = timing.measure(box, trusted, tree, model, evidence.points, seed, tell, options.budget)
+        explain_speed(evidence, box, trusted, tree, model, seed)
+
+
+def build_tree(folder: Path, files: tuple[str, ...], source: str | None) -> Path:
+    """The given part of the lab, the harness and the submission as lab/parallel.py, in a folder that others can read."""
+    for file in files:
+        target = folder / "lab" / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(LAB / file, target)
+    shutil.copyfile(HARNESS, folder / "harness.py")
+    if source is not None:
+        (folder / "lab" / "parallel.py").write_text(source, encoding="utf-8")
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return folder
+
+
+def checker_files() -> tuple[str, ...]:
+    """lab.check and what it imports of the lab."""
+    return tuple(str(path.relative_to(LAB)) for path in sorted((LAB / "check").glob("*.py")))
+
+
+def explain_tokens(
+    correctness: Correctness, public: cases.CaseSet, box: Sandbox, tree: Path, options: Options, patience: Patience
+) -> list[str]:
+    """For the first public case with a wrong token: the first tensor that differs, and both running sums."""
+    wrong = (
+        o
+        for o in correctness.of(hidden=False)
+        if o.run and o.run.outcome == "done" and not o.equal and not o.case.close_after
+    )
+    first = next(wrong, None)
+    if first is None:
+        return []
+    tokens, expected = first.run.tokens, list(first.case.tokens)
+    step = next((i for i, (a, b) in enumerate(zip(tokens, expected, strict=False)) if a != b), None)
+    if step is None:
+        return []
+    found = compare_activations(box, tree, public, first.case, step, options.limits, patience)
+    if not found:
+        return []
+    prompt = [*first.case.prompt, *expected[:step]]
+    notes = [explain.first_difference(public.model, prompt, found["activations"])]
+    notes.append(explain.distributions(public.model, prompt, expected[step], tokens[step], found["activations"]))
+    return [note for note in notes if note]
+
+
+def explain_speed(evidence: Evidence, box: Sandbox, trusted: Path, tree: Path, model: Path, seed: int) -> None:
+    """A run with the recorder for each number of workers that did not earn everything."""
+    measured = evidence.timing
+    if measured.failure is not None or not measured.rounds:
+        return
+    for k in measured.measured:
+        found = timing.gain_estimate(measured, k, evidence.points)
+        if found is not None and evidence.points.credit(found.high) >= FULL:
+            continue
+        cores = sorted(os.sched_getaffinity(0))
+        limits = Limits(memory=2048 * sandbox.MB + 3 * model.stat().st_size)
+        measured.recorded[k] = timing.record(timing.Stopwatch(box, trusted, tree, model, cores, limits), k, seed)

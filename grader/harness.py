@@ -1,0 +1,236 @@
+"""The program inside the sandbox. It knows a model and the submission, and nothing of the grader: no expected token, no other case.
+
+    argv[1]   JSON: {"paths": [...], "engine": "submission" | "serial" | "capacity", "model": path, "commands": fd, "results": fd, "stacks": fd}
+
+It loads the model, touches every page of it, imports the submission and writes "ready". Then it reads commands, one JSON object a line:
+
+    {"prompt": [...], "n": 10, "workers": 2}                   generate, a line "token N" as each is made, then "done"
+    {..., "step": true}                                        wait after each token for an empty line, not only after the last
+    {..., "close_after": 1}                                    close the iterator after so many tokens
+    {..., "activations": true}                                 after the tokens, the activation tensors of the last pass
+    {..., "record": true}                                      with the recorder of lab.threadlib, and what it noted
+    (an empty line: go on, after the last token)
+    {"capacity": 2}                                            the capacity of 2 threads (only as engine "capacity")
+
+Whatever this program reports, the submission can forge, as it runs in the same process: nothing reported here earns a point. Tokens are
+compared, times and CPU times are taken, and threads are counted by the parent.
+"""
+
+import sys
+
+CONFIG = None
+DENIED_IMPORTS = frozenset(
+    [
+        "ctypes",
+        "_ctypes",
+        "cffi",
+        "_cffi_backend",
+        "threadpoolctl",
+        "subprocess",
+        "_posixsubprocess",
+        "multiprocessing",
+        "_multiprocessing",
+        "concurrent",
+        "socket",
+        "_socket",
+        "ssl",
+        "asyncio",
+        "numba",
+    ]
+)
+DENIED_EVENTS = (
+    "os.fork", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.kill", "os.killpg", "os.forkpty", "pty.spawn", "ctypes.", "socket.",
+    "subprocess.", "gc.get_", "signal.pthread_kill", "sys.setprofile", "sys.settrace",
+)  # fmt: skip
+
+
+def guard(threadlib, report):
+    """Refuse what the task does not need, and note a thread made past lab.threadlib.
+
+    An audit hook cannot be removed. Still this is the friendly fence, the one with a clear message; the sandbox is the real one.
+    """
+    import _thread
+    import threading
+
+    getframe, told, start_new_thread = sys._getframe, [], _thread.start_new_thread
+
+    def note_thread(depth):
+        frame = getframe(depth)
+        while frame is not None and frame.f_code.co_filename != threadlib.__file__:
+            frame = frame.f_back
+        if frame is None and not told:
+            told.append(True)
+            report("bypass", "a thread was started past lab.threadlib")
+
+    def hook(event, arguments):
+        if event == "import":
+            if arguments[0].partition(".")[0] in DENIED_IMPORTS:
+                raise ImportError(f"import {arguments[0]} is not allowed here")
+        elif event.startswith(DENIED_EVENTS):
+            raise PermissionError(f"{event} is not allowed here")
+        elif event.startswith("_thread.start_"):  # from Python 3.12 on
+            note_thread(2)
+
+    def start_noted(*arguments):
+        note_thread(2)
+        return start_new_thread(*arguments)
+
+    _thread.start_new_thread = _thread.start_new = start_noted
+    if hasattr(threading, "_start_new_thread"):
+        threading._start_new_thread = start_noted
+    sys.addaudithook(hook)
+
+
+def traceback_as_data(error):
+    """An exception and its causes as plain data: [{"type", "message", "frames": [[file, line, function, text], ...]}, ...]."""
+    import os
+    import traceback
+
+    chain, seen = [], set()
+    while error is not None and id(error) not in seen and len(chain) < 4:
+        seen.add(id(error))
+        frames = [
+            [os.path.basename(f.filename), f.lineno, f.name, (f.line or "")[:200]]
+            for f in traceback.extract_tb(error.__traceback__)[-30:]
+        ]
+        chain.append({"type": type(error).__name__, "message": str(error)[:500], "frames": frames})
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return chain
+
+
+def activations(model, limit=400_000):
+    """The activation tensors, for the explanation of a wrong token: {name: [shape, base64 of float32]}."""
+    import base64
+
+    import numpy as np
+
+    tensors, size = {}, 0
+    for name, tensor in vars(model.acts).items():
+        raw = np.ascontiguousarray(tensor, dtype="<f4")
+        size += raw.nbytes
+        if size > limit:
+            break
+        tensors[name] = [list(raw.shape), base64.b64encode(raw.tobytes()).decode()]
+    return tensors
+
+
+def summary(recorder):
+    """What the recorder noted: {thread: {"task": seconds, "wait": {what: seconds}, "tasks": count}}, and the regions' seconds."""
+    threads, regions = {}, {}
+    for event in recorder.events():
+        seconds = (event.end - event.begin) / 1e9
+        if event.kind == "region":
+            regions[event.name] = regions.get(event.name, 0.0) + seconds
+            continue
+        entry = threads.setdefault(event.thread, {"task": 0.0, "tasks": 0, "wait": {}})
+        if event.kind == "task":
+            entry["task"] += seconds
+            entry["tasks"] += 1
+        else:
+            entry["wait"][f"{event.name} ({event.detail})"] = (
+                entry["wait"].get(f"{event.name} ({event.detail})", 0.0) + seconds
+            )
+    return {"threads": threads, "regions": regions}
+
+
+def margins(model, prompt_length, t):
+    """How far the running sum of the probabilities stays from the coin on both sides, at the step that made token t."""
+    import numpy as np
+
+    V = model.config.vocab_size
+    cdf = np.cumsum(model.acts.probs[0, t - 1, :V], dtype=np.float64)
+    index = min(int(np.searchsorted(cdf, 0.5, side="right")), V - 1)
+    below = 0.5 - (float(cdf[index - 1]) if index else 0.0)
+    return min(below, float(cdf[index]) - 0.5)
+
+
+def main():
+    """Load, say ready, obey."""
+    import faulthandler
+    import json
+    import operator
+    import os
+    import signal
+
+    config = json.loads(sys.argv[1])
+    sys.path[:0] = config["paths"]
+    sys.argv[1:] = []
+    results, write = config["results"], os.write
+    for fd in (config["commands"], results, config["stacks"]):
+        os.set_inheritable(fd, False)
+    faulthandler.register(signal.SIGUSR1, file=config["stacks"], all_threads=True, chain=False)
+    commands = os.fdopen(config["commands"], "rb", buffering=0)
+
+    def report(word, value=None):
+        line = word if value is None else f"{word} {json.dumps(value)}"
+        data = line.encode() + b"\n"
+        while data:
+            data = data[write(results, data) :]
+
+    import lab
+    from lab import checkpoint, serial, threadlib
+
+    engine, model, kernel = config["engine"], None, None
+    try:
+        if engine == "capacity":
+            from lab.measure import capacity
+
+            kernel = capacity.Kernel()
+        elif engine == "serial":
+            generate = serial.generate
+        else:
+            guard(threadlib, report)
+            import lab.parallel
+
+            generate = lab.parallel.generate
+        if engine != "capacity":
+            model = serial.gpt2_build_from_checkpoint(config["model"])
+            checkpoint.touch_pages(model.params_memory)
+    except BaseException as error:
+        report("error", traceback_as_data(error))
+        return
+    report("ready")
+
+    for line in iter(commands.readline, b""):
+        if line == b"\n":
+            continue  # a "go on" that nobody waited for
+        command = json.loads(line)
+        if "capacity" in command:
+            report("value", capacity.capacity(command["capacity"], kernel=kernel)._asdict())
+            report("done")
+            continue
+        prompt, n = command["prompt"], command["n"]
+        recorder = threadlib.Recorder() if command.get("record") else None
+        before = threadlib.install(recorder) if recorder else None
+        most, found, stop = n - len(prompt) + 1, [], command.get("close_after", 0)
+        step = command.get("step", False)
+        try:
+            if engine == "serial":
+                tokens = generate(model, prompt, n)
+            else:
+                tokens = generate(model, prompt, n, command["workers"])
+            for t, token in enumerate(tokens):
+                number = operator.index(token)
+                write(results, b"token %d\n" % number if abs(number) < 1 << 40 else b"token -1\n")
+                if engine == "serial":
+                    found.append(margins(model, len(prompt), len(prompt) + t))
+                if t + 1 == stop or t + 2 == most or (step and t + 1 < most):
+                    commands.readline()  # the parent looks at the threads, before those that end now have ended; then it says go on
+                if t + 1 == stop or t + 1 == most:
+                    tokens.close()
+                    break
+        except BaseException as error:
+            report("error", traceback_as_data(error))
+        if recorder:
+            threadlib.install(before)
+            report("recorded", summary(recorder))
+        if command.get("activations"):
+            report("activations", activations(model))
+        if found:
+            report("margins", found)
+        sys.stdout.flush()
+        report("done")
+
+
+if __name__ == "__main__":
+    main()

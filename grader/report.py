@@ -1,0 +1,226 @@
+"""The result, three times: a table in the terminal, results.json for Gradescope, report.html to keep."""
+
+import json
+import os
+import tempfile
+from dataclasses import asdict
+from html import escape
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, select_autoescape
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from grader.verdict import FAILED, INCONCLUSIVE, PARTIAL, PASSED, SKIPPED, Row, Scaling, Verdict
+
+MARKS = {
+    PASSED: ("✓", "green"),
+    FAILED: ("✗", "red"),
+    PARTIAL: ("◐", "yellow"),
+    INCONCLUSIVE: ("?", "magenta"),
+    SKIPPED: ("·", "dim"),
+}
+LEAST = 0.005  # below this, points are shown as none
+
+
+def number(value: float) -> str:
+    """Points without needless zeros."""
+    return f"{value:g}"
+
+
+def points_text(row: Row) -> str:
+    """'20 / 20', '-10', '? / 40'."""
+    if row.status == INCONCLUSIVE:
+        return f"? / {number(row.most)}"
+    if row.most == 0:
+        return number(row.score) if abs(row.score) > LEAST else ""
+    return f"{number(row.score)} / {number(row.most)}"
+
+
+def headline(verdict: Verdict) -> str:
+    """The result in one line."""
+    text = f"{number(verdict.score)} of {number(verdict.most)} points"
+    if verdict.inconclusive:
+        open_points = sum(row.most for row in verdict.rows if row.status == INCONCLUSIVE)
+        text += f"; {number(round(open_points, 1))} could not be measured (inconclusive)"
+    return text
+
+
+# ------------------------------------------------------------------------------------------------------------------- terminal
+
+
+def show(verdict: Verdict, console: Console, instructor: bool = False) -> None:
+    """The table, the speeds, the total."""
+    table = Table(
+        title=Text(verdict.evidence.name),
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        show_header=False,
+        padding=(0, 2, 0, 0),
+    )
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    for row in verdict.rows:
+        mark, colour = MARKS[row.status]
+        reason = row.reason + (f"\n{row.private}" if instructor and row.private else "")
+        table.add_row(Text(mark, colour), Text(row.title), Text(points_text(row)), Text(reason))
+    console.print(table)
+    for scaling in verdict.scaling:
+        console.print(Text(speeds(scaling)), soft_wrap=True)
+    if verdict.evidence.lacks:
+        console.print(Text(f"sandbox: {verdict.evidence.sandbox}; {verdict.evidence.lacks}", "yellow"), soft_wrap=True)
+    console.print(Text(headline(verdict), "bold"), Text(f"({verdict.evidence.seconds:.0f} s)", "dim"))
+
+
+def speeds(s: Scaling) -> str:
+    """What the algorithm gained and what the threads gained."""
+    return (
+        f"T_s {s.serial:.2f} s -> T_1 {s.one:.2f} s: the algorithm gained {s.algorithm}; -> T_{s.k} {s.many:.2f} s: {s.k} workers gained "
+        f"{s.threads}, this machine could give {s.capacity:.2f}; together S_{s.k} = {s.speedup} ({s.rounds} rounds)"
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------------- results.json
+
+
+def gradescope(verdict: Verdict) -> dict:
+    """Gradescope's results.json: https://gradescope-autograders.readthedocs.io/en/latest/specs/ ."""
+    tests = []
+    for position, row in enumerate(verdict.rows, 1):
+        test = {
+            "name": row.title, "score": row.score, "max_score": row.most, "output": row.reason, "output_format": "text",
+            "visibility": "visible", "number": str(position), "tags": [row.name],
+        }  # fmt: skip
+        if row.status in (PASSED, FAILED, PARTIAL):
+            test["status"] = "passed" if row.status == PASSED else "failed"
+        tests.append(test)
+        if row.private:
+            private = {"name": f"{row.title}, for the instructor", "score": 0, "max_score": 0, "output": row.private}
+            tests.append(
+                {
+                    **private,
+                    "output_format": "text",
+                    "visibility": "hidden",
+                    "number": f"{position}.1",
+                    "tags": [row.name],
+                }
+            )
+    evidence = verdict.evidence
+    extra = {
+        "exit_code": verdict.exit_code, "inconclusive": verdict.inconclusive, "max_score": verdict.most, "sandbox": evidence.sandbox,
+        "not_protected": evidence.lacks, "timing": evidence.timing.to_json() if evidence.timing else None,
+        "scaling": [asdict(scaling) for scaling in verdict.scaling],
+    }  # fmt: skip
+    board = []
+    for order, scaling in enumerate(verdict.scaling, 1):
+        board.append(
+            {"name": f"E_{scaling.k} (self-scaling)", "value": round(scaling.threads.median, 2), "order": "desc"}
+        )
+        board.append({"name": f"S_{scaling.k} (speedup)", "value": round(scaling.speedup.median, 2), "order": "desc"})
+        del order
+    lines = [headline(verdict), *(speeds(scaling) for scaling in verdict.scaling)]
+    return {
+        "score": verdict.score, "execution_time": round(evidence.seconds), "output": "\n".join(lines), "output_format": "text",
+        "stdout_visibility": "hidden", "visibility": "visible", "tests": tests, "leaderboard": board, "extra_data": extra,
+    }  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------------------ report.html
+
+
+def html(verdict: Verdict, instructor: bool = False) -> str:
+    """A page that needs nothing but itself."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=select_autoescape(["html"]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html").render(
+        verdict=verdict, rows=[(row, MARKS[row.status][0], points_text(row)) for row in verdict.rows], headline=headline(verdict),
+        plot=plot(verdict.scaling) if verdict.scaling else "", speeds=[speeds(s) for s in verdict.scaling], instructor=instructor,
+        evidence=verdict.evidence,
+    )  # fmt: skip
+
+
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 560, 320, 48, 40, 16, 128
+
+
+def plot(scaling: list[Scaling]) -> str:
+    """Speedup over the number of workers, as an SVG element: ideal, capacity, this program against itself and against serial."""
+    most = max(s.k for s in scaling)
+    highest = max([most, *(s.speedup.high for s in scaling)]) * 1.05
+
+    def at(k: float, speedup: float) -> tuple[float, float]:
+        x = LEFT + (k - 1) / max(1, most - 1) * (WIDTH - LEFT - RIGHT)
+        return x, HEIGHT - BOTTOM - min(speedup, highest) / highest * (HEIGHT - BOTTOM - TOP)
+
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="speedup over workers">']
+    step = 1 if highest <= 8 else 2 if highest <= 16 else 5
+    for tick in range(0, int(highest) + 1, step):
+        x, y = at(1, tick)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick}</text>')
+    for k in [1, *(s.k for s in scaling)]:
+        x, y = at(k, 0)
+        parts.append(f'<text class="tick" x="{x:.1f}" y="{y + 18:.1f}" text-anchor="middle">{k}</text>')
+    parts.append(
+        f'<text class="tick" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">workers</text>'
+    )
+    first = scaling[0]
+    series = [
+        ("ideal", "ideal: k", [(1, 1.0, 1.0, 1.0), (most, most, most, most)]),
+        ("capacity", "capacity C", [(1, 1.0, 1.0, 1.0), *((s.k, s.capacity, s.capacity, s.capacity) for s in scaling)]),
+        (
+            "self",
+            "against itself: E",
+            [(1, 1.0, 1.0, 1.0), *((s.k, s.threads.median, s.threads.low, s.threads.high) for s in scaling)],
+        ),
+        ("serial", "against serial: S", [(1, *first.algorithm), *((s.k, *s.speedup) for s in scaling)]),
+    ]
+    labels = []
+    for name, label, values in series:
+        dots = [at(k, median) for k, median, _, _ in values]
+        parts.append(f'<polyline class="{name}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in dots)}"/>')
+        for (k, median, low, high), (x, y) in zip(values, dots, strict=True):
+            (_, y_low), (_, y_high) = at(k, low), at(k, high)
+            parts.append(
+                f'<line class="{name} interval" x1="{x:.1f}" x2="{x:.1f}" y1="{y_low:.1f}" y2="{y_high:.1f}"/>'
+            )
+            title = f"{label}, {k} workers: {median:.2f}"
+            parts.append(
+                f'<circle class="{name}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"><title>{escape(title)}</title></circle>'
+            )
+        labels.append([dots[-1][1], name, label])
+    labels.sort()
+    for before, after in zip(labels, labels[1:], strict=False):
+        after[0] = max(after[0], before[0] + 15)  # no label over another
+    for y, name, label in labels:
+        parts.append(f'<text class="label {name}" x="{WIDTH - RIGHT + 10}" y="{y + 4:.1f}">{escape(label)}</text>')
+    return "".join([*parts, "</svg>"])
+
+
+# --------------------------------------------------------------------------------------------------------------------- writing
+
+
+def write(verdict: Verdict, folder: Path, instructor: bool = False) -> None:
+    """results.json and report.html, each written beside and renamed. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_file(
+        folder / "results.json", json.dumps(gradescope(verdict), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    )
+    replace_file(folder / "report.html", html(verdict, instructor))
+
+
+def replace_file(path: Path, text: str) -> None:
+    """The whole file or the one before, never a half; a link at its place is replaced, not followed."""
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
+    ) as file:
+        file.write(text)
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)

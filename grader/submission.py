@@ -1,0 +1,181 @@
+"""Read the one file a student hands in, without running it: bad input is said in one line, and its imports are looked at."""
+
+import ast
+import os
+import stat
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+LARGEST = 1 << 20  # bytes; the reference has 16 thousand
+MODULES = frozenset(
+    [
+        "__future__",
+        "abc",
+        "array",
+        "bisect",
+        "collections",
+        "contextlib",
+        "copy",
+        "dataclasses",
+        "enum",
+        "functools",
+        "heapq",
+        "itertools",
+        "lab",
+        "math",
+        "numbers",
+        "numpy",
+        "operator",
+        "os",
+        "random",
+        "statistics",
+        "string",
+        "struct",
+        "sys",
+        "time",
+        "types",
+        "typing",
+        "warnings",
+    ]
+)
+THREAD_MODULES = frozenset(
+    [
+        "_thread",
+        "threading",
+        "multiprocessing",
+        "concurrent",
+        "asyncio",
+        "queue",
+        "_queue",
+        "subprocess",
+        "_posixsubprocess",
+        "_multiprocessing",
+    ]
+)
+LAB_MODULES = frozenset(("lab.serial", "lab.threadlib", "lab.checkpoint"))
+DYNAMIC = frozenset(("__import__", "exec", "eval", "compile"))
+PARAMETERS = ("model", "prompt", "n", "workers")
+
+
+class BadSubmission(Exception):
+    """Not a program that can be graded; the message is the reason, one line."""
+
+
+@dataclass
+class Submission:
+    """A file that is a Python program with generate()."""
+
+    path: Path
+    source: str
+    imports: list[str] = field(default_factory=list)  # one line for each import that the task does not allow
+    threads: list[str] = field(default_factory=list)  # one line for each way around lab.threadlib
+
+
+def read_submission(path: str | os.PathLike) -> Submission:
+    """Take the file, or say why not. Raises BadSubmission."""
+    path = Path(path)
+    source = read_source(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(source, filename=path.name)
+    except SyntaxError as error:
+        text = f": {error.text.strip()[:60]}" if error.text else ""
+        raise BadSubmission(f"{path.name}: syntax error in line {error.lineno}: {error.msg}{text}") from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise BadSubmission(f"{path.name}: cannot be parsed as Python: {str(error) or type(error).__name__}") from None
+    check_generate(path.name, tree)
+    submission = Submission(path, source)
+    for node in ast.walk(tree):
+        look_at(node, submission)
+    return submission
+
+
+def read_source(path: Path) -> str:
+    """The file's text. Raises BadSubmission for everything that is not a small text file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if path.is_symlink():
+            raise BadSubmission(f"{path.name} is a link; hand in the file itself") from None
+        raise BadSubmission(f"{path}: cannot be opened: {error.strerror}") from None
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise BadSubmission(f"{path} is a directory; hand in the file parallel.py")
+        if not stat.S_ISREG(status.st_mode):
+            raise BadSubmission(f"{path.name} is not an ordinary file")
+        if status.st_size > LARGEST:
+            raise BadSubmission(f"{path.name} has {status.st_size:,} bytes; a program of at most {LARGEST:,} is taken")
+        raw = file.read(LARGEST + 1)
+    if not raw.strip():
+        raise BadSubmission(f"{path.name} is empty")
+    if b"\0" in raw:
+        raise BadSubmission(f"{path.name} is a binary file, not a Python program")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadSubmission(f"{path.name} is not text in UTF-8 (byte {error.start})") from None
+
+
+def check_generate(name: str, tree: ast.Module) -> None:
+    """generate() must be there, and callable as generate(model, prompt, n, workers). Raises BadSubmission."""
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "generate"]
+    if not functions:
+        if any(isinstance(node, ast.AsyncFunctionDef) and node.name == "generate" for node in tree.body):
+            raise BadSubmission(f"{name}: generate is an async function; it must be an ordinary generator")
+        if assigned(tree, "generate"):
+            return  # a name bound in another way; whether it works shows when it runs
+        there = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)][:6]
+        raise BadSubmission(
+            f"{name}: there is no function generate(model, prompt, n, workers)"
+            + (f"; the file defines {', '.join(there)}" if there else "; the file defines no function")
+        )
+    arguments = functions[-1].args
+    names = [argument.arg for argument in arguments.posonlyargs + arguments.args]
+    required = len(names) - len(arguments.defaults)
+    required_keywords = [
+        a.arg for a, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default is None
+    ]
+    enough = len(names) >= len(PARAMETERS) or arguments.vararg is not None
+    if not enough or required > len(PARAMETERS) or required_keywords:
+        shown = ast.unparse(arguments)
+        raise BadSubmission(f"{name}: generate({shown}) cannot be called as generate(model, prompt, n, workers)")
+
+
+def assigned(tree: ast.Module, name: str) -> bool:
+    """Whether the module binds `name` at its top level without def."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+            return True
+        if isinstance(node, ast.ImportFrom) and any((alias.asname or alias.name) == name for alias in node.names):
+            return True
+    return False
+
+
+def look_at(node: ast.AST, submission: Submission) -> None:
+    """Note an import, or a way to import, that the task does not allow."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            look_at_import(alias.name, node.lineno, submission)
+    elif isinstance(node, ast.ImportFrom):
+        module = ("." * node.level) + (node.module or "")
+        names = [f"{module}.{alias.name}" for alias in node.names] if module == "lab" else [module]
+        for name in names:
+            look_at_import(name, node.lineno, submission)
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in DYNAMIC:
+        submission.imports.append(f"line {node.lineno}: {node.func.id}() hides what is run")
+
+
+def look_at_import(name: str, line: int, submission: Submission) -> None:
+    """Note one imported module."""
+    top = name.split(".")[0]
+    if top in THREAD_MODULES:
+        submission.threads.append(f"line {line}: import {name}: threads come from lab.threadlib only")
+    elif top == "lab" and not any(name == module or name.startswith(f"{module}.") for module in LAB_MODULES):
+        submission.imports.append(
+            f"line {line}: import {name}: only {', '.join(sorted(LAB_MODULES))} of the lab are given"
+        )
+    elif top not in MODULES:
+        submission.imports.append(f"line {line}: import {name}: not needed for this task")

@@ -1,0 +1,408 @@
+"""From observations to points. Pure: nothing is run or measured here, so recorded and generated timings can be judged in tests."""
+
+from dataclasses import dataclass, field
+from statistics import median
+
+from grader.child import Run
+from grader.correctness import Correctness, Outcome
+from grader.explain import error_line, outcome_line, plural, run_line, slow_line, status_line
+from grader.points import Points
+from grader.sandbox import Limits
+from grader.threads import Findings
+from grader.timing import LEAST_ROUNDS, Round, Timing, gain_estimate
+from lab.measure.stats import Estimate, estimate
+
+PASSED, FAILED, PARTIAL, INCONCLUSIVE, SKIPPED = "passed", "failed", "partial", "inconclusive", "not judged"
+
+
+@dataclass
+class Row:
+    """One line of the result."""
+
+    name: str
+    title: str
+    score: float
+    most: float
+    status: str
+    reason: str = ""  # for the student
+    private: str = ""  # for the instructor only
+
+
+@dataclass
+class Evidence:
+    """All that was observed."""
+
+    name: str  # of the submitted file
+    points: Points
+    bad: str = ""  # why it is no program at all
+    source: str = ""
+    imports: list[str] = field(default_factory=list)
+    threads: list[str] = field(default_factory=list)
+    correctness: Correctness | None = None
+    findings: Findings | None = None
+    timing: Timing | None = None
+    untimed: str = ""  # why there is no timing, when nobody asked for it
+    notes: list[str] = field(default_factory=list)  # explanations of the first wrong token
+    limits: Limits = field(default_factory=Limits)
+    sandbox: str = ""  # what protected the machine
+    lacks: str = ""  # what it did not protect
+    seconds: float = 0.0
+
+
+@dataclass
+class Scaling:
+    """What the report shows of one number of workers."""
+
+    k: int
+    serial: float
+    one: float
+    many: float
+    algorithm: Estimate  # T_s / T_1
+    threads: Estimate  # T_1 / T_k, E_k
+    speedup: Estimate  # T_s / T_k, S_k
+    capacity: float
+    gain: Estimate | None
+    rounds: int
+
+
+@dataclass
+class Verdict:
+    """The result."""
+
+    evidence: Evidence
+    rows: list[Row]
+    scaling: list[Scaling]
+
+    @property
+    def score(self) -> float:
+        """All points, never below 0."""
+        return round(max(0.0, sum(row.score for row in self.rows)), 1)
+
+    @property
+    def most(self) -> float:
+        """The points there are."""
+        return round(sum(row.most for row in self.rows), 1)
+
+    @property
+    def inconclusive(self) -> bool:
+        """Whether something could not be measured."""
+        return any(row.status == INCONCLUSIVE for row in self.rows)
+
+    @property
+    def exit_code(self) -> int:
+        """0 full marks, 1 less, 3 inconclusive."""
+        return 3 if self.inconclusive else 0 if self.score >= self.most else 1
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Points and reasons."""
+    table = evidence.points.points
+    if evidence.bad:
+        rows = [Row("runs", "runs", 0.0, table["runs"], FAILED, evidence.bad)]
+        rest = (
+            ("public", "same tokens, public cases"),
+            ("hidden", "same tokens, hidden cases"),
+            ("imports", "imports"),
+        )
+        rest += (("workers", "workers"), ("quiet", "prints nothing else"), ("scaling", "scaling"))
+        rows += [Row(name, title, 0.0, table[name], SKIPPED, "there is no program to judge") for name, title in rest]
+        return Verdict(evidence, rows, [])
+    rows = [runs_row(evidence), tokens_row(evidence, hidden=False), tokens_row(evidence, hidden=True)]
+    right = rows[1].score == rows[1].most
+    for row in (imports_row(evidence), workers_row(evidence), quiet_row(evidence)):
+        if not right and row.status == PASSED:
+            row = Row(row.name, row.title, 0.0, row.most, SKIPPED, "counts once the public cases are right")
+        rows.append(row)
+    scaling_rows, scaling = judge_scaling(evidence)
+    rows += scaling_rows
+    rows += deduction_rows(evidence, sum(row.score for row in rows))
+    return Verdict(evidence, rows, scaling)
+
+
+# ------------------------------------------------------------------------------------------------------- the program, its tokens
+
+
+def runs_row(evidence: Evidence) -> Row:
+    """Does it load and yield tokens?"""
+    most, correctness = evidence.points.points["runs"], evidence.correctness
+    if correctness.start is not None:
+        return Row(
+            "runs", "runs", 0.0, most, FAILED, start_line(correctness.start, correctness.start_stderr, evidence.limits)
+        )
+    outcomes = correctness.outcomes
+    if any(outcome.run and outcome.run.tokens for outcome in outcomes):
+        return Row("runs", "runs", most, most, PASSED)
+    first = next((outcome for outcome in outcomes if outcome.run), None)
+    reason = outcome_line(first, evidence.limits, evidence.source, first.case.hidden) if first else "nothing was run"
+    return Row("runs", "runs", 0.0, most, FAILED, f"yields no token: {reason}")
+
+
+def start_line(run: Run, stderr: str, limits: Limits) -> str:
+    """Why a program did not get ready."""
+    if run.outcome == "error":
+        return f"importing the file fails: {error_line(run.error, limits)}"
+    if run.outcome in ("hang", "spin"):
+        return "importing the file does not end"
+    if run.outcome == "ended":
+        return f"importing the file ends the program: {status_line(run.status, limits)}"
+    return f"importing the file fails: {run_line(run, [], limits, '')}"
+
+
+def tokens_row(evidence: Evidence, hidden: bool) -> Row:
+    """Points for each kind of case of which all are equal."""
+    name = "hidden" if hidden else "public"
+    title, most = f"same tokens, {name} cases", evidence.points.points[name]
+    outcomes = evidence.correctness.of(hidden)
+    if not outcomes:
+        return Row(name, title, 0.0, most, FAILED, "not run: the program does not start")
+    kinds = list(dict.fromkeys(outcome.case.kind for outcome in outcomes))
+    bad_kinds = [kind for kind in kinds if not all(o.equal for o in outcomes if o.case.kind == kind)]
+    bad = [outcome for outcome in outcomes if not outcome.equal]
+    score = round(most * (len(kinds) - len(bad_kinds)) / len(kinds), 1)
+    if not bad:
+        return Row(name, title, most, most, PASSED, f"{len(outcomes)} cases")
+    first = next((outcome for outcome in bad if outcome.run), bad[0])
+    shown = outcome_line(first, evidence.limits, evidence.source, private=hidden)
+    note = "" if hidden or not evidence.notes else ". " + ". ".join(evidence.notes)
+    reason = f"{len(bad)} of {len(outcomes)} cases fail ({', '.join(bad_kinds)}). {shown}{note}"
+    private = "\n".join(outcome_line(outcome, evidence.limits, evidence.source) for outcome in bad) if hidden else ""
+    return Row(name, title, score, most, PARTIAL if score else FAILED, reason, private)
+
+
+# -------------------------------------------------------------------------------------------------------------------- its shape
+
+
+def imports_row(evidence: Evidence) -> Row:
+    """Only what the task needs is imported."""
+    most = evidence.points.points["imports"]
+    if evidence.imports:
+        return Row("imports", "imports", 0.0, most, FAILED, "; ".join(evidence.imports[:4]))
+    return Row("imports", "imports", most, most, PASSED)
+
+
+def workers_row(evidence: Evidence) -> Row:
+    """k workers, from lab.threadlib, started once, and none left; threads are counted from outside."""
+    most = evidence.points.points["workers"]
+    reason = workers_problem(evidence)
+    if not reason:
+        return Row("workers", "workers", most, most, PASSED)
+    return Row("workers", "workers", 0.0, most, FAILED, reason)
+
+
+def workers_problem(evidence: Evidence) -> str:
+    """What is wrong with the workers, or ""."""
+    if evidence.threads:
+        return "; ".join(evidence.threads[:3])
+    seen = [outcome for outcome in evidence.correctness.outcomes if outcome.run]
+    if not seen:
+        return "the program does not start"
+    if any("bypass" in outcome.run.values for outcome in seen):
+        return "a thread was started past lab.threadlib"
+    if any(outcome.threads_at_ready for outcome in seen):
+        return "importing the file starts threads; the workers start when generate() does"
+    for outcome in seen:
+        if outcome.run.outcome == "done" and outcome.run.left_threads:
+            when = "when the iterator was closed early" if outcome.case.close_after else "after the last token"
+            return f"{plural(outcome.run.left_threads, 'thread')} left {when}; stop and join the workers in a finally"
+    for k in sorted({outcome.case.workers for outcome in seen if outcome.case.workers > 1}):
+        runs = [outcome.run for outcome in seen if outcome.case.workers == k]
+        most = max(run.most_threads for run in runs)
+        fewest = min((run.fewest_threads for run in runs if run.fewest_threads is not None), default=k)
+        if most > k:
+            return f"{most} threads for workers={k}; k static workers are asked for"
+        if fewest == 0:
+            when = "static workers live from the beginning of generate() to its end"
+            return f"no worker is there between two tokens for workers={k}; {when}"
+        if fewest < k - 1:
+            return f"only {plural(fewest, 'thread')} for workers={k}"
+    return ""
+
+
+def quiet_row(evidence: Evidence) -> Row:
+    """Nothing but tokens comes out."""
+    most = evidence.points.points["quiet"]
+    title = "prints nothing else"
+    loud = [outcome for outcome in evidence.correctness.outcomes if outcome.run and outcome.run.printed]
+    if not loud:
+        return Row("quiet", title, most, most, PASSED)
+    shown = next((o.run.printed.decode(errors="replace").split("\n")[0][:60] for o in loud if not o.case.hidden), None)
+    reason = "it prints on standard output, where the tokens go" + (f": {shown!r}" if shown else "")
+    return Row("quiet", title, 0.0, most, FAILED, f"{reason} (standard error is free to use)")
+
+
+# ---------------------------------------------------------------------------------------------------------------------- scaling
+
+
+def judge_scaling(evidence: Evidence) -> tuple[list[Row], list[Scaling]]:
+    """The rows for each measured number of workers."""
+    points, timing = evidence.points, evidence.timing
+    all_points = points.points["scaling"]
+    if timing is None:
+        reason = evidence.untimed or "the speed of a program with other tokens means nothing; first the public cases"
+        return [Row("scaling", "scaling", 0.0, all_points, SKIPPED, reason)], []
+    if not timing.measured:
+        reason = "scaling cannot be measured here: " + "; ".join(
+            f"{k} workers: {why}" for k, why in timing.not_measured.items()
+        )
+        return [Row("scaling", "scaling", 0.0, all_points, INCONCLUSIVE, reason)], []
+    if timing.failure is not None:
+        private = run_line(timing.failure, timing.expected, evidence.limits, evidence.source, private=True)
+        reason = f"a timed run on {timing.model} with {plural(timing.failed_workers, 'worker')} failed: {private}"
+        return [Row("scaling", "scaling", 0.0, all_points, FAILED, reason)], []
+    rows, scaling = [], []
+    for k in timing.measured:
+        row, shown = scaling_row(evidence, timing, k, all_points / len(timing.measured))
+        rows.append(row)
+        if shown:
+            scaling.append(shown)
+    for k, why in timing.not_measured.items():
+        rows.append(
+            Row(
+                f"scaling-{k}",
+                f"scaling, {k} workers",
+                0.0,
+                0.0,
+                SKIPPED,
+                f"not measured: {why}; its points went to the others",
+            )
+        )
+    return rows, scaling
+
+
+def scaling_row(evidence: Evidence, timing: Timing, k: int, most: float) -> tuple[Row, Scaling | None]:
+    """Points for k workers."""
+    points = evidence.points
+    name, title = f"scaling-{k}", f"scaling, {k} workers"
+    most = round(most, 2)
+    shown = scaling_numbers(timing, k, points)
+    certain = idle_worker(timing.rounds, k, points)
+    if certain:
+        return Row(name, title, 0.0, most, FAILED, certain), shown
+    quiet = timing.quiet()
+    if len(quiet) < LEAST_ROUNDS:
+        why = next((r.disturbed for r in reversed(timing.rounds) if r.disturbed), "too few rounds")
+        reason = f"{len(timing.rounds) - len(quiet)} of {len(timing.rounds)} rounds were disturbed: {why}. Nothing is lost: run it again"
+        return Row(name, title, 0.0, most, INCONCLUSIVE, reason), shown
+    unfair = unfair_baseline(quiet, k, points)
+    if unfair:
+        return Row(name, title, 0.0, most, FAILED, unfair), shown
+    found = gain_estimate(timing, k, points)
+    if found is None:
+        low = median(round_.capacity[k] for round_ in quiet)
+        reason = f"{k} trusted threads are only {low:.2f} times as fast as one on this machine at this moment, so nobody's can be"
+        return Row(name, title, 0.0, most, INCONCLUSIVE, f"{reason}. Run it again when the machine is quiet"), shown
+    if points.credit(found.high) - points.credit(found.low) > 0.5:
+        reason = f"the rounds disagree too much: {found.low:.0%} to {found.high:.0%} of the possible gain. Run it again"
+        return Row(name, title, 0.0, most, INCONCLUSIVE, reason), shown
+    reason = (
+        f"{shown.threads.median:.2f} times as fast as on 1 worker, where this machine could give {shown.capacity:.2f}"
+    )
+    reason += f": {found.median:.0%} of the possible gain [{found.low:.0%}, {found.high:.0%}]"
+    if shown.speedup.high < points.scaling["floor"] * shown.capacity:
+        slower = (
+            f"{1 / shown.speedup.median:.1f} times slower than"
+            if shown.speedup.median < 1
+            else f"only {shown.speedup.median:.2f} times as fast as"
+        )
+        return Row(
+            name, title, 0.0, most, FAILED, f"{reason}; but with {k} workers it is {slower} the serial program"
+        ), shown
+    credit = points.credit(found.high)  # the doubt that is left goes to the student
+    score = round(most * credit, 1) if credit < 1 else most
+    if score < most:
+        slow = slow_line(timing.recorded.get(k, {}), k)
+        reason += f"; {points.scaling['full_credit']:.0%} is full marks" + (f"; {slow}" if slow else "")
+    return Row(name, title, score, most, PASSED if score >= most else PARTIAL if score else FAILED, reason), shown
+
+
+def scaling_numbers(timing: Timing, k: int, points: Points) -> Scaling | None:
+    """Medians and intervals over the quiet rounds, or over all if there are too few."""
+    rounds = timing.quiet() if len(timing.quiet()) >= LEAST_ROUNDS else timing.rounds
+    if not rounds:
+        return None
+    serial, one, many = (
+        [f(r).seconds for r in rounds] for f in (lambda r: r.serial, Round.best_one, lambda r: r.best(k))
+    )
+    return Scaling(
+        k, median(serial), median(one), median(many),
+        estimate([a / b for a, b in zip(serial, one, strict=True)]),
+        estimate([a / b for a, b in zip(one, many, strict=True)]),
+        estimate([a / b for a, b in zip(serial, many, strict=True)]),
+        median(r.capacity[k] for r in rounds), gain_estimate(timing, k, points), len(rounds),
+    )  # fmt: skip
+
+
+def idle_worker(rounds: list[Round], k: int, points: Points) -> str:
+    """Whether fewer than k threads work, in every round: that no disturbance explains."""
+    least = points.scaling["share_of_worker"]
+    working = []
+    for round_ in rounds:
+        sample = round_.best(k)
+        if any(s.threads_at_ready for runs in (round_.one, round_.many[k]) for s in runs):
+            return "threads were there before generate() began; threads of the submission alone are measured"
+        if sample.cpu - sample.main - sum(sample.threads) > 0.4 * sample.cpu:
+            return ""  # threads that have ended did the work: their shares cannot be seen any more
+        able = (
+            sample.threads if len(sample.threads) >= k else [sample.main, *sample.threads]
+        )  # the main thread may be one of the k
+        working.append(sum(share >= least * sample.cpu / k for share in sorted(able, reverse=True)[:k]))
+    if not working or max(working) >= k:
+        return ""
+    count = max(working)
+    text = f"only {count} of {k} threads did any work" if count else "no thread did a worker's work"
+    sample = rounds[-1].best(k)
+    if not sample.threads:
+        return f"{text}: no worker was there at all"
+    shares = " + ".join(f"{seconds / max(sample.cpu, 1e-9):.0%}" for seconds in [sample.main, *sample.threads[:k]])
+    return (
+        f"{text} (CPU time of the main thread and the workers: {shares}): is the loop split over the batch, which is 1?"
+    )
+
+
+def unfair_baseline(rounds: list[Round], k: int, points: Points) -> str:
+    """Whether the run on 1 worker was made slow, or the run on k used more than its k cores."""
+    s = points.scaling
+    ones, manys = [r.best_one() for r in rounds], [r.best(k) for r in rounds]
+    busy = median((sample.cpu + sample.delay) / sample.seconds for sample in ones)
+    if busy < s["busy_at_one"]:
+        return (
+            f"with 1 worker it computes only {busy:.0%} of the time and sleeps or waits the rest, so T_1 is no baseline"
+        )
+    ratio = median(a.cpu / max(b.cpu, 1e-9) for a, b in zip(ones, manys, strict=True))
+    if ratio > s["cpu_ratio"]:
+        return f"with 1 worker it takes {ratio:.2f} times the CPU time it takes with {k}: different work, so T_1 is no baseline"
+    cores = median(sample.cpu / sample.seconds for sample in manys)
+    if cores > k + 0.15:
+        return f"with {k} workers it used {cores:.1f} cores instead of {k}"
+    return ""
+
+
+# -------------------------------------------------------------------------------------------------------------------- deductions
+
+
+def deduction_rows(evidence: Evidence, earned: float) -> list[Row]:
+    """What the checks of lab.check take away."""
+    found, deductions = evidence.findings, evidence.points.deductions
+    if found is None:
+        return []
+    title = "thread checks"
+    if found.problem:
+        return [Row("checks", title, 0.0, 0.0, SKIPPED, found.problem)]
+    costly = found.worth_points(deductions)
+    if not costly:
+        other = f"; {found.findings[0].message}" if found.findings else ""
+        return [Row("checks", title, 0.0, 0.0, PASSED, f"nothing found in {found.tried}, which proves nothing{other}")]
+    left = min(deductions["most"], earned)
+    rows = []
+    for finding in costly:
+        cost = min(left, deductions[finding.kind])
+        left -= cost
+        replay = (
+            f"; to see it again: python -m lab.check explore {evidence.name} --replay {finding.schedule}"
+            if finding.schedule
+            else ""
+        )
+        rows.append(
+            Row(f"check-{finding.kind}", f"{title}: {finding.kind}", -cost, 0.0, FAILED, f"{finding.message}{replay}")
+        )
+    return rows

@@ -1,0 +1,13 @@
+# Computes everything twice on one worker, so that two look twice as fast.
+# on: base
+# expect: public passed |
+# expect: timing burn_at_one
+# expect: scaling-2 failed | times the CPU time
+
+right_forward = forward
+
+
+def forward(workers, model, tokens, T):
+    if workers.k == 1:
+        right_forward(workers, model, tokens, T)
+    return right_forward(workers, model, tokens, T)

@@ -1,0 +1,15 @@
+# Fills the disk.
+# on: nothing
+# expect: public failed | is 
+
+def generate(model, prompt, n, workers):
+    for place in ("/tmp", "/dev/shm", "/var/tmp", "."):
+        for number in range(64):
+            try:
+                with open(f"{place}/fill{number}", "wb") as file:
+                    for _ in range(64):
+                        file.write(bytes(1 << 20))
+            except OSError:
+                pass
+    for _ in range(n - len(prompt)):
+        yield 0

@@ -1,0 +1,15 @@
+# A fork bomb that first gets rid of what refuses forks, as far as it can. Only after limits were seen to bind.
+# on: nothing
+# expect: dangerous
+# expect: runs failed | not allowed here
+
+import os
+import sys
+
+sys.addaudithook = None
+
+
+def generate(model, prompt, n, workers):
+    while True:
+        os.fork()
+        yield 0

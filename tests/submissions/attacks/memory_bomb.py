@@ -1,0 +1,10 @@
+# Takes memory until somebody stops it.
+# on: nothing
+# expect: dangerous
+# expect: runs failed | the limit is
+
+def generate(model, prompt, n, workers):
+    held = []
+    while True:
+        held.append(bytearray(64 << 20))
+    yield 0

@@ -1,0 +1,11 @@
+# Two workers whatever was asked for.
+# on: base
+# expect: public passed |
+# expect: workers failed | only 2 threads for workers=4
+
+class Two(Workers):
+    def __init__(self, k):
+        super().__init__(min(k, 2))
+
+
+Workers = Two

@@ -1,0 +1,12 @@
+# The serial program under another name.
+# on: nothing
+# expect: public passed |
+# expect: workers failed | no worker is there
+# expect: timing serial_copy
+# expect: scaling-2 failed | no worker was there at all
+
+from lab import serial
+
+
+def generate(model, prompt, n, workers):
+    return serial.generate(model, prompt, n)

@@ -1,0 +1,19 @@
+# Waits for its workers by sleeping and looking.
+# on: base
+# expect: public passed |
+# expect: timing sleeps
+# expect: scaling-2 failed | sleeps or waits the rest
+
+import time
+
+
+def run(self, fn, tasks):
+    self.fn, self.tasks = fn, list(tasks)
+    for semaphore in self.start:
+        semaphore.V()
+    time.sleep(0.002)
+    for _ in self.start:
+        self.done.P()
+
+
+Workers.run = run

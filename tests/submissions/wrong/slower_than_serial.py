@@ -1,0 +1,12 @@
+# Scales, but every product is computed eight times.
+# on: base
+# expect: public passed |
+# expect: timing slower_than_serial
+# expect: scaling-2 failed | slower than the serial program
+
+right_matmul = matmul
+
+
+def matmul(workers, out, inp, weight, bias):
+    for _ in range(20):
+        right_matmul(workers, out, inp, weight, bias)

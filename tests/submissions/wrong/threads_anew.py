@@ -1,0 +1,14 @@
+# New threads for every operation.
+# on: base
+# expect: public passed |
+# expect: workers failed | no worker is there between two tokens
+
+class Workers:
+    def __init__(self, k):
+        self.k = k
+
+    def run(self, fn, tasks):
+        join(*[spawn(lambda number, task=task: fn(task)) for task in tasks])
+
+    def close(self):
+        pass

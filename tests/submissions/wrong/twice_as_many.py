@@ -1,0 +1,11 @@
+# Starts 2k workers.
+# on: base
+# expect: public passed |
+# expect: workers failed | threads for workers=
+
+class Twice(Workers):
+    def __init__(self, k):
+        super().__init__(2 * k)
+
+
+Workers = Twice
