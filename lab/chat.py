@@ -25,6 +25,7 @@ from lab.models import ModelError, resolve
 from lab.tokenizer import EOT, TokenizerError, decode_bytes, encode
 
 NEW_TOKENS = 40
+PROGRAM = [sys.executable, "-m", "lab.gpt"]
 
 
 class ChatError(Exception):
@@ -110,9 +111,13 @@ class Chat:
         n = min(len(tokens) + self.n, longest)
         self.write(text, style="dim")
         with gpt([*self.arguments, "-n", str(n), *map(str, tokens)]) as process:
-            for piece in pieces(map(int, process.stdout)):
-                self.write(piece)
-            self.console.print()
+            try:
+                for piece in pieces(map(int, process.stdout)):
+                    self.write(piece)
+            finally:
+                self.console.print()
+            if next(process.stdout, None) is not None:  # tokens after the end of the text: nobody needs the rest
+                return 0
             return process.wait()
 
     def write(self, text: str, style: str = "") -> None:
@@ -131,8 +136,9 @@ class Chat:
 @contextmanager
 def gpt(arguments: list[str]) -> Iterator[subprocess.Popen]:
     """The program gpt, running; ended with the block. Ctrl-C reaches only this process, which then ends gpt."""
-    command = [sys.executable, "-m", "lab.gpt", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, process_group=0)
+    process = subprocess.Popen(
+        [*PROGRAM, *arguments], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, process_group=0
+    )
     try:
         yield process
     finally:

@@ -71,9 +71,13 @@ def add_model_options(parser: Parser) -> None:
     parser.add_argument(
         "--model", help="a checkpoint's path or its name in models/ (default: GPT_MODEL, else the best there)"
     )
-    parser.add_argument("--engine", choices=ENGINES, help="which program computes")
     parser.add_argument(
-        "--workers", type=whole_number(1), help="threads of the engines parallel and cached (default: GPT_WORKERS)"
+        "--engine", choices=ENGINES, help="which program computes (default: gpt serial, gpt-chat cached)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=whole_number(1),
+        help="threads of parallel and cached (default: GPT_WORKERS, else the cores, at most 4)",
     )
 
 

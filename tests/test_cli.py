@@ -279,6 +279,13 @@ def test_characters_spread_over_tokens():
     assert "".join(pieces(iter([*encode("over"), EOT, *encode("unheard")]))) == "over"
 
 
+def test_an_answer_stops_at_the_end_of_the_text(speaking, monkeypatch, capsys):
+    script = f"print({encode('over')[0]}, {EOT}, 1, sep='\\n', flush=True); import time; time.sleep(600)"
+    monkeypatch.setattr(chat_module, "PROGRAM", [sys.executable, "-c", script])
+    assert chat_module.Chat(speaking, "serial", 2, None).answer("It is ") == 0
+    assert capsys.readouterr().out == "It is over\n"
+
+
 def test_control_characters_do_not_reach_a_terminal(speaking, monkeypatch, capsys):
     conversation = chat_module.Chat(speaking, "serial", 2, None)
     monkeypatch.setattr(type(conversation.console), "is_terminal", True)
