@@ -9,6 +9,7 @@ $ gpt-chat < beginnings.txt                 one a line
 
 import codecs
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,7 +26,8 @@ from lab.models import ModelError, resolve
 from lab.tokenizer import EOT, TokenizerError, decode_bytes, encode
 
 NEW_TOKENS = 40
-PROGRAM = [sys.executable, "-m", "lab.gpt"]
+PROGRAM = [sys.executable, "-P", "-m", "lab.gpt"]  # -P: this lab, and not a folder of that name where one happens to be
+HOUSE = Path(__file__).resolve().parents[1]
 
 
 class ChatError(Exception):
@@ -137,7 +139,12 @@ class Chat:
 def gpt(arguments: list[str]) -> Iterator[subprocess.Popen]:
     """The program gpt, running; ended with the block. Ctrl-C reaches only this process, which then ends gpt."""
     process = subprocess.Popen(
-        [*PROGRAM, *arguments], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, process_group=0
+        [*PROGRAM, *arguments],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        process_group=0,
+        env=os.environ | {"PYTHONPATH": str(HOUSE)},
     )
     try:
         yield process

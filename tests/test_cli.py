@@ -279,6 +279,15 @@ def test_characters_spread_over_tokens():
     assert "".join(pieces(iter([*encode("over"), EOT, *encode("unheard")]))) == "over"
 
 
+def test_a_folder_called_lab_where_one_happens_to_be(tmp_path, speaking):
+    (tmp_path / "lab").mkdir()
+    script = Path(sys.executable).with_name("gpt-chat")
+    command = [script, "--model", speaking, "-n", "1", "hello"]
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("hello")
+    assert done.stderr == ""
+
+
 def test_an_answer_stops_at_the_end_of_the_text(speaking, monkeypatch, capsys):
     script = f"print({encode('over')[0]}, {EOT}, 1, sep='\\n', flush=True); import time; time.sleep(600)"
     monkeypatch.setattr(chat_module, "PROGRAM", [sys.executable, "-c", script])
