@@ -30,8 +30,8 @@ class Barrier:
     """A place where k threads wait for each other; the last to arrive performs `action` before anyone goes on.
 
     The mutex protects `arrived`. The others wait at a turnstile until the last one lets k - 1 through. Rounds use two
-    turnstiles in turn: with one, a quick thread, back for the next round, could slip through in place of a slow one that
-    has arrived but not yet reached its P().
+    turnstiles in turn: with one, a quick thread, back for the next round, could slip through in place of a slow one
+    that has arrived but not yet reached its P().
     """
 
     def __init__(self, k: int) -> None:

@@ -16,8 +16,7 @@ Letters (B, T, C ...) and shapes are those of serial.py.
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache, partial
-from itertools import pairwise
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,9 +24,11 @@ import numpy as np
 from lab.serial import GELU_SCALING_FACTOR, GPT2, GPT2_EOT, encoder_forward, gpt2_allocate, sample_mult, softmax_forward
 from lab.threadlib import Cond, Mutex, join, perform, region, spawn
 
+# BEGIN SOLUTION
 BLOCK_BYTES = 16 << 20  # weights of one task at most: long enough to pay for the hand-over, short enough to even out
 SMALL_PRODUCT = 1_000_000  # rows * C * T up to which BLAS multiplies without first copying the weights
 REGION_PAYS = 24  # positions from which attention takes longer than handing it out does
+# END SOLUTION
 
 # ---------------------------------------------------------------------------------------------------------- the workers
 
@@ -39,20 +40,17 @@ def default_workers() -> int:
 
 
 class Workers:
-    """k static worker threads and the queue that feeds them.
-
-    The mutex protects `queue`, `unfinished` and `closed`. Two conditions are waited for, each on a condition variable
-    of its own, so that no signal can reach a thread that waits for something else:
-
-        work_or_end   a worker waits for:  the queue is not empty, or closed
-        all_done      run() waits for:     unfinished == 0
-
-    Invariant, whenever the mutex is free: unfinished = tasks in the queue + tasks being performed.
-    """
+    """k static worker threads and the queue that feeds them: made at the start, joined by close(), idle in between."""
 
     def __init__(self, k: int) -> None:
         self.k = k
         # BEGIN SOLUTION
+        # The mutex protects queue, unfinished and closed. Invariant, whenever it is free:
+        #     unfinished = tasks in the queue + tasks being performed
+        # Two conditions are waited for, each on a condition variable of its own, so that no signal can go to a thread
+        # that waits for something else:
+        #     work_or_end   workers wait for:  the queue is not empty, or closed
+        #     all_done      run() waits for:   unfinished == 0
         self.mutex = Mutex("queue")
         self.work_or_end = Cond("work or end")
         self.all_done = Cond("all done")
@@ -85,20 +83,18 @@ class Workers:
     # BEGIN SOLUTION
     def work(self, number: int) -> None:
         """A worker's life: take a task, perform it without the mutex, report it; leave when closed and none is left."""
-        self.mutex.lock()
         while True:
-            while not self.queue and not self.closed:
-                self.work_or_end.wait(self.mutex)
-            if not self.queue:
-                break
-            fn, task = self.queue.popleft()
-            self.mutex.unlock()
+            with self.mutex:
+                while not self.queue and not self.closed:
+                    self.work_or_end.wait(self.mutex)
+                if not self.queue:
+                    return
+                fn, task = self.queue.popleft()
             perform(fn, task)
-            self.mutex.lock()
-            self.unfinished -= 1
-            if self.unfinished == 0:
-                self.all_done.signal()
-        self.mutex.unlock()
+            with self.mutex:
+                self.unfinished -= 1
+                if self.unfinished == 0:
+                    self.all_done.signal()
 
     # END SOLUTION
     # BEGIN PROMPT
@@ -131,7 +127,7 @@ def blocks(count: int, pieces: int, multiple: int = 1) -> list[slice]:
     units = -(-count // multiple)
     pieces = max(1, min(pieces, units))
     edges = [min(count, units * i // pieces * multiple) for i in range(pieces + 1)]
-    return [slice(start, stop) for start, stop in pairwise(edges)]
+    return [slice(edges[i], edges[i + 1]) for i in range(pieces)]
 
 
 def row_blocks(weight: np.ndarray, k: int, multiple: int) -> list[slice]:
@@ -183,12 +179,6 @@ def product(weight, xT, rows):
     return y
 
 
-@lru_cache(maxsize=1)
-def future(T: int) -> np.ndarray:
-    """(T,T): -inf where t2 > t, else 0; added to scores, it leaves the future no weight."""
-    return np.triu(np.full((T, T), -np.inf, dtype=np.float32), k=1)
-
-
 # END SOLUTION
 def matmul_forward(workers, out, inp, weight, bias, B, T, C, OC, after=None):
     """A fully connected layer: out (B,T,OC), inp (B,T,C), weight (OC,C), bias (OC) or None.
@@ -211,7 +201,7 @@ def matmul_forward(workers, out, inp, weight, bias, B, T, C, OC, after=None):
     workers.run(block, row_blocks(weight, workers.k, rows))
     # END SOLUTION
     # BEGIN PROMPT
-    # # Stage 3, about 10 lines: let the workers do it, split over the output channels. Which split would be no split at
+    # # Stage 3, about 10 lines: let the workers do it, split over the output channels. Which split is none at
     # # all?
     # for b in range(B):
     #     for t in range(T):
@@ -228,6 +218,7 @@ def attention_forward(workers, out, preatt, att, inp, B, T, C, NH):
     # BEGIN SOLUTION
     hs = C // NH
     scale = np.float32(1.0 / np.sqrt(hs))
+    future = np.arange(T) > np.arange(T)[:, None]  # where t2 > t
     query, key, value = inp.reshape(B, T, 3, NH, hs).transpose(2, 0, 3, 1, 4)  # each (B,NH,T,hs)
     heads_out = out.reshape(B, T, NH, hs).transpose(0, 2, 1, 3)
 
@@ -235,7 +226,8 @@ def attention_forward(workers, out, preatt, att, inp, B, T, C, NH):
         scores, weights = preatt[:, group], att[:, group]
         np.matmul(query[:, group], key[:, group].swapaxes(-1, -2), out=scores)
         scores *= scale
-        np.add(scores, future(T), out=weights)
+        np.copyto(weights, scores)
+        np.copyto(weights, -np.inf, where=future)
         weights -= weights.max(axis=-1, keepdims=True)
         np.exp(weights, out=weights)
         weights /= weights.sum(axis=-1, keepdims=True)

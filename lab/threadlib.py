@@ -99,8 +99,12 @@ class Mutex:
         self.lock()
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.unlock()
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        try:
+            self.unlock()
+        except RuntimeError:  # a failure may have unlocked it already, see Runtime.wake_all
+            if kind is not WorkerFailed:
+                raise
 
 
 class Cond:
@@ -171,7 +175,7 @@ class Runtime:
         try:
             fn(thread.number)
         except WorkerFailed:
-            pass  # another worker's failure: that one is told
+            self.wake_all()  # another worker's failure ended this one, perhaps inside a mutex
         except BaseException as exception:
             self.fail(thread, exception)
 
@@ -188,11 +192,14 @@ class Runtime:
 
     def fail(self, thread: Thread, exception: BaseException) -> None:
         """Keep the first failure and let every thread that waits in this library find it."""
-        if self.failure is not None:
-            return
-        failure = WorkerFailed(f"{thread.name} failed: {type(exception).__name__}: {exception}")
-        failure.__cause__ = exception
-        self.failure = failure
+        if self.failure is None:
+            failure = WorkerFailed(f"{thread.name} failed: {type(exception).__name__}: {exception}")
+            failure.__cause__ = exception
+            self.failure = failure
+        self.wake_all()
+
+    def wake_all(self) -> None:
+        """After a failure: let every waiting thread go on, into the check that follows its wait."""
         for primitive in list(self._primitives):
             if isinstance(primitive, Mutex):
                 _release(primitive.state)  # its holder may have died with it
@@ -212,6 +219,7 @@ class Runtime:
         self._primitives.add(cond)
 
         def wait(mutex: Mutex) -> None:
+            self.check()
             turn = allocate_lock()
             turn.acquire()
             parked.append(turn)
@@ -221,8 +229,7 @@ class Runtime:
                     turn.acquire()
             finally:
                 mutex.lock()  # also when Ctrl-C ends the wait: the caller will unlock
-            if self.failure is not None:
-                raise self.failure
+            self.check()
 
         def signal() -> None:
             with suppress(IndexError):  # nobody waits: a signal is not kept
@@ -251,8 +258,7 @@ class Runtime:
                 parked.append(turn)
             if self.failure is None:
                 turn.acquire()
-            if self.failure is not None:
-                raise self.failure
+            self.check()
 
         def V() -> None:
             nonlocal count
@@ -263,6 +269,11 @@ class Runtime:
                     count += 1
 
         return P, V
+
+    def check(self) -> None:
+        """Raise WorkerFailed in the calling thread if some worker has failed."""
+        if self.failure is not None:
+            raise self.failure
 
     def perform(self, fn: Callable[[Any], object], task: Any) -> None:
         """fn(task)"""

@@ -1,0 +1,351 @@
+"""The thread library: what the primitives promise, what happens when a worker fails, the seam, the recorder."""
+
+import subprocess
+import sys
+import textwrap
+import types
+
+import pytest
+
+from lab import threadlib
+from lab.threadlib import Cond, Mutex, Recorder, Runtime, Semaphore, WorkerFailed, join, spawn
+
+
+def run_threads(count, body):
+    """Spawn `count` threads of `body` and join them."""
+    join(*[spawn(body) for _ in range(count)])
+
+
+def test_numbers_count_from_one_and_start_again_after_join():
+    for _ in range(2):
+        numbers = []
+        run_threads(5, numbers.append)
+        assert sorted(numbers) == [1, 2, 3, 4, 5]
+
+
+def test_join_of_some_leaves_the_others_running():
+    gate, ended = Semaphore(0), []
+
+    def waits(number):
+        gate.P()
+        ended.append(number)
+
+    slow, quick = spawn(waits), spawn(ended.append)
+    join(quick)
+    assert ended == [2]
+    assert spawn(ended.append).number == 2, "the smallest number that is free"
+    gate.V()
+    join()
+    assert sorted(ended) == [1, 2, 2] and slow.name == "worker-1"
+
+
+def test_mutex_excludes():
+    mutex, inside, most = Mutex(), 0, 0
+
+    def enter(number):
+        nonlocal inside, most
+        for _ in range(200):
+            with mutex:
+                inside += 1
+                most = max(most, inside)
+                inside -= 1
+
+    run_threads(4, enter)
+    assert most == 1 and inside == 0
+
+
+def test_mutex_is_unlocked_when_an_exception_leaves_the_block():
+    mutex = Mutex()
+    with pytest.raises(KeyError), mutex:
+        raise KeyError("leaves")
+    mutex.lock()
+    mutex.unlock()
+
+
+def test_semaphore_counts():
+    items, taken = Semaphore(3), []
+    for _ in range(3):
+        items.P()  # does not wait
+
+    def take(number):
+        items.P()
+        taken.append(number)
+
+    thread = spawn(take)
+    assert taken == []
+    items.V()
+    join(thread)
+    assert taken == [1]
+    with pytest.raises(ValueError, match="cannot be negative"):
+        Semaphore(-1)
+
+
+def test_semaphore_hands_units_to_the_longest_waiting():
+    turn, order, parked = Semaphore(0), [], [Semaphore(0) for _ in range(4)]
+
+    def wait(number):
+        parked[number].V()
+        turn.P()
+        order.append(number)
+        parked[0].V()
+
+    threads = []
+    for number in (1, 2, 3):
+        threads.append(spawn(wait))
+        parked[number].P()
+        while len(turn.state) < number:  # until it is parked in P
+            pass
+    for _ in range(3):
+        turn.V()
+        parked[0].P()
+    join(*threads)
+    assert order == [1, 2, 3]
+
+
+def test_a_signal_nobody_waits_for_is_not_kept():
+    mutex, cond, woken = Mutex(), Cond(), []
+    cond.signal()
+    cond.broadcast()
+
+    def wait(number):
+        with mutex:
+            cond.wait(mutex)
+            woken.append(number)
+
+    thread = spawn(wait)
+    while not cond.state:
+        pass
+    assert woken == []
+    with mutex:
+        cond.signal()
+    join(thread)
+    assert woken == [1]
+
+
+def test_signal_wakes_one_and_broadcast_all():
+    mutex, cond, woken, told = Mutex(), Cond(), [], Semaphore(0)
+
+    def wait(number):
+        with mutex:
+            cond.wait(mutex)
+            woken.append(number)
+        told.V()
+
+    threads = [spawn(wait) for _ in range(4)]
+    while len(cond.state) < 4:
+        pass
+    with mutex:
+        cond.signal()
+    told.P()
+    with mutex:
+        assert len(woken) == 1 and len(cond.state) == 3
+        cond.broadcast()
+    join(*threads)
+    assert sorted(woken) == [1, 2, 3, 4]
+
+
+def test_wait_has_the_mutex_again_when_it_returns():
+    mutex, cond, log = Mutex(), Cond(), []
+
+    def wait(number):
+        with mutex:
+            cond.wait(mutex)
+            log.append("woken")
+
+    thread = spawn(wait)
+    while not cond.state:
+        pass
+    with mutex:
+        cond.signal()
+        log.append("still held by the signaller")
+    join(thread)
+    assert log == ["still held by the signaller", "woken"]
+
+
+# -------------------------------------------------------------------------------------------------- a worker that fails
+
+
+def fails(number):
+    raise ZeroDivisionError("as planned")
+
+
+@pytest.mark.parametrize("round_", range(20))
+def test_a_worker_that_dies_inside_a_mutex_leaves_nobody_waiting(round_):
+    mutex, cond = Mutex(), Cond()
+
+    def waits_without_with(number):
+        mutex.lock()
+        cond.wait(mutex)
+        mutex.unlock()
+
+    threads = [spawn(waits_without_with) for _ in range(3)]
+    while len(cond.state) < 3:
+        pass
+    threads.append(spawn(fails))
+    with pytest.raises(WorkerFailed), mutex:
+        while True:
+            cond.wait(mutex)
+    with pytest.raises(WorkerFailed):
+        join()
+    assert not any(thread.system.is_alive() for thread in threads)
+
+
+@pytest.mark.parametrize("wait", ["cond", "semaphore", "join", "mutex"])
+def test_whoever_waits_gets_the_failure_and_its_cause(wait):
+    mutex, cond, semaphore, go = Mutex(), Cond(), Semaphore(0), Semaphore(0)
+
+    def fail(number):
+        go.P()
+        if wait == "mutex":
+            mutex.lock()
+            semaphore.V()
+            go.P()
+        raise ZeroDivisionError("as planned")
+
+    thread = spawn(fail)
+    go.V()
+    with pytest.raises(WorkerFailed, match="worker-1 failed: ZeroDivisionError: as planned") as failure:
+        if wait == "cond":
+            with mutex:
+                while True:
+                    cond.wait(mutex)
+        elif wait == "semaphore":
+            semaphore.P()
+        elif wait == "mutex":
+            semaphore.P()
+            go.V()
+            mutex.lock()  # its holder dies with it: released, not waited for for ever
+        join(thread)
+    assert isinstance(failure.value.__cause__, ZeroDivisionError)
+    with pytest.raises(WorkerFailed):  # join() says it again, once: afterwards threads can be used as before
+        if wait in ("cond", "semaphore"):
+            join()
+        else:
+            raise failure.value
+    run_threads(2, lambda number: None)
+
+
+def test_other_workers_that_wait_end_too():
+    never = Semaphore(0)
+    threads = [spawn(lambda number: never.P()) for _ in range(3)]
+    while len(never.state) < 3:
+        pass
+    threads.append(spawn(fails))
+    with pytest.raises(WorkerFailed, match="worker-4"):
+        join(*threads)
+    assert not any(thread.system.is_alive() for thread in threads)
+
+
+def test_a_program_with_a_failing_worker_ends_with_its_traceback():
+    program = textwrap.dedent("""
+        from lab.threadlib import Cond, Mutex, join, spawn
+        mutex, never = Mutex(), Cond()
+        def fails(number):
+            return {}["the worker's own line"]
+        def waits(number):
+            with mutex:
+                while True:
+                    never.wait(mutex)
+        spawn(waits)
+        spawn(fails)
+        join()
+    """)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 1
+    assert "the worker's own line" in done.stderr and "WorkerFailed: worker-2 failed: KeyError" in done.stderr
+
+
+# ------------------------------------------------------------------------------------------------------------- the seam
+
+
+def test_an_unused_seam_leaves_the_lock_itself():
+    mutex = Mutex()
+    assert isinstance(mutex.lock, types.BuiltinFunctionType) and isinstance(mutex.unlock, types.BuiltinFunctionType)
+
+
+class Listening(Runtime):
+    """A runtime that notes what it is asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def spawn(self, thread, fn):
+        self.asked.append(f"spawn {thread.name}")
+        super().spawn(thread, fn)
+
+    def join(self, threads):
+        self.asked.append(f"join {len(threads)}")
+        super().join(threads)
+
+    def mutex(self, mutex):
+        self.asked.append(f"mutex {mutex.name}")
+        return super().mutex(mutex)
+
+    def cond(self, cond):
+        self.asked.append(f"cond {cond.name}")
+        return super().cond(cond)
+
+    def semaphore(self, semaphore, n):
+        self.asked.append(f"semaphore {semaphore.name} {n}")
+        return super().semaphore(semaphore, n)
+
+    def perform(self, fn, task):
+        self.asked.append(f"perform {task}")
+        super().perform(fn, task)
+
+
+def test_everything_goes_through_the_runtime_in_use():
+    def program():
+        Mutex("m"), Cond("c"), Semaphore(2, "s")
+        threadlib.perform(lambda task: None, "a")
+        join(spawn(lambda number: None))
+
+    with threadlib.use(Listening()) as runtime:
+        program()
+    assert runtime.asked == ["mutex m", "cond c", "semaphore s 2", "perform a", "spawn worker-1", "join 1"]
+    program()
+    assert len(runtime.asked) == 6, "the runtime before is back"
+
+
+# --------------------------------------------------------------------------------------------------------- the recorder
+
+
+def test_recorder_notes_tasks_regions_and_waits_with_names_and_lines():
+    with threadlib.use(Recorder()) as recorder:
+        items = Semaphore(0, "items")
+
+        def work(number):
+            items.P()  # the line that waits
+            threadlib.perform(fails_not, "task seven")
+
+        def fails_not(task):
+            pass
+
+        thread = spawn(work)
+        while not items.state:
+            pass
+        with threadlib.region(fails_not):
+            items.V()
+        join(thread)
+    events = {event.kind + " " + event.thread: event for event in recorder.events()}
+    wait, task, region = events["wait worker-1"], events["task worker-1"], events["region MainThread"]
+    assert wait.name == "Semaphore items" and wait.detail.startswith("test_threadlib.py:")
+    assert task.name.startswith("test_recorder_notes") and task.detail == "task seven"
+    assert wait.begin < wait.end <= task.begin <= task.end and region.begin < wait.end
+    assert events["wait MainThread"].name == "join"
+
+
+def test_recorder_keeps_the_newest():
+    with threadlib.use(Recorder(capacity=3)) as recorder:
+        for number in range(10):
+            threadlib.perform(lambda task: None, number)
+    assert [event.detail for event in recorder.events()] == ["7", "8", "9"]
+
+
+def test_a_mutex_that_is_free_is_not_noted_as_a_wait():
+    with threadlib.use(Recorder()) as recorder:
+        mutex = Mutex()
+        with mutex:
+            pass
+    assert recorder.events() == []
