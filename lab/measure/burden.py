@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from lab import parallel, threadlib
+from lab.measure.engines import start
 from lab.models import synthetic_parameters
 from lab.serial import GPT2
 
@@ -40,7 +41,7 @@ def bodies(engine: ModuleType, model: GPT2, prompt: Sequence[int], n: int, k: in
     config = replace(model.config, num_layers=2, channels=heads * HEAD_SIZE, vocab_size=256, padded_vocab_size=256)
     small = GPT2(config, synthetic_parameters(config, seed=1))
     with threadlib.use(recorder):
-        for _ in engine.generate(small, [token % 256 for token in prompt], n, workers=k):
+        for _ in start(engine, small, [token % 256 for token in prompt], n, k):
             pass
     times: dict[str, list[int]] = defaultdict(list)
     for event in recorder.events():

@@ -19,13 +19,13 @@ from pathlib import Path
 
 from lab.checkpoint import CheckpointError, read_header
 from lab.command import whole_number
+from lab.measure.engines import ENGINES
 from lab.measure.files import PROFILES, ROOT
 from lab.measure.machine import Load, summary
 from lab.models import ModelError, find, timing_model
 
 PROMPT = (464, 3280, 318)  # any tokens would do: the time does not depend on them
 TIMEOUT = 300.0  # seconds
-ENGINES = ("serial", "parallel", "cached")
 
 
 class ProgramError(Exception):
@@ -199,5 +199,5 @@ def provenance(arguments: Sequence[str] | None, module: str, load: Load) -> dict
         "machine": summary(),
         "load": str(load),
         "date": time.strftime("%Y-%m-%d"),
-        "command": shlex.join(["python", "-m", module, *(sys.argv[1:] if arguments is None else arguments)]),
+        "command": shlex.join([".venv/bin/python", "-m", module, *(sys.argv[1:] if arguments is None else arguments)]),
     }

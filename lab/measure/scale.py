@@ -48,6 +48,7 @@ from lab.measure.runner import (
 
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 PATIENCE = 15.0  # seconds for starting and loading, before a recording counts as hung
+ROUNDS = 5  # measured runs for each k
 REPEATS = 3  # recordings of each, of which the medians count
 
 # ------------------------------------------------------------------------------------------------------------ the model
@@ -329,7 +330,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m lab.measure.scale", description=main.__doc__)
     program_arguments(parser, engine="parallel", n=12, workers=1)
     parser.add_argument(
-        "--rounds", type=whole_number(1), default=5, help="measured runs for each number of workers (default 5)"
+        "--rounds", type=whole_number(1), default=ROUNDS, help=f"measured runs for each k (default {ROUNDS})"
     )
     options = parser.parse_args(arguments)
     return guarded(lambda: scale(options, arguments))

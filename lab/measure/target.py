@@ -6,9 +6,6 @@ the profiler's.
 """
 
 import argparse
-import importlib
-import importlib.util
-import inspect
 import sys
 import threading
 import time
@@ -23,23 +20,10 @@ from lab.checkpoint import touch_pages
 from lab.command import Parser, quietly
 from lab.measure import burden
 from lab.measure.count import Counter
+from lab.measure.engines import load_engine, start
 from lab.measure.files import write_json
 from lab.measure.sampler import Sampler
 from lab.serial import GPT2, gpt2_build_from_checkpoint
-
-
-def load_engine(name: str) -> ModuleType:
-    """The module of that name in lab, or a .py file. Raises ImportError."""
-    if not name.endswith(".py"):
-        return importlib.import_module(f"lab.{name}")
-    path = Path(name)
-    if not path.is_file():
-        raise ImportError(f"{name}: no such file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def open_model(path: str) -> GPT2:
@@ -53,9 +37,8 @@ def generation(
     engine: ModuleType, model: GPT2, prompt: Sequence[int], n: int, workers: int
 ) -> tuple[list[int], list[int]]:
     """All tokens, prompt and generated, and when each was made (perf_counter_ns). Profiles begin at this function."""
-    options = {"workers": workers} if "workers" in inspect.signature(engine.generate).parameters else {}
     tokens, marks = list(prompt), [time.perf_counter_ns()]
-    for token in engine.generate(model, prompt, n, **options):
+    for token in start(engine, model, prompt, n, workers):
         tokens.append(int(token))
         marks.append(time.perf_counter_ns())
     return tokens, marks

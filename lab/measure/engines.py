@@ -1,0 +1,33 @@
+"""The programs to measure: the lab's own, or a submission in a file."""
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+
+from lab.serial import GPT2
+
+ENGINES = ("serial", "parallel", "cached")
+
+
+def load_engine(name: str) -> ModuleType:
+    """The module of that name in lab, or a .py file. Raises ImportError."""
+    if not name.endswith(".py"):
+        return importlib.import_module(f"lab.{name}")
+    path = Path(name)
+    if not path.is_file():
+        raise ImportError(f"{name}: no such file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def start(engine: ModuleType, model: GPT2, prompt: Sequence[int], n: int, workers: int) -> Iterator[int]:
+    """engine.generate(), on `workers` workers if it has any."""
+    options = {"workers": workers} if "workers" in inspect.signature(engine.generate).parameters else {}
+    return engine.generate(model, prompt, n, **options)

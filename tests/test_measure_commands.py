@@ -1,0 +1,385 @@
+"""make profile, timeline, scale, plots and report as a student runs them, on a small model; programs that misbehave."""
+
+import contextlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import jsonschema
+import pytest
+from test_measure import check_trace
+
+from lab.checkpoint import Config
+from lab.measure import __file__ as measure_file
+from lab.measure import machine, perf, plots, profile, reference, report, runner, scale, timeline
+from lab.models import synthetic_checkpoint
+
+SMALL = Config(max_seq_len=64, vocab_size=1000, num_layers=4, num_heads=6, channels=192, padded_vocab_size=1024)
+FILES = (
+    *(f"{engine}.{kind}" for engine in ("serial", "parallel") for kind in ("svg", "collapsed.txt", "speedscope.json")),
+    "parallel.trace.json",
+    *(f"parallel.{kind}.{end}" for kind in ("timeline", "speedup", "operations", "roofline") for end in ("png", "svg")),
+)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory) -> Path:
+    """A model on which a token takes a few milliseconds."""
+    path = tmp_path_factory.mktemp("model") / "small.bin"
+    synthetic_checkpoint(path, SMALL)
+    return path
+
+
+def main_of(module, *arguments: object) -> int:
+    """The exit status of a command."""
+    try:
+        return module.main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return stop.code
+
+
+# ------------------------------------------------------------------------------------------------------ all on one page
+
+
+@pytest.fixture(scope="module")
+def measured(small, tmp_path_factory) -> Path:
+    """The folder of everything that make report makes."""
+    out = tmp_path_factory.mktemp("profiles")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scale, "COUNTS", (1, 2, 4))
+        patch.setattr(scale, "REPEATS", 1)
+        patch.setattr(scale, "ROUNDS", 1)
+        patch.setattr(profile, "MOST_ROUNDS", 1)
+        patch.setattr(machine, "READ_BYTES", 1 << 24)
+        assert main_of(report, "--model", small, "-n", 24, "--workers", 2, "--out", out, "--title", "Ada's report") == 0
+    return out
+
+
+def test_report_has_made_everything(measured, data):
+    assert not [path for path in measured.iterdir() if ".part" in path.name]
+    for name in FILES:
+        assert (measured / name).stat().st_size > 0, name
+    schema = json.loads((data / "speedscope.schema.json").read_text())
+    for engine in ("serial", "parallel"):
+        jsonschema.validate(json.loads((measured / f"{engine}.speedscope.json").read_text()), schema)
+    check_trace(json.loads((measured / "parallel.trace.json").read_text()), data)
+    for path in measured.glob("*.svg"):
+        ElementTree.parse(path)
+    for path in measured.glob("*.png"):
+        assert path.read_bytes().startswith(b"\x89PNG"), path
+
+
+def test_numbers_of_the_report_hang_together(measured):
+    hot, times, prediction, parts = (
+        json.loads((measured / f"{name}.json").read_text())
+        for name in ("serial.profile", "parallel.timeline", "parallel.scale", "parallel.plots")
+    )
+    assert hot["samples"] > 0 and hot["rows"] and sum(row["self_share"] for row in hot["rows"]) <= 1 + 1e-9
+    assert {"machine", "load", "date", "command"} <= hot.keys()
+    assert {row["thread"] for row in times["threads"]} == {"MainThread", "worker-1", "worker-2"}
+    assert times["operations"] and all(0 <= row["busy"] <= 1 for row in times["operations"])
+    assert prediction["span"] <= prediction["work"] and prediction["span"] <= prediction["burdened_span"]
+    assert [row["k"] for row in prediction["rows"]] == [1, 2, 4] and "measured" in prediction["rows"][0]
+    assert set(parts["seconds"]) >= {"serial", "1"} and parts["seconds"]["serial"]["matmul_forward"] > 0
+
+
+def test_report_is_one_page_without_network(measured):
+    page = (measured / "report.html").read_text()
+    assert "Ada&#39;s report" in page and "matmul_forward" in page and "python -m lab.measure.timeline" in page
+    assert page.count("data:image/svg+xml;base64,") == 4 and page.count('class="flame"') == 2
+    links = re.findall(r"""(?:src|href)=["']([^"']+)""", page)
+    assert links and all(link.startswith(("#", "data:")) for link in links)
+
+
+def browser():
+    """Headless Chromium, or a skip that says what is missing."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("no browser: apt install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-default-apps",
+        "--disable-sync",
+        "--no-first-run",
+        "--window-size=1280,900",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+
+
+def try_flame_graph(driver, svg):
+    """Zoom, search, reset: what a reader does with a flame graph."""
+
+    def shown():
+        return driver.execute_script(
+            "return [...arguments[0].querySelectorAll('.frame')].filter(g => g.style.display !== 'none')"
+            ".map(g => [g.dataset.name, Math.round(10 * g.querySelector('rect').getAttribute('width'))])",
+            svg,
+        )
+
+    def event(node, kind):
+        driver.execute_script("arguments[0].dispatchEvent(new Event(arguments[1], {bubbles: true}))", node, kind)
+
+    before, frames = shown(), svg.find_elements("css selector", ".frame")
+    whole = before[0][1]
+    target = next(f for f in frames if f.get_attribute("data-name").startswith("attention_forward"))
+    event(target, "click")
+    zoomed = dict(shown())
+    name = target.get_attribute("data-name")
+    assert zoomed[name] == pytest.approx(whole) and zoomed["all"] == pytest.approx(whole)
+    assert len(zoomed) < len(before)
+    reset = svg.find_element("css selector", ".reset")
+    assert reset.value_of_css_property("visibility") == "visible"
+    event(reset, "click")
+    assert shown() == before and reset.value_of_css_property("visibility") == "hidden"
+    field = svg.find_element("css selector", "input")
+    field.send_keys("matmul")
+    text = driver.execute_script("return arguments[0].textContent", svg.find_element("css selector", ".matched"))
+    assert re.fullmatch(r"matched: \d+\.\d %", text) and float(text.split()[1]) > 5
+    hits = svg.find_elements("css selector", ".hit")
+    assert hits and all("matmul" in hit.get_attribute("data-name") for hit in hits)
+    field.clear()
+
+
+def test_report_works_in_a_browser(measured):
+    driver = browser()
+    try:
+        driver.get((measured / "report.html").as_uri())
+        pictures = driver.execute_script("return [...document.images].map(i => [i.alt, i.complete && i.naturalWidth])")
+        assert len(pictures) == 4 and all(alt and width > 300 for alt, width in pictures)
+        graphs = driver.find_elements("css selector", "svg.flame")
+        assert len(graphs) == 2
+        try_flame_graph(driver, graphs[0])
+        assert driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+        driver.get((measured / "serial.svg").as_uri())
+        try_flame_graph(driver, driver.find_element("css selector", "svg"))
+        assert [entry for entry in driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+    finally:
+        driver.quit()
+
+
+# ------------------------------------------------------------------------------------------------ sampling and counting
+
+
+@pytest.mark.parametrize("sampler", ["py-spy", "builtin"])
+def test_sampled_shares_agree_with_counted_ones(small, sampler):
+    program = runner.choose_program("serial", str(small), 60)
+    apart = []
+    for _ in range(4):  # whoever else uses the machine can only push the two apart
+        try:
+            rows = profile.agreement(program, sampler, 250)
+        except runner.ToolError as error:
+            pytest.skip(f"{sampler}: {error}")
+        assert {"matmul_forward", "attention_forward"} <= {row.name for row in rows}
+        apart.append(max(abs(row.sampled - row.counted) for row in rows))
+        if apart[-1] <= 0.05:
+            break
+    assert min(apart) <= 0.05, apart
+
+
+def fake_pyspy(folder: Path, script: str) -> str:
+    """An executable that stands for py-spy."""
+    file = folder / "py-spy"
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
+    return str(file)
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_builtin_sampler_takes_over_where_pyspy_may_not(small, tmp_path, monkeypatch, capsys, missing):
+    script = "echo 'Error: Permission Denied: Try running again with elevated permissions' >&2; exit 1"
+    found = None if missing else fake_pyspy(tmp_path, script)
+    monkeypatch.setattr(profile, "find_pyspy", lambda: found)
+    out = tmp_path / "out"
+    assert main_of(profile, "--model", small, "-n", 30, "--rounds", 1, "--out", out) == 0
+    printed = capsys.readouterr()
+    (line,) = [line for line in printed.err.splitlines() if "py-spy" in line]
+    assert ("not installed" if missing else "Permission Denied") in line and "built-in sampler" in line
+    assert "matmul_forward" in printed.out and "samples by builtin" in " ".join(printed.out.split())
+    names = {path.name for path in out.iterdir()}
+    assert names == {"serial.svg", "serial.collapsed.txt", "serial.speedscope.json", "serial.profile.json"}
+
+
+def test_perf_shows_the_kernels(small, tmp_path, capsys):
+    try:
+        perf.supported(perf.find_perf(), perf.SOFTWARE)
+    except runner.ToolError as error:
+        pytest.skip(str(error))
+    status = main_of(profile, "--profiler", "perf", "--model", small, "-n", 40, "--out", tmp_path)
+    printed = capsys.readouterr()
+    if status and "no samples" in printed.err:
+        pytest.skip(printed.err)
+    assert status == 0, printed.err
+    assert "BLAS" in printed.out and "Python names" in printed.out
+    found = json.loads((tmp_path / "serial.perf.json").read_text())
+    assert found["event"] in ("cycles", "cpu-clock") and sum(found["groups"].values()) == pytest.approx(1)
+    ElementTree.parse(tmp_path / "serial.perf.svg")
+
+
+def test_missing_perf_is_said_in_one_line(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(perf.shutil, "which", lambda name: None)
+    assert main_of(profile, "--profiler", "perf", "--model", small, "--out", tmp_path) == 1
+    assert "apt install linux-perf" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------------------------------------- programs that misbehave
+
+CRASH = "def generate(model, prompt, n):\n    yield 1\n    raise RuntimeError('out of ideas')\n"
+KILLED = "import os\ndef generate(model, prompt, n):\n    yield 1\n    os.kill(os.getpid(), 9)\n"
+HANG = "import time\ndef generate(model, prompt, n):\n    yield 1\n    time.sleep(600)\n"
+WRONG = "def generate(model, prompt, n):\n    yield from range(n - len(prompt))\n"
+SHORT = (
+    "from lab import serial\ndef generate(model, prompt, n):\n    yield from serial.generate(model, prompt, n - 1)\n"
+)
+LATE = """
+import pathlib
+from lab import serial
+def generate(model, prompt, n):
+    first = pathlib.Path(__file__).with_suffix(".ran")
+    if first.exists():
+        {fault}
+    first.touch()
+    yield from serial.generate(model, prompt, n)
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (CRASH, "program crashed: RuntimeError: out of ideas"),
+        (KILLED, "program crashed: ended with status -9"),
+        (HANG, "program hung: not done after 4 s"),
+        (WRONG, "program printed wrong tokens: token 3 is 0"),
+        (SHORT, "program printed 7 tokens, the serial program 8"),
+        (LATE.format(fault="raise KeyError('late')"), "program crashed: KeyError: 'late'"),
+        (LATE.format(fault="yield 0"), "program printed wrong tokens"),
+        (LATE.format(fault="import time; time.sleep(600)"), "program hung"),
+        ("import nothing_of_that_name\n", "program crashed: ModuleNotFoundError"),
+        ("x = 1\n", "program crashed: AttributeError"),
+    ],
+    ids=["crash", "killed", "hang", "wrong", "short", "late crash", "late wrong", "late hang", "import", "no generate"],
+)
+def test_misbehaviour_is_reported_and_leaves_no_file(tiny, tmp_path, capsys, source, said):
+    program, out = tmp_path / "program.py", tmp_path / "out"
+    program.write_text(source)
+    timeout = 4 if "sleep" in source else 100
+    arguments = ["--engine", program, "--model", tiny, "-n", 8, "--rounds", 1, "--timeout", timeout, "--out", out]
+    assert main_of(profile, *arguments) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said in error, error
+    assert not out.exists() or not list(out.iterdir())
+
+
+def test_program_that_tells_the_recorder_nothing(tiny, tmp_path, capsys):
+    program = tmp_path / "program.py"
+    program.write_text("from lab.serial import generate\n")
+    for module in (timeline, scale):
+        more = ["--rounds", 1] if module is scale else []
+        assert main_of(module, "--engine", program, "--model", tiny, "-n", 8, "--out", tmp_path / "out", *more) == 1
+        assert "no regions" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+STATIC = """
+from lab import serial
+from lab.threadlib import Semaphore, join, perform, region, spawn
+def generate(model, prompt, n, workers):
+    go, done = [Semaphore(0) for _ in range(workers)], Semaphore(0)
+    def matmul_forward(share):
+        sum(range(2000))
+    def work(number):
+        for _ in range(len(prompt), n):
+            go[number - 1].P()
+            perform(matmul_forward, number)
+            done.V()
+    for _ in range(workers):
+        spawn(work)
+    for token in serial.generate(model, prompt, n):
+        with region(matmul_forward):
+            for semaphore in go:
+                semaphore.V()
+            for _ in go:
+                done.P()
+        yield token
+    join()
+"""
+
+
+def test_program_that_needs_all_its_workers_is_recorded_in_turn(tiny, tmp_path, monkeypatch, capsys):
+    program = tmp_path / "static.py"
+    program.write_text(STATIC)
+    monkeypatch.setattr(scale, "COUNTS", (1, 2))
+    monkeypatch.setattr(scale, "REPEATS", 1)
+    monkeypatch.setattr(scale, "PATIENCE", 4.0)
+    assert main_of(scale, "--engine", program, "--model", tiny, "-n", 8, "--rounds", 1, "--out", tmp_path) == 0
+    printed = capsys.readouterr()
+    assert "one task at a time" in printed.err and "work" in printed.out
+    rows = json.loads((tmp_path / "static.scale.json").read_text())["rows"]
+    assert [row["k"] for row in rows] == [1, 2] and all(row["predicted"] > 0 for row in rows)
+
+
+# -------------------------------------------------------------------------------------------------------- command lines
+
+
+@pytest.mark.parametrize("module", [machine, profile, timeline, scale, plots, report, reference])
+def test_help(module, capsys):
+    assert main_of(module, "--help") == 0
+    assert "usage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["--engine", "nothere"], 2, "none of serial, parallel, cached"),
+        (["-n", "0"], 2, "not a whole number"),
+        (["--model", "nothere"], 1, "no such model"),
+        (["--model", "TINY", "-n", "100000"], 1, "100000 tokens"),
+        (["--model", "TINY", "-n", "3"], 1, "3 tokens"),
+        (["--rate", "x"], 2, "not a whole number"),
+        (["--check", "--engine", "parallel"], 2, "--check"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, status, said, tiny, tmp_path, capsys):
+    arguments = [str(tiny) if argument == "TINY" else argument for argument in arguments]
+    assert main_of(profile, *arguments, "--out", tmp_path) == status
+    printed = capsys.readouterr()
+    assert said in printed.err and len(printed.err.strip().splitlines()) == 1 and not printed.out
+
+
+def test_a_stopped_profile_stops_the_program(tiny, tmp_path):
+    program = tmp_path / "program.py"
+    pid_file = tmp_path / "pid"
+    program.write_text(
+        "import os, pathlib, time\n"
+        f"pathlib.Path({str(pid_file)!r}).write_text(str(os.getpid()))\n"
+        "def generate(model, prompt, n):\n    yield 1\n    time.sleep(600)\n"
+    )
+    child = runner.choose_program(str(program), str(tiny), 8, timeout=3)
+    with pytest.raises(runner.ProgramError, match="hung"):
+        runner.run(child)
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        assert psutil.Process(int(pid_file.read_text())).status() == psutil.STATUS_ZOMBIE
+
+
+def test_everything_the_page_needs_is_packaged():
+    folder = Path(measure_file).parent
+    assert (folder / "report.html").is_file() and (folder / "flamegraph.js").is_file()
+    done = subprocess.run(
+        [sys.executable, "-c", "import lab.measure.profile, sys; print('matplotlib' in sys.modules)"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "False"  # a profile must not wait for what only pictures need
