@@ -1,12 +1,13 @@
 """What goes wrong with threads: three ways to see it, for any program written with lab.threadlib, unchanged.
 
-    checked mode     python -m lab.check check PROGRAM         real threads; misuse, lock order, stalls: said at once, with both places
-                     THREADLIB=checked python -m lab.gpt ...   the same for any command of the lab
-    explorer         python -m lab.check explore PROGRAM       one thread at a time, under thousands of schedules; replay, shrink, picture
-    race detector    python -m lab.check races PROGRAM         who reads and writes which elements of which array, and what orders them
+    python -m lab.check check PROGRAM         checked mode: real threads; misuse, lock order and stalls are said at once
+    THREADLIB=checked python -m lab.gpt ...   the same for any command of the lab
+    python -m lab.check explore PROGRAM       the explorer: one thread at a time, under thousands of schedules
+    python -m lab.check races PROGRAM         the race detector: who touches which elements, and what orders them
 
-PROGRAM is a file or a module with generate(model, prompt, n, workers), which is run on a tiny model and compared with lab.serial, or with
-main(), and perhaps check(result). Exit code 0: nothing found; 4: a thread error; 2: it cannot be checked, with the reason.
+PROGRAM is a file or a module with generate(model, prompt, n, workers), which is run on a tiny model and compared with
+lab.serial, or with main(), and perhaps check(result). Exit code 0: nothing found; 4: a thread error; 2: it cannot be
+checked, with the reason.
 
 For programs: lab.check.api, whose functions return lab.check.report.Findings (to_json, from_json):
 
@@ -18,7 +19,8 @@ For programs: lab.check.api, whose functions return lab.check.report.Findings (t
 
 The same from a command, one JSON object on standard output:  python -I -m lab.check explore parallel.py --json
 
-How it is made: a runtime derived from lab.threadlib.Runtime (scheduler.py) decides at each operation which thread goes on (strategies.py);
-programs are executed anew for each schedule (program.py), with a few additions made in memory (instrument.py); a schedule that fails is
-shrunk and run again with everything on record (explore.py, blame.py, races.py, picture.py).
+How it is made: a runtime derived from lab.threadlib.Runtime (scheduler.py) decides at each operation which thread goes
+on (strategies.py); programs are executed anew for each schedule (program.py), with a few additions made in memory
+(instrument.py); a schedule that fails is shrunk and run again with everything on record (explore.py, blame.py,
+races.py, picture.py).
 """

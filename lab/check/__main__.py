@@ -21,10 +21,15 @@ def parser() -> argparse.ArgumentParser:
     """All commands and options."""
     raw = argparse.RawDescriptionHelpFormatter
     top = argparse.ArgumentParser(
-        "python -m lab.check", description="Find what is wrong with a program's threads.", epilog=EXAMPLES, formatter_class=raw
+        "python -m lab.check",
+        description="Find what is wrong with a program's threads.",
+        epilog=EXAMPLES,
+        formatter_class=raw,
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="{check,explore,races,selftest}")
-    check = commands.add_parser("check", help="run with real threads; misuse, lock order and stalls are reported at once")
+    check = commands.add_parser(
+        "check", help="run with real threads; misuse, lock order and stalls are reported at once"
+    )
     common(check, None)
     check.add_argument("--repeats", type=positive, default=3, help="how often to run it (3)")
     explore = commands.add_parser("explore", help="run under many schedules, one thread at a time")
@@ -40,7 +45,9 @@ def parser() -> argparse.ArgumentParser:
     explore.add_argument("--picture", metavar="FILE.svg", help="draw the failing schedule")
     races = commands.add_parser("races", help="look for unordered accesses to arrays and variables")
     common(races, 60)
-    selftest = commands.add_parser("selftest", help="the right programs of tests/zoo and lab.parallel must raise nothing")
+    selftest = commands.add_parser(
+        "selftest", help="the right programs of tests/zoo and lab.parallel must raise nothing"
+    )
     selftest.add_argument("--schedules", type=positive, default=10_000, help="for each program (10000)")
     selftest.add_argument("--seed", type=natural, default=1)
     selftest.add_argument("--jobs", type=positive, default=None, help="processes (one for each core)")
@@ -55,7 +62,7 @@ def common(command: argparse.ArgumentParser, schedules: int | None) -> None:
     if schedules is not None:
         command.add_argument("--schedules", type=positive, default=schedules, metavar="N", help=f"({schedules})")
         command.add_argument("--seed", type=natural, default=1, help="(1)")
-        command.add_argument("--seconds", type=float, default=None, help="stop after this time")
+    command.add_argument("--seconds", type=float, default=None, help="stop after this time")
 
 
 def positive(text: str) -> int:
@@ -76,7 +83,7 @@ def run_check(options: argparse.Namespace) -> Findings:
     """lab.check check"""
     from lab.check import api
 
-    return api.run_checked(options.program, options.workers, options.repeats)
+    return api.run_checked(options.program, options.workers, options.repeats, options.seconds or 60.0)
 
 
 def run_explore(options: argparse.Namespace) -> Findings:
@@ -121,6 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     try:
         result = commands[options.command](options)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     except ProgramError as error:
         if options.json:
             finding = Finding("refused", str(error), tool="scan")
@@ -143,7 +153,8 @@ def advise(options: argparse.Namespace, result: Findings) -> None:
     """How to see it again."""
     schedule = next((finding.schedule for finding in result.findings if finding.schedule), "")
     if schedule and not getattr(options, "replay", None):
-        print(f"again, with a picture: python -m lab.check explore {options.program} --replay {schedule} --picture failure.svg")
+        command = f"python -m lab.check explore {options.program} --replay {schedule}"
+        print(f"again, with a picture: {command} --picture failure.svg")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""The checks as functions, for programs; their results are plain data (lab.check.report.Findings). See lab.check for an overview."""
+"""The checks as functions, for programs; their results are plain data (lab.check.report.Findings). See lab.check for an
+overview."""
 
 from pathlib import Path
 
@@ -24,7 +25,8 @@ def explore_submission(
     races: bool = True,
     strategy: str = "mix",
 ) -> Findings:
-    """Run the program under many schedules, and a few times with tracked arrays; stops at the first schedule that fails."""
+    """Run the program under many schedules, and a few times with tracked arrays; stops at the first schedule that
+    fails."""
     plan = _explore.Plan(schedules, seed, seconds, strategy, races=races)
     return _explore.explore(Program(program), workers, plan)
 
@@ -41,8 +43,8 @@ def replay(program: str | Path, schedule: str) -> Findings:
     return _explore.replay(Program(program), schedule)
 
 
-def run_checked(program: str | Path, workers: int = 3, repeats: int = 3) -> Findings:
-    """Run the program with real threads in checked mode, in this process."""
+def run_checked(program: str | Path, workers: int = 3, repeats: int = 3, seconds: float = 60.0) -> Findings:
+    """Run the program with real threads in checked mode, in this process, for at most so many seconds."""
     from lab.check.checked import check_program
 
-    return check_program(Program(program), workers, repeats)
+    return check_program(Program(program), workers, repeats, seconds)

@@ -1,11 +1,12 @@
 """Checked mode: real threads and real locks that watch how they are used.
 
-Reported at once, with both places: unlocking what one does not hold, locking again what one holds, waiting without the mutex or with
-another one than the other waiters, ending with a mutex held, mutexes locked in opposite orders (also when it has not deadlocked yet),
-and, when every thread waits for another, who waits for whom. At the end: threads that nobody joined.
+Reported at once, with both places: unlocking what one does not hold, locking again what one holds, waiting without the
+mutex or with another one than the other waiters, ending with a mutex held, mutexes locked in opposite orders (also when
+it has not deadlocked yet), and, when every thread waits for another, who waits for whom. At the end: threads that
+nobody joined.
 
-A thread that has to wait says so first, and then looks whether any thread is left that does not wait: the last one to stop finds out. No
-clock is involved, so a slow machine raises no alarm.
+A thread that has to wait says so first, and then looks whether any thread is left that does not wait: the last one to
+stop finds out. No clock is involved, so a slow machine raises no alarm.
 """
 
 import atexit
@@ -17,7 +18,8 @@ import weakref
 from _thread import allocate_lock, get_ident
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 from lab import threadlib
 from lab.check.report import Finding, Findings, counted, listed, place
@@ -30,7 +32,8 @@ class CheckFailed(Exception):
 
 
 class Record:
-    """What is known of a thread. `blocked` is (verb, primitive's info, where, what would let it go on) while it waits."""
+    """What is known of a thread. `blocked` is (verb, primitive's info, where, what would let it go on) while it
+    waits."""
 
     __slots__ = ("blocked", "ended", "held", "name")
 
@@ -50,8 +53,18 @@ class Info:
         self.since: tuple[str, int] = ("", 0)  # where it was locked: file, line
         self.mutex: Info | None = None  # of a condition: what its waiters wait with
         self.last: str = ""  # of a semaphore or condition: the last V or signal
-        # of a mutex: those locked while it was held -> (where it was locked, where the other one was, by whom)
-        self.after: weakref.WeakKeyDictionary[Info, tuple[str, str, str]] = weakref.WeakKeyDictionary()
+        self.after: weakref.WeakKeyDictionary[Info, Edge] = (
+            weakref.WeakKeyDictionary()
+        )  # of a mutex: those locked while it was held
+
+
+class Edge(NamedTuple):
+    """One mutex was locked while another was held."""
+
+    at_first: str
+    at_second: str
+    thread: str
+    gates: frozenset[int]  # the other mutexes held each time: under a common one, opposite orders do no harm
 
 
 _ENTER = Mutex.__enter__.__code__
@@ -109,7 +122,7 @@ class Checked(Runtime):
             name = f"{name[:-1]}{number}]"
         elif number and not primitive.name:
             name = f"{name}#{number + 1}"
-        return Info(f"{kind} {name}", made_at)
+        return Info(name if kind in name.lower() else f"{kind} {name}", made_at)
 
     def stop(self, kind: str, message: str, detail: str = "", where: list[str] | None = None) -> None:
         """A definite error: tell it, once, and end the program."""
@@ -176,11 +189,12 @@ class Checked(Runtime):
             raise
 
     def look_for_stall(self) -> None:
-        """Does every thread wait, none of them able to go on? This can change only through a thread that does not wait."""
+        """Does every thread wait, none of them able to go on? This can change only through a thread that does not
+        wait."""
         with self.guard:
             if self.over or self.failure is not None:
                 return
-            records = list(self.alive)
+            records = sorted(self.alive, key=lambda record: record.blocked is not None and record.blocked[0] == "joins")
             states = [record.blocked for record in records]
             if any(state is None or state[3]() for state in states):
                 return
@@ -205,7 +219,9 @@ class Checked(Runtime):
 
     def circle(self, records: list[Record]) -> str:
         """Threads each of which waits for a mutex that the next one holds."""
-        waits_for = {record: record.blocked[1].holder for record in records if record.blocked and record.blocked[0] == "locks"}
+        waits_for = {
+            record: record.blocked[1].holder for record in records if record.blocked and record.blocked[0] == "locks"
+        }
         for start in records:
             path: list[Record] = []
             record: Record | None = start
@@ -266,10 +282,16 @@ class Checked(Runtime):
             message = f"{me.name} at {place(*here)} locks {info.label} again, which it has held since {since}"
             self.stop("misuse", message, where=[place(*here), since])
         for held in me.held:
-            if info in held.after:
+            gates = frozenset(id(other) for other in me.held if other is not held)
+            known = held.after.get(info)
+            if known is not None and known.gates <= gates:
                 continue
-            held.after[info] = (place(*held.since), place(*here), me.name)
+            if known is not None:
+                gates &= known.gates
+            held.after[info] = Edge(place(*held.since), place(*here), me.name, gates)
             path = self.path(info, held)
+            if path and frozenset.intersection(gates, *(first.after[second].gates for first, second in path)):
+                continue
             key = frozenset((id(info), id(held)))
             if path and key not in self.told:
                 self.told.add(key)
@@ -288,13 +310,15 @@ class Checked(Runtime):
                         queue.append(following)
             return ways.get(goal, [])
 
-    def report_order(self, me: Record, held: Info, info: Info, here: tuple[str, int], path: list[tuple[Info, Info]]) -> None:
+    def report_order(
+        self, me: Record, held: Info, info: Info, here: tuple[str, int], path: list[tuple[Info, Info]]
+    ) -> None:
         """Not yet a deadlock, but it can be one."""
         mine = f"{me.name} locks {held.label} ({place(*held.since)}) and then {info.label} ({place(*here)})"
         where = [place(*here), place(*held.since)]
         others = []
         for first, second in path:
-            at_first, at_second, name = first.after[second]
+            at_first, at_second, name, _gates = first.after[second]
             others.append(f"{name} locked {first.label} ({at_first}) and then {second.label} ({at_second})")
             where += [at_second, at_first]
         message = f"{mine}; {'; '.join(others)}: the opposite order. Each can wait for the other for ever"
@@ -312,7 +336,8 @@ class Checked(Runtime):
             if held is None or held.holder is not me:
                 self.stop_wait(me, info, held, here)
             if parked and info.mutex is not held and info.mutex is not None:
-                message = f"{me.name} at {here} waits for {info.label} with {held.label}, but others wait for it with {info.mutex.label}"
+                others = f"others wait for it with {info.mutex.label}"
+                message = f"{me.name} at {here} waits for {info.label} with {held.label}, but {others}"
                 self.stop("misuse", message, where=[here])
             info.mutex = held
             turn = allocate_lock()
@@ -328,10 +353,8 @@ class Checked(Runtime):
                 raise self.failure
 
         def wake() -> None:
-            try:
+            with suppress(IndexError, RuntimeError):
                 parked.popleft().release()
-            except (IndexError, RuntimeError):
-                pass
 
         def signal() -> None:
             info.last = caller_place()
@@ -394,11 +417,12 @@ class Checked(Runtime):
 _infos: weakref.WeakKeyDictionary[Mutex, Info] = weakref.WeakKeyDictionary()
 
 
-# ------------------------------------------------------------------------------------------------------- a whole process
+# ------------------------------------------------------------------------------------------------------ a whole process
 
 
 def install() -> Checked:
-    """Make checked mode the runtime of this process. A thread error ends it with exit code 4 (one that can wait, at its end)."""
+    """Make checked mode the runtime of this process. A thread error ends it with exit code 4 (one that can wait, at its
+    end)."""
     shown: list[Finding] = []
 
     def report(finding: Finding) -> None:
@@ -427,15 +451,22 @@ def install() -> Checked:
 # ---------------------------------------------------------------------------------------------------------- one program
 
 
-def check_program(program: Any, workers: int, repeats: int) -> Findings:
-    """Run a program a few times in checked mode, in this process. Stops at the first error that the program cannot survive."""
+def check_program(program: Any, workers: int, repeats: int, seconds: float = 60.0) -> Findings:
+    """Run a program a few times in checked mode, in this process, for at most `seconds` in all; stops at the first
+    error."""
     result = Findings(program.name, "checked", workers, findings=program.refused())
     if result.findings:
         return result
     begin = time.perf_counter()
     for _ in range(repeats):
         result.schedules += 1
-        run_once(program, workers, result)
+        late = threading.Event()
+        once = threading.Thread(target=run_once, args=(program, workers, result, late), name="main", daemon=True)
+        once.start()
+        once.join(max(0.1, begin + seconds - time.perf_counter()))
+        if once.is_alive() and result.ok:
+            result.findings.append(still_running(program, seconds))
+            late.set()
         if result.findings:
             break
     result.seconds = time.perf_counter() - begin
@@ -444,21 +475,46 @@ def check_program(program: Any, workers: int, repeats: int) -> Findings:
     return result
 
 
-def run_once(program: Any, workers: int, result: Findings) -> None:
-    """One run."""
-    runtime = Checked(result.findings.append)
+def still_running(program: Any, seconds: float) -> Finding:
+    """Not stalled, and yet without end."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    words, where = [], []
+    for ident, frame in sys._current_frames().items():
+        while frame is not None and frame.f_code.co_filename != program.file:
+            frame = frame.f_back
+        if frame is not None and ident in names:
+            where.append(place(program.file, frame.f_lineno))
+            words.append(f"{names[ident]} is at {where[-1]}")
+    return Finding(
+        "livelock", f"no end after {seconds:.0f} seconds: {', '.join(sorted(words))}", where=where, tool="checked"
+    )
+
+
+def run_once(program: Any, workers: int, result: Findings, late: threading.Event) -> None:
+    """One run. Once `late` is set, threads that go round a loop are ended."""
+
+    def loop(line: int) -> None:
+        if late.is_set():
+            raise CheckFailed("late")
+
+    def report(finding: Finding) -> None:
+        if not late.is_set():
+            result.findings.append(finding)
+
+    runtime = Checked(report)
     before = threadlib._threads[:]
     threadlib._threads.clear()
     additions = {
         "__step__": lambda line: None,
         "__middle__": lambda value, line: value,
-        "__loop__": lambda line: None,
+        "__loop__": loop,
     }
     try:
         with threadlib.use(runtime):
             module = program.fresh(additions, False, False, {})
             drive(program, module, workers, result)
-            look_for_unjoined(result)
+            if runtime.failure is None and not late.is_set():
+                look_for_unjoined(result)
     except CheckFailed:
         pass
     except WorkerFailed as failure:
@@ -481,11 +537,12 @@ def drive(program: Any, module: Any, workers: int, result: Findings) -> None:
 
     from lab.check import tiny
 
-    case = tiny.CASES[0]
-    model = tiny.fresh_model(np.zeros(tiny.acts_size(case.n), dtype=np.float32))
-    tokens = tuple(int(token) for token in module.generate(model, list(tiny.PROMPT), case.n, workers))
-    expected = tiny.expected(case.n).tokens
-    if tokens != expected:
+    for case in (tiny.CASES[0], tiny.CASES[3], tiny.CASES[4]):
+        model = tiny.fresh_model(np.zeros(tiny.acts_size(case.n), dtype=np.float32))
+        tokens = tuple(int(token) for token in module.generate(model, list(case.prompt), case.n, workers))
+        expected = tiny.expected(case).tokens
+        if tokens == expected:
+            continue
         result.findings.append(
             Finding("tokens", f"tokens {list(tokens)} instead of serial's {list(expected)}", tool="checked")
         )

@@ -1,7 +1,8 @@
-"""Run a program under many schedules; when one fails, say why, and find the simplest schedule that fails in the same way.
+"""Run a program under many schedules; when one fails, say why, and find the simplest schedule that fails in the same
+way.
 
-A run that fails is run again, with the same decisions, tracing every operation and tracking every array: programs are deterministic but
-for their schedule, so the failure comes again, and this time its circumstances are on record.
+A run that fails is run again, with the same decisions, tracing every operation and tracking every array: programs are
+deterministic but for their schedule, so the failure comes again, and this time its circumstances are on record.
 """
 
 import os
@@ -9,7 +10,7 @@ import re
 import time
 import traceback
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from lab.check.program import Program
 from lab.check.races import Detector
 from lab.check.report import Finding, Findings, ProgramError, counted, listed, place
 from lab.check.scheduler import Failure, Runner, Scheduler, Strategy
-from lab.check.strategies import PCT, Bounded, Default, Exhaustive, RandomWalk, Replay, ReplayByPlace, seeded
+from lab.check.strategies import PCT, Bounded, Default, Exhaustive, RandomWalk, Replay, ReplayByPlace, Segments, seeded
 
 PRIMITIVES, STATEMENTS = 0, 1  # where threads can switch
 STATEMENT_LIMIT = 200_000
@@ -43,7 +44,8 @@ class Setting:
     spurious: bool = False
 
     def string(self, deviations: list[tuple[int, int]]) -> str:
-        """k3c1s:12=2,15=0 : 3 workers, case 1, statements; decision 12 goes to thread 2, decision 15 to the main thread."""
+        """k3c1s:12=2,15=0 : 3 workers, case 1, statements; decision 12 goes to thread 2, decision 15 to the main
+        thread."""
         case = f"c{self.case}" if self.case else ""
         marks = ("s" if self.level else "") + ("w" if self.spurious else "")
         return f"k{self.workers}{case}{marks}:" + ",".join(f"{at}={number}" for at, number in deviations)
@@ -81,7 +83,7 @@ class Run:
         return self.failure.kind if exception is None else f"{self.failure.kind}:{type(exception).__name__}"
 
 
-# ------------------------------------------------------------------------------------------------------------- one program
+# ---------------------------------------------------------------------------------------------------------- one program
 
 
 class Explorer:
@@ -89,12 +91,15 @@ class Explorer:
 
     def __init__(self, program: Program, workers: int = 3, spurious: bool = False, limit: int = 0) -> None:
         self.program, self.workers, self.spurious, self.limit = program, workers, spurious, limit
-        self.reference: dict[int, list[np.ndarray]] = {}  # per case: the activations after each token in the default schedule
+        self.reference: dict[
+            int, list[np.ndarray]
+        ] = {}  # per case: the activations after each token in the default schedule
 
     def run(
         self, strategy: Strategy, setting: Setting, *, traced: bool = False, tracked: bool = False, blamed: bool = False
     ) -> Run:
-        """One run of the program; blamed: the activations are compared with serial's, and each element's last writer is known."""
+        """One run of the program; blamed: the activations are compared with serial's, and each element's last writer is
+        known."""
         detector = Detector(blame=blamed) if tracked else None
         limit = self.limit or (STATEMENT_LIMIT if setting.level == STATEMENTS else 0)
         options: dict[str, Any] = {"limit": limit} if limit else {}
@@ -125,7 +130,9 @@ class Explorer:
         if detector:
             additions |= detector.additions()
             stand_ins["numpy"] = detector.numpy()
-        return self.program.fresh(additions, run.setting.level == STATEMENTS, detector is not None, stand_ins)
+        return self.program.fresh(
+            additions, run.setting.level == STATEMENTS or scheduler.traced, detector is not None, stand_ins
+        )
 
     def main_body(self, run: Run) -> None:
         """A program with main()."""
@@ -140,7 +147,7 @@ class Explorer:
         module = self.fresh(run)
         self.none_running(run, "importing the program")
         case = tiny.CASES[run.setting.case]
-        expected = tiny.expected(case.n)
+        expected = tiny.expected(case)
         for _ in range(case.times):
             memory = np.zeros(tiny.acts_size(case.n), dtype=np.float32)
             model = run.model = tiny.fresh_model(memory)
@@ -150,7 +157,7 @@ class Explorer:
             tokens: list[int] = []
             run.tokens.append(tokens)
             spawned = run.scheduler.spawned
-            iterator = iter(module.generate(model, list(tiny.PROMPT), case.n, run.setting.workers))
+            iterator = iter(module.generate(model, list(case.prompt), case.n, run.setting.workers))
             try:
                 for token in iterator:
                     tokens.append(int(token))
@@ -177,7 +184,9 @@ class Explorer:
         scheduler, index = run.scheduler, len(tokens) - 1
         detector = run.detector
         if detector and detector.blame:
-            run.wrong, run.wrong_sites = blame(detector, run.model, expected.activations[min(index, len(expected.tokens) - 1)])
+            run.wrong, run.wrong_sites = blame(
+                detector, run.model, expected.activations[min(index, len(expected.tokens) - 1)]
+            )
         if index >= len(expected.tokens) or tokens[index] != expected.tokens[index]:
             self.wrong_tokens(run, expected, tokens)
         if len(run.tokens) > 1:
@@ -200,7 +209,10 @@ class Explorer:
         """Importing starts nothing."""
         if run.scheduler.spawned:
             names = [runner.name for runner in run.scheduler.everyone if runner.number]
-            run.scheduler.fail_run(Failure("contract", f"{when} starts {listed(names)}: threads are started by generate() only"))
+            where = list(dict.fromkeys(runner.spawned_at for runner in run.scheduler.everyone if runner.spawned_at))
+            at = f" at {listed(where)}" if where else ""
+            message = f"{when} starts {listed(names)}{at}: threads are started by generate() only"
+            run.scheduler.fail_run(Failure("contract", message, where=where))
 
     def end_of_program(self, run: Run, what: str = "main()") -> None:
         """Every thread must have been joined."""
@@ -209,10 +221,7 @@ class Explorer:
         left = [thread.system for thread in threadlib._threads if isinstance(thread.system, Runner)]
         if not left or run.scheduler.failure is not None:
             return
-        words = [
-            f"{runner.name}, spawned at {runner.spawned_at}, {'which has ended' if runner.ended else describe_parked(runner)}"
-            for runner in left
-        ]
+        words = [f"{runner.name}, spawned at {runner.spawned_at}, {describe_left(runner)}" for runner in left]
         where = [site for runner in left for site in (runner.spawned_at, runner.site) if site]
         message = f"{what} is over, but nobody has joined {'; '.join(words)}"
         run.scheduler.fail_run(Failure("unjoined", message, where=list(dict.fromkeys(where))))
@@ -221,8 +230,9 @@ class Explorer:
         """k workers are started once."""
         scheduler = run.scheduler
         sites = [site for _runner, verb, _what, site in scheduler.trace if verb == "spawns"]
+        k = run.setting.workers
         message = (
-            f"generate(workers={run.setting.workers}) started {scheduler.spawned} threads instead of {run.setting.workers}"
+            f"generate(workers={k}) started {scheduler.spawned} threads instead of {k}"
             + (f", at {listed(list(dict.fromkeys(sites)))}" if sites else "")
             + ": the workers are started once, at its beginning, and get their work through a queue"
         )
@@ -247,9 +257,16 @@ class Explorer:
         return self.run(Replay(dict(deviations)), setting, **options)
 
 
-def describe_parked(runner: Runner) -> str:
+def describe_left(runner: Runner) -> str:
     """What an unjoined thread is doing."""
-    doing = {"locks": "waiting for a mutex", "wakes": "waiting for a condition", "P": "waiting in P", "starts": "not yet started"}
+    if runner.ended:
+        return "which has ended"
+    doing = {
+        "locks": "waiting for a mutex",
+        "wakes": "waiting for a condition",
+        "P": "waiting in P",
+        "starts": "not yet started",
+    }
     return doing.get(runner.verb, "still running") + (f" at {runner.site}" if runner.site else "")
 
 
@@ -265,7 +282,8 @@ class PatientTime(types.ModuleType):
 
 
 def agreeing(memory: np.ndarray, model: Any, expected: dict[str, np.ndarray]) -> np.ndarray:
-    """A copy of the memory in which all is NaN that does not agree with serial's activations: the rest must not change."""
+    """A copy of the memory in which all is NaN that does not agree with serial's activations: the rest must not
+    change."""
     result = np.full_like(memory, np.nan)
     start_of_memory = memory.__array_interface__["data"][0]
     for name, array in vars(model.acts).items():
@@ -287,7 +305,7 @@ def close_enough(memory: np.ndarray, reference: np.ndarray) -> bool:
     return not different.any() and not (np.isnan(memory) & ~np.isnan(reference)).any()
 
 
-# ------------------------------------------------------------------------------------------------------------ many schedules
+# ------------------------------------------------------------------------------------------------------- many schedules
 
 
 @dataclass
@@ -306,7 +324,8 @@ class Plan:
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Stay on one core: only one thread runs at a time, and handing over to a thread on another core takes three times as long."""
+    """Stay on one core: only one thread runs at a time, and handing over to a thread on another core takes three times
+    as long."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -342,7 +361,9 @@ def explore(program: Program, workers: int = 3, plan: Plan | None = None, spurio
     return result
 
 
-def races(program: Program, workers: int = 3, schedules: int = 60, seed: int = 1, seconds: float | None = None) -> Findings:
+def races(
+    program: Program, workers: int = 3, schedules: int = 60, seed: int = 1, seconds: float | None = None
+) -> Findings:
     """Look for races only."""
     result = Findings(program.name, "races", workers, seed, findings=program.refused())
     if result.findings:
@@ -356,7 +377,9 @@ def races(program: Program, workers: int = 3, schedules: int = 60, seed: int = 1
             explorer.prepare()
         look_for_races(explorer, plan, schedules, deadline, result)
         if not result.findings:
-            result.notes.append(f"no race in {counted(result.schedules, 'schedule')}; this is not a proof that there is none")
+            result.notes.append(
+                f"no race in {counted(result.schedules, 'schedule')}; this is not a proof that there is none"
+            )
     result.seconds = time.perf_counter() - begin
     return result
 
@@ -396,9 +419,10 @@ def one_does_all(explorer: Explorer, slot: int, plan: Plan, schedules: int) -> F
     run = explorer.run(Default(), Setting(explorer.workers), tracked=True, blamed=True)
     sites = [site for thread, site, _pass in run.detector.log if thread == f"worker-{slot}"]
     common = max(dict.fromkeys(sites), key=sites.count) if sites else ""
+    at = f" (most of its writes are at {common})" if common else ""
     message = (
-        f"worker {slot} does all the work{f' (most of its writes are at {common})' if common else ''}: of {explorer.workers} workers no other "
-        f"one wrote a single activation in {counted(schedules, 'schedule')}. Is the work split over the batch? B is 1"
+        f"worker {slot} does all the work{at}: of {explorer.workers} workers no other one wrote a single activation in "
+        f"{counted(schedules, 'schedule')}. Is the work split over the batch? B is 1"
     )
     return Finding("contract", message, where=[common] if common else [], seed=plan.seed, tool="races")
 
@@ -408,7 +432,14 @@ def search(explorer: Explorer, plan: Plan, deadline: float, first: Run, result: 
     known: set[tuple] = set()
     steps = {PRIMITIVES: max(1, first.scheduler.decisions), STATEMENTS: max(1, first.scheduler.decisions)}
     exhaustive = Exhaustive(plan.bound) if plan.strategy == "exhaustive" else None
+    most = plan.schedules
+    if explorer.program.entry == "generate" and not first.scheduler.spawned:
+        most = min(most, len(tiny.CASES))
+        result.notes.append("generate() starts no threads: there is only one schedule")
     run, index = first, 0
+    if exhaustive is not None:
+        exhaustive.start()
+        run = explorer.run(exhaustive, choose_setting(explorer, plan, 0))
     while True:
         result.schedules += 1
         scheduler = run.scheduler
@@ -419,10 +450,12 @@ def search(explorer: Explorer, plan: Plan, deadline: float, first: Run, result: 
             result.findings.insert(0, explain(explorer, run, plan))
             break
         index += 1
-        if exhaustive is not None and not (exhaustive.advance() if index > 1 else True):
-            result.notes.append(f"these are all schedules with at most {counted(plan.bound, 'preemption')} at primitives")
+        if exhaustive is not None and not exhaustive.advance():
+            result.notes.append(
+                f"these are all schedules with at most {counted(plan.bound, 'preemption')} at primitives"
+            )
             break
-        if index >= plan.schedules or time.perf_counter() > deadline:
+        if index >= most or time.perf_counter() > deadline:
             break
         setting = choose_setting(explorer, plan, index)
         if exhaustive is not None:
@@ -437,8 +470,9 @@ def search(explorer: Explorer, plan: Plan, deadline: float, first: Run, result: 
 
 
 def choose_setting(explorer: Explorer, plan: Plan, index: int) -> Setting:
-    """Every third schedule switches at statements; of eight runs of generate() one is stopped early and one run twice."""
-    case = {3: 1, 7: 2}.get(index % 8, 0) if explorer.program.entry == "generate" else 0
+    """Every third schedule switches at statements; of sixteen runs of generate() four are of another kind or another
+    prompt."""
+    case = {1: 3, 2: 4, 3: 1, 7: 2, 11: 1, 15: 2}.get(index % 16, 0) if explorer.program.entry == "generate" else 0
     level = {"primitives": PRIMITIVES, "statements": STATEMENTS}.get(plan.level, int(index % 3 == 2))
     if plan.strategy == "exhaustive":
         case, level = 0, level if plan.level != "mix" else PRIMITIVES
@@ -457,15 +491,15 @@ def conclusion(explorer: Explorer, plan: Plan, result: Findings) -> list[str]:
     """What was done, and what it means."""
     rate = result.schedules / max(result.seconds, 1e-9)
     tried = (
-        f"{counted(result.schedules, 'schedule')}, {result.distinct:,} of them distinct, up to {counted(result.depth, 'decision')} deep, "
-        f"seed {plan.seed}, {result.seconds:.1f} s ({rate:,.0f}/s)"
+        f"{counted(result.schedules, 'schedule')}, {result.distinct:,} of them distinct, "
+        f"up to {counted(result.depth, 'decision')} deep, seed {plan.seed}, {result.seconds:.1f} s ({rate:,.0f}/s)"
     )
     if result.findings:
         return [tried]
     return [f"{tried}: nothing found, which is not a proof that nothing is wrong"]
 
 
-# ---------------------------------------------------------------------------------------------------------------- a failure
+# ------------------------------------------------------------------------------------------------------------ a failure
 
 
 def explain(explorer: Explorer, run: Run, plan: Plan) -> Finding:
@@ -486,7 +520,9 @@ def explain(explorer: Explorer, run: Run, plan: Plan) -> Finding:
     finding.preemptions = again.scheduler.preemptions
     finding.trace = picture.lines(again.scheduler)
     if plan.picture:
-        picture.write_svg(Path(plan.picture), again.scheduler, f"{explorer.program.name}: {finding.kind}", finding.schedule)
+        picture.write_svg(
+            Path(plan.picture), again.scheduler, f"{explorer.program.name}: {finding.kind}", finding.schedule
+        )
     return finding
 
 
@@ -516,12 +552,24 @@ def shrink(explorer: Explorer, run: Run, seed: int) -> list[tuple[int, int]]:
         else:
             size //= 2
         size = min(size, len(best.scheduler.local))
+    improved = True
+    while improved:  # let a thread run in one go what it ran in two
+        improved = any(attempt(Segments(merged)) for merged in merges(best.scheduler.segments))
     steps = run.scheduler.decisions
     for few in (1, 2, 3):  # a schedule with few deviations, drawn at random, may be simpler still
         for index in range(40):
             if cost[0] <= few or attempt(Bounded(seeded(seed, 7_000_000 + 1000 * few + index), few, steps)):
                 break
     return best.scheduler.deviations
+
+
+def merges(segments: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """All ways to put two turns of a thread together, at the place of the later or of the earlier one."""
+    for first, (number, _points) in enumerate(segments):
+        second = next((at for at in range(first + 1, len(segments)) if segments[at][0] == number), None)
+        if second is not None:
+            yield segments[:first] + segments[first + 1 :]
+            yield [*segments[:first], segments[second], *segments[first + 1 : second], *segments[second + 1 :]]
 
 
 def price(run: Run) -> tuple[int, int, int]:
@@ -542,10 +590,15 @@ def tell(explorer: Explorer, run: Run) -> Finding:
         lines += run.wrong[1:]
         finding.where = run.wrong_sites
     related = list(run.detector.races.values()) if run.detector else []
-    for race in related[:3]:
-        lines.append("unordered: " + race.message())
+    if related and failure.exception is not None:
+        finding.message += f"; perhaps because of {related[0].message()}"
+    for race in related[1 if failure.exception is not None else 0 :][:3]:
+        lines.append(race.message())
+    for race in related[:4]:
         finding.where += [site for site in race.where() if site not in finding.where]
     lines += hints(explorer, run, finding)
+    if failure.kind in ("assertion", "tokens") and not lines[1:]:
+        lines += how_they_ended(explorer, run, finding)
     finding.detail = "\n".join(lines)
     return finding
 
@@ -569,6 +622,17 @@ def tell_exception(explorer: Explorer, failure: Failure, finding: Finding, lines
     lines += [f"{place(frame.filename, frame.lineno or 0)} in {frame.name}: {frame.line}" for frame in frames]
 
 
+def how_they_ended(explorer: Explorer, run: Run, finding: Finding) -> list[str]:
+    """The last line of each worker: work that was not done may have been left undone there."""
+    ends: dict[int, list[str]] = {}
+    for runner in run.scheduler.everyone:
+        if runner.number and runner.ready is None and runner.line:
+            ends.setdefault(runner.line, []).append(runner.name)
+    sites = {line: f"{explorer.program.name}:{line}" for line in ends}
+    finding.where += [site for site in sites.values() if site not in finding.where]
+    return [f"{listed(names)} ended at {sites[line]}" for line, names in sorted(ends.items())]
+
+
 def hints(explorer: Explorer, run: Run, finding: Finding) -> list[str]:
     """What often stands behind such a failure, if the program looks like it."""
     found = []
@@ -579,7 +643,8 @@ def hints(explorer: Explorer, run: Run, finding: Finding) -> list[str]:
         if overtaken:
             inside = "stands in an if" if around == "if" else "stands in no loop"
             found.append(
-                f"the wait at {site} {inside}: {overtaken}, and what was true at the signal need not be true after the wait: wait in a while loop"
+                f"the wait at {site} {inside}: {overtaken}, and what was true at the signal need not be true after "
+                "the wait: wait in a while loop"
             )
             finding.where += [site] if site not in finding.where else []
     for runner in run.scheduler.everyone:
@@ -587,8 +652,9 @@ def hints(explorer: Explorer, run: Run, finding: Finding) -> list[str]:
         if sites and finding.kind == "deadlock":
             signal, wait, label = sites
             found.append(
-                f"the signal of {label} at {signal} woke {runner.name}, which found its own condition still false and waited again at "
-                f"{wait}: threads that wait for different things share one Cond; signal wakes only one of them"
+                f"the signal of {label} at {signal} woke {runner.name}, which found its own condition still false and "
+                f"waited again at {wait}: threads that wait for different things share one Cond; signal wakes only "
+                "one of them"
             )
             finding.where += [site for site in (signal, wait) if site not in finding.where]
     return found
@@ -611,7 +677,8 @@ def overtaken_after_wake(run: Run, site: str) -> str:
 
 
 def went_back_to_sleep(run: Run, runner: Runner) -> tuple[str, str, str] | None:
-    """If the last thing a waiting thread did was to wake, by a signal, and wait again on the same condition: (signal, wait, condition)."""
+    """If the last thing a waiting thread did was to wake, by a signal, and wait again on the same condition: (signal,
+    wait, condition)."""
     trace = run.scheduler.trace
     if runner.ready is None or runner.verb != "wakes" or runner.signalled:
         return None
@@ -649,12 +716,14 @@ def replay(program: Program, schedule: str, picture_file: str | None = None) -> 
     strategy: Any = run.scheduler.strategy
     if strategy.impossible:
         result.notes.append(
-            f"at decision {strategy.impossible[0]} the schedule names a thread that cannot go on there: it was made for another version "
-            "of the program"
+            f"at decision {strategy.impossible[0]} the schedule names a thread that cannot go on there: it was made "
+            "for another version of the program"
         )
     if picture_file:
         kind = result.findings[0].kind if result.findings else "no failure"
-        picture.write_svg(Path(picture_file), run.scheduler, f"{program.name}: {kind}", setting.string(run.scheduler.deviations))
+        picture.write_svg(
+            Path(picture_file), run.scheduler, f"{program.name}: {kind}", setting.string(run.scheduler.deviations)
+        )
     if not result.findings:
         result.notes.append("this schedule runs without a failure")
     result.seconds = time.perf_counter() - begin
@@ -662,4 +731,3 @@ def replay(program: Program, schedule: str, picture_file: str | None = None) -> 
 
 
 __all__ = ["Explorer", "Plan", "Program", "explore", "parse_schedule", "races", "replay"]
-_ = Callable

@@ -1,10 +1,12 @@
-"""What is added to a program under check, in memory only: places to switch threads at, and notes of the variables it shares.
+"""What is added to a program under check, in memory only: places to switch threads at, and notes of the variables it
+shares.
 
-The program's file is not touched and its line numbers stay. Always added is a call at the start of every `while` body, so that a thread
-that only spins is noticed. With `steps`, threads can switch before every statement that other threads could notice, and between the
-reading and the writing of `x += 1`: what goes wrong there does not show while threads switch at primitives only. With `notes`, every
-access to a shared variable (a global or nonlocal that functions assign to, an attribute, an element of a list or dict) is reported to
-the race detector. The additions are made in the syntax tree, not in bytecode, so that a schedule means the same in every Python version.
+The program's file is not touched and its line numbers stay. Always added is a call at the start of every `while` body,
+so that a thread that only spins is noticed. With `steps`, threads can switch before every statement that other threads
+could notice, and between the reading and the writing of `x += 1`: what goes wrong there does not show while threads
+switch at primitives only. With `notes`, every access to a shared variable (a global or nonlocal that functions assign
+to, an attribute, an element of a list or dict) is reported to the race detector. The additions are made in the syntax
+tree, not in bytecode, so that a schedule means the same in every Python version.
 """
 
 import ast
@@ -23,7 +25,7 @@ def instrument(tree: ast.Module, steps: bool, notes: bool) -> ast.Module:
     return ast.fix_missing_locations(changed)
 
 
-# --------------------------------------------------------------------------------------------------- which names are shared
+# ----------------------------------------------------------------------------------------------- which names are shared
 
 
 @dataclass
@@ -90,7 +92,7 @@ class Scopes:
         return name in (owner.shared if owner is not None else self.shared_globals)
 
 
-# --------------------------------------------------------------------------------------------------------- the additions
+# -------------------------------------------------------------------------------------------------------- the additions
 
 
 def call(function: str, at: ast.AST, *arguments: ast.expr) -> ast.Call:
@@ -142,7 +144,8 @@ def is_operation(node: ast.stmt) -> bool:
 
 
 class Instrumenter(ast.NodeTransformer):
-    """Walks the tree; `self.scope` is the function it is in, None outside functions, where nothing is added but to loops."""
+    """Walks the tree; `self.scope` is the function it is in, None outside functions, where nothing is added but to
+    loops."""
 
     def __init__(self, scopes: Scopes, steps: bool, notes: bool) -> None:
         self.scopes, self.steps, self.notes = scopes, steps, notes
@@ -224,8 +227,8 @@ class Instrumenter(ast.NodeTransformer):
         return isinstance(node, ast.Attribute | ast.Subscript)
 
     def noticeable(self, node: ast.stmt) -> bool:
-        """Does the statement itself read something shared, or call something that may?"""
-        return any(
+        """Does the statement itself read something shared, or call something that may? Or does it end something?"""
+        return isinstance(node, ast.Return | ast.Break | ast.Raise) or any(
             isinstance(part, ast.Call | ast.Attribute | ast.Subscript)
             or (isinstance(part, ast.Name) and self.scopes.is_shared(part.id, self.scope))
             for part in own_parts(node)
@@ -245,7 +248,8 @@ class Instrumenter(ast.NodeTransformer):
         return []
 
     def cell_of(self, name: str) -> ast.expr:
-        """An expression that tells apart the variables of one name: those of each call of the function they belong to."""
+        """An expression that tells apart the variables of one name: those of each call of the function they belong
+        to."""
         owner = self.scopes.owner(name, self.scope)
         return ast.Constant(None) if owner is None else ast.Name(owner.cell, ast.Load())
 
@@ -291,11 +295,12 @@ def is_private(name: str) -> bool:
     return name.startswith("__") and not name.endswith("__")
 
 
-# ------------------------------------------------------------------------------------------------------- what is plain to see
+# ------------------------------------------------------------------------------------------------- what is plain to see
 
 
 def waits_outside_loops(tree: ast.Module) -> dict[int, str]:
-    """The line of each .wait(mutex) that stands in an `if`, or in nothing, rather than in a `while`: a hint, not a proof."""
+    """The line of each .wait(mutex) that stands in an `if`, or in nothing, rather than in a `while`: a hint, not a
+    proof."""
     found: dict[int, str] = {}
 
     def search(node: ast.AST, around: str) -> None:
@@ -304,7 +309,12 @@ def waits_outside_loops(tree: ast.Module) -> dict[int, str]:
             if isinstance(child, (ast.While, ast.If, *FUNCTIONS)):
                 inner = {ast.While: "while", ast.If: "if"}.get(type(child), "")
             called = child.func if isinstance(child, ast.Call) else None
-            if isinstance(called, ast.Attribute) and called.attr == "wait" and len(child.args) == 1 and around != "while":
+            if (
+                isinstance(called, ast.Attribute)
+                and called.attr == "wait"
+                and len(child.args) == 1
+                and around != "while"
+            ):
                 found[child.lineno] = around
             search(child, inner)
 

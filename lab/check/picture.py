@@ -30,8 +30,8 @@ def in_words(verb: str, what: Any) -> str:
 
 
 def rows(scheduler: Scheduler) -> list[tuple[bool, Any, str, str]]:
-    """(did the thread change here?, runner, words, site), and at the end what each thread waits for. Statements are shown only where the
-    thread changes at them."""
+    """(did the thread change here?, runner, words, site), and at the end what each thread waits for. Statements are
+    shown only where the thread changes at them."""
     found = []
     before = None
     trace = scheduler.trace
@@ -74,7 +74,8 @@ def lines(scheduler: Scheduler) -> list[str]:
 
 
 def write_svg(path: Path, scheduler: Scheduler, title: str, schedule: str) -> None:
-    """A column for each thread, time going down, an arrow at each change of thread. Raises ProgramError if it cannot be written."""
+    """A column for each thread, time going down, an arrow at each change of thread. Raises ProgramError if it cannot be
+    written."""
     found = rows(scheduler)
     numbers = sorted({runner.number for _changed, runner, _words, _site in found})
     names = {runner.number: runner.name for _changed, runner, _words, _site in found}
@@ -101,7 +102,9 @@ def write_svg(path: Path, scheduler: Scheduler, title: str, schedule: str) -> No
         fill = "#c62828" if stuck else colour(runner.number)
         parts.append(f'<circle cx="{x - 6}" cy="{y + 5}" r="3.5" fill="{fill}"/>')
         text = escape(f"{words}"[:34])
-        parts.append(f'<text x="{x}" y="{y + 9}" fill="{fill}">{text}<title>{escape(words)} {escape(site)}</title></text>')
+        parts.append(
+            f'<text x="{x}" y="{y + 9}" fill="{fill}">{text}<title>{escape(words)} {escape(site)}</title></text>'
+        )
         parts.append(f'<text x="4" y="{y + 9}" fill="#999" font-size="9">{escape(site.rpartition(":")[2])}</text>')
         last = runner.number
     parts.append("</svg>")

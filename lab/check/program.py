@@ -4,6 +4,7 @@ import ast
 import builtins
 import copy
 import importlib.util
+import linecache
 import sys
 import types
 from pathlib import Path
@@ -15,7 +16,8 @@ from lab.check.report import Finding, ProgramError, place
 
 REFUSED = ("threading", "queue", "multiprocessing", "concurrent", "_thread", "asyncio")
 WHY_REFUSED = (
-    "its threads and locks are out of the checker's sight, so it cannot switch between them, see who waits for whom, or replay; "
+    "its threads and locks are out of the checker's sight, so it cannot switch between them, see who waits for whom, "
+    "or replay; "
     "use spawn, join, Mutex, Cond and Semaphore of lab.threadlib"
 )
 MODULE_NAME = "_program_under_check"
@@ -24,14 +26,16 @@ MODULE_NAME = "_program_under_check"
 class Program:
     """The source of a program, compiled in the variants that are needed.
 
-    entry is "generate" (a submission: run on a tiny model, its tokens compared with those of lab.serial) or "main" (a small program:
-    main() is run, and then check(result) if there is one). Raises ProgramError for a file that is neither.
+    entry is "generate" (a submission: run on a tiny model, its tokens compared with those of lab.serial) or "main" (a
+    small program: main() is run, and then check(result) if there is one). Raises ProgramError for a file that is
+    neither.
     """
 
     def __init__(self, name: str | Path) -> None:
         self.path, self.package = locate(str(name))
         self.file = str(self.path)
         self.name = self.path.name
+        linecache.checkcache(self.file)
         try:
             self.source = self.path.read_text(encoding="utf-8")
             self.tree = ast.parse(self.source, self.file)
@@ -69,7 +73,8 @@ class Program:
         return self._codes[key]
 
     def fresh(self, additions: dict[str, Any], steps: bool, notes: bool, stand_ins: dict[str, Any]) -> types.ModuleType:
-        """The program as a new module, executed. `additions` are the functions the additions call; it imports `stand_ins` as modules."""
+        """The program as a new module, executed. `additions` are the functions the additions call; it imports
+        `stand_ins` as modules."""
         module = types.ModuleType(MODULE_NAME)
         module.__file__ = self.file
         module.__package__ = self.package

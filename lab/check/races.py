@@ -1,17 +1,19 @@
 """The race detector: who read and wrote which elements of which array, and whether anything orders the two.
 
-Order comes from the primitives, as vector clocks: a thread's clock counts its releases (unlock, V, signal, spawn, end), and whoever
-acquires from it (lock, P, wait, join) knows all that happened before. Two accesses of which neither thread knew the other's are a race
-if they share an element and one is a write. It does not matter in which order they happened to come, so a race shows in schedules in
-which nothing goes wrong.
+Order comes from the primitives, as vector clocks: a thread's clock counts its releases (unlock, V, signal, spawn, end),
+and whoever acquires from it (lock, P, wait, join) knows all that happened before. Two accesses of which neither thread
+knew the other's are a race if they share an element and one is a write. It does not matter in which order they happened
+to come, so a race shows in schedules in which nothing goes wrong.
 
-Tracked is an ndarray whose memory has a *shadow*: for every element, per thread, the clock and the line of its last write and last read.
-A view of the array is a view of the shadow with the same offset, shape and strides, so an access is checked exactly, element by element,
-in one comparison, however the blocks of different threads interleave in memory. Reading and writing are noticed in ufuncs (inputs, out=,
-where=, at, reduce), numpy functions (dot, einsum, copyto, mean, ...), methods, indexing and assignment. Not noticed: ndarray views
-taken with view(np.ndarray) or memoryview, and pointers.
+Tracked is an ndarray whose memory has a *shadow*: for every element, per thread, the clock and the line of its last
+write and last read. A view of the array is a view of the shadow with the same offset, shape and strides, so an access
+is checked exactly, element by element, in one comparison, however the blocks of different threads interleave in memory.
+Reading and writing are noticed in ufuncs (inputs, out=, where=, at, reduce), numpy functions (dot, einsum, copyto,
+mean, ...), methods, indexing and assignment. Not noticed: ndarray views taken with view(np.ndarray) or memoryview, and
+pointers.
 
-Variables (globals and nonlocals that functions assign to, attributes, elements of lists and dicts) are noted by lab.check.instrument.
+Variables (globals and nonlocals that functions assign to, attributes, elements of lists and dicts) are noted by
+lab.check.instrument.
 """
 
 import inspect
@@ -33,7 +35,7 @@ WRITE, READ = 0, 1
 WORDS = {WRITE: "written", READ: "read"}
 MOST_RACES = 20  # different ones kept from one run
 
-# ------------------------------------------------------------------------------------------------------------ vector clocks
+# -------------------------------------------------------------------------------------------------------- vector clocks
 
 
 class Clocks:
@@ -121,7 +123,7 @@ class Clocks:
         self.of[me.number][me.number] += 1
 
 
-# ---------------------------------------------------------------------------------------------------------------- the findings
+# --------------------------------------------------------------------------------------------------------- the findings
 
 
 @dataclass
@@ -172,11 +174,12 @@ def spoken(thread: str) -> str:
     return "the main thread" if thread == "main" else thread.replace("-", " ")
 
 
-# ------------------------------------------------------------------------------------------------------------- the detector
+# --------------------------------------------------------------------------------------------------------- the detector
 
 
 class Detector:
-    """Collects the accesses of one run. With blame, it also remembers who wrote each element last and in which forward pass."""
+    """Collects the accesses of one run. With blame, it also remembers who wrote each element last and in which forward
+    pass."""
 
     def __init__(self, blame: bool = False) -> None:
         self.clocks = Clocks()
@@ -187,14 +190,18 @@ class Detector:
         self.seen: dict[int, tuple[int, set]] = {}
         self.blame = blame
         self.log: list[tuple[str, str, int]] = [("", "", -1)]  # writes: thread, site, pass
+        self.log_views: list[Any] = [None]  # which elements
         self.log_pass = np.full(1024, -1, np.int32)
         self.now = 0  # the forward pass
-        self.stale_reads: list[tuple[Root, str, str, np.ndarray, int]] = []  # root, thread, site, elements, length of the log then
+        # reads of elements not yet written in that pass: root, thread, line, elements, writes before it, pass
+        self.stale_reads: list[tuple[Root, str, str, np.ndarray, int, int]] = []
         self.variables: dict[Any, dict[int, dict[int, tuple[int, str]]]] = {}
         self.kept: list[Any] = []  # objects whose id stands in a key
         self.off = 0
 
-    def track(self, array: np.ndarray, name: str, names: Callable[[], dict[str, np.ndarray]] | None = None) -> "Tracked":
+    def track(
+        self, array: np.ndarray, name: str, names: Callable[[], dict[str, np.ndarray]] | None = None
+    ) -> "Tracked":
         """A tracked array on the memory of `array`, which must be in one piece."""
         tracked = array.view(Tracked)
         tracked._root = Root(self, array, name, names)
@@ -239,7 +246,9 @@ class Detector:
         site = self.site_number()
         if not self.blame and self.repeated(me, (id(root), offset, shape, strides, kind, site)):
             return
-        if array.itemsize != root.itemsize:  # another type on the same memory: its elements of the root's type, as one range
+        if (
+            array.itemsize != root.itemsize
+        ):  # another type on the same memory: its elements of the root's type, as one range
             low, high = byte_range(array)
             first, last = (low - root.address) // root.itemsize, (high - 1 - root.address) // root.itemsize
             offset, shape, strides = first * root.itemsize, (last - first + 1,), (root.itemsize,)
@@ -299,11 +308,12 @@ class Detector:
         if kind == READ:
             stale = self.log_pass[last] < self.now
             if stale.any():
-                entry = (root, me.name, self.sites[site], view.elements()[stale].reshape(-1), len(self.log))
+                entry = (root, me.name, self.sites[site], view.elements()[stale].reshape(-1), len(self.log), self.now)
                 self.stale_reads.append(entry)
             return
         number = len(self.log)
         self.log.append((me.name, self.sites[site], self.now))
+        self.log_views.append(view)
         if number >= self.log_pass.size:
             self.log_pass = np.concatenate([self.log_pass, np.full_like(self.log_pass, -1)])
         self.log_pass[number] = self.now
@@ -399,7 +409,7 @@ def byte_range(array: np.ndarray) -> tuple[int, int]:
     return low, high + array.itemsize
 
 
-# -------------------------------------------------------------------------------------------------------------- the shadow
+# ----------------------------------------------------------------------------------------------------------- the shadow
 
 
 class Root:
@@ -418,6 +428,10 @@ class Root:
         self.site = np.zeros((2, slots, self.size), np.int32)
         self.last = np.zeros(self.size if names is not None and detector.blame else 0, np.int32)
 
+    def start_of(self, array: np.ndarray) -> int:
+        """The number of the first element of an array in this memory."""
+        return (array.__array_interface__["data"][0] - self.address) // self.itemsize
+
     def grow(self, slots: int) -> None:
         """Room for more threads."""
         for name in ("clock", "site"):
@@ -432,7 +446,7 @@ class Root:
         if self.names is None:
             return self.name + ranges(self.coordinates(elements), self.shape)
         for name, array in self.names().items():
-            start = (array.__array_interface__["data"][0] - self.address) // self.itemsize
+            start = self.start_of(array)
             inside = elements[(elements >= start) & (elements < start + array.size)]
             if inside.size:
                 return f"{self.name}.{name}" + ranges(np.unravel_index(inside - start, array.shape), array.shape)
@@ -453,7 +467,8 @@ class Root:
 
 
 def ranges(coordinates: tuple[np.ndarray, ...], shape: tuple[int, ...]) -> str:
-    """[0, :, 512:520] for a block of elements; of a set that is no block, the smallest block around it, marked "within"."""
+    """[0, :, 512:520] for a block of elements; of a set that is no block, the smallest block around it, marked
+    "within"."""
     parts, product, within = [], 1, False
     for values, size in zip(coordinates, shape, strict=True):
         unique = np.unique(values)
@@ -541,7 +556,7 @@ class Picked:
         return self.index
 
 
-# ------------------------------------------------------------------------------------------------------- the tracked array
+# ---------------------------------------------------------------------------------------------------- the tracked array
 
 
 def plain(value: Any) -> Any:
@@ -577,7 +592,8 @@ def wrote(value: Any) -> None:
 
 
 class Tracked(np.ndarray):
-    """An array whose accesses are recorded. Views of it are tracked as well; results of computations are ordinary arrays."""
+    """An array whose accesses are recorded. Views of it are tracked as well; results of computations are ordinary
+    arrays."""
 
     _root: Root | None = None
 
@@ -603,7 +619,9 @@ class Tracked(np.ndarray):
 
     def __array_function__(self, function: Any, types: Any, arguments: tuple, options: dict) -> Any:
         if function in KEEP_TRACKING:
-            return super().__array_function__(function, types, arguments, options)
+            return keep_tracking(
+                super().__array_function__(function, types, arguments, options), [*tracked_in([*arguments])]
+            )
         target = written_argument(function, arguments, options)
         for value in (*arguments, *options.values()):
             if value is not target:
@@ -658,6 +676,19 @@ class Tracked(np.ndarray):
         return plain(self).__reduce__()
 
 
+def keep_tracking(result: Any, sources: list[Tracked]) -> Any:
+    """Views that numpy has made ordinary arrays are tracked again."""
+    if type(result) in (tuple, list):
+        return type(result)(keep_tracking(part, sources) for part in result)
+    if type(result) is np.ndarray:
+        for source in sources:
+            if source._root is not None and inside(result, source._root):
+                view = result.view(Tracked)
+                view._root = source._root
+                return view
+    return result
+
+
 def has_ellipsis(index: tuple) -> bool:
     """Is there an ellipsis in the index? (`in` would compare arrays.)"""
     return any(part is ... for part in index)
@@ -668,21 +699,23 @@ def inside(array: np.ndarray, root: Root) -> bool:
     return 0 <= array.__array_interface__["data"][0] - root.address < root.nbytes
 
 
-READING_METHODS = (
-    "all any argmax argmin argpartition argsort astype choose clip compress copy cumprod cumsum dot flatten item max mean min nonzero "
-    "prod ptp repeat round searchsorted std sum take tobytes tolist trace var __float__ __int__ __bool__ __index__ __complex__ "
-    "__contains__ __copy__ __deepcopy__"
-).split()
-WRITING_METHODS = "fill put sort partition".split()
+READING_METHODS = [
+    "all", "any", "argmax", "argmin", "argpartition", "argsort", "astype", "choose", "clip", "compress", "copy",
+    "cumprod", "cumsum", "dot", "flatten", "item", "max", "mean", "min", "nonzero", "prod", "ptp", "repeat", "round",
+    "searchsorted", "std", "sum", "take", "tobytes", "tolist", "trace", "var", "__float__", "__int__", "__bool__",
+    "__index__", "__complex__", "__contains__", "__copy__", "__deepcopy__",
+]  # fmt: skip
+WRITING_METHODS = ["fill", "put"]
+CHANGING_METHODS = ["sort", "partition"]  # read and written
 
 
-def _method(name: str, kind: int) -> Callable:
+def _method(name: str, reads: bool, writes: bool) -> Callable:
     original = getattr(np.ndarray, name)
 
     def method(self: Tracked, *arguments: Any, **options: Any) -> Any:
-        read((self, *arguments))
+        read((self, *arguments) if reads else arguments)
         target = options.get("out")
-        wrote(self if kind == WRITE else target)
+        wrote(self if writes else target)
         result = original(plain(self), *plain(arguments), **{key: plain(value) for key, value in options.items()})
         return target if target is not None else result
 
@@ -690,10 +723,14 @@ def _method(name: str, kind: int) -> Callable:
     return method
 
 
-for _names, _kind in ((READING_METHODS, READ), (WRITING_METHODS, WRITE)):
+for _names, _reads, _writes in (
+    (READING_METHODS, True, False),
+    (WRITING_METHODS, False, True),
+    (CHANGING_METHODS, True, True),
+):
     for _name in _names:
         if hasattr(np.ndarray, _name):
-            setattr(Tracked, _name, _method(_name, _kind))
+            setattr(Tracked, _name, _method(_name, _reads, _writes))
 
 
 def functions(names: str) -> set:
@@ -702,10 +739,10 @@ def functions(names: str) -> set:
 
 
 KEEP_TRACKING = functions(  # they return views, or look at no element
-    "reshape ravel transpose matrix_transpose permute_dims swapaxes moveaxis rollaxis squeeze expand_dims broadcast_to "
-    "broadcast_arrays split array_split hsplit vsplit dsplit unstack atleast_1d atleast_2d atleast_3d flip fliplr flipud rot90 "
-    "diagonal real imag shape ndim size may_share_memory shares_memory result_type zeros_like empty_like ones_like full_like "
-    "iscomplexobj isrealobj"
+    "reshape ravel transpose matrix_transpose permute_dims swapaxes moveaxis rollaxis squeeze expand_dims "
+    "broadcast_to broadcast_arrays split array_split hsplit vsplit dsplit unstack atleast_1d atleast_2d atleast_3d "
+    "flip fliplr flipud rot90 diagonal real imag shape ndim size may_share_memory shares_memory result_type "
+    "zeros_like empty_like ones_like full_like iscomplexobj isrealobj"
 ) | {np.lib.stride_tricks.as_strided, np.lib.stride_tricks.sliding_window_view}
 WRITE_FIRST = functions("copyto put place putmask fill_diagonal put_along_axis")
 
@@ -717,10 +754,12 @@ def out_position(function: Any) -> int:
     if function in known:
         return known[function]
     try:
-        names = list(inspect.signature(function).parameters)
+        parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
         return -1
-    return names.index("out") if "out" in names else -1
+    if "out" not in parameters or parameters["out"].kind is inspect.Parameter.KEYWORD_ONLY:
+        return -1
+    return list(parameters).index("out")
 
 
 def written_argument(function: Any, arguments: tuple, options: dict) -> Any:
@@ -733,15 +772,23 @@ def written_argument(function: Any, arguments: tuple, options: dict) -> Any:
     return arguments[position] if 0 <= position < len(arguments) else None
 
 
+MAKERS = (
+    "zeros", "ones", "empty", "full", "array", "arange", "copy", "zeros_like", "ones_like", "empty_like", "full_like",
+    "linspace",
+)  # fmt: skip
+CONVERTERS = ("asarray", "asanyarray", "ascontiguousarray", "asfortranarray")
+
+
 class TrackingNumpy(types.ModuleType):
-    """Stands in for numpy in the program under check: the arrays it makes are tracked, under the name of their variable."""
+    """Stands in for numpy in the program under check: the arrays it makes are tracked, under the name of their
+    variable."""
 
     def __init__(self, detector: Detector) -> None:
         super().__init__("numpy")
         self.__dict__["_detector"] = detector
-        for name in "zeros ones empty full array arange copy zeros_like ones_like empty_like full_like linspace".split():
+        for name in MAKERS:
             self.__dict__[name] = self._maker(getattr(np, name))
-        for name in "asarray asanyarray ascontiguousarray asfortranarray".split():
+        for name in CONVERTERS:
             self.__dict__[name] = self._converter(getattr(np, name))
 
     def __getattr__(self, name: str) -> Any:
@@ -751,7 +798,12 @@ class TrackingNumpy(types.ModuleType):
         def make(*arguments: Any, **options: Any) -> Any:
             read(arguments)
             made = function(*plain(arguments), **options)
-            if self._detector.active() is None or not isinstance(made, np.ndarray) or made.dtype.hasobject or not made.size:
+            if (
+                self._detector.active() is None
+                or not isinstance(made, np.ndarray)
+                or made.dtype.hasobject
+                or not made.size
+            ):
                 return made
             return self._detector.track(made, array_name())
 

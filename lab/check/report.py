@@ -30,7 +30,8 @@ class ProgramError(Exception):
 
 @dataclass
 class Finding:
-    """One thing that is wrong. `message` is one line; `detail` has more; `where` lists file:line, the most telling place first."""
+    """One thing that is wrong. `message` is one line; `detail` has more; `where` lists file:line, the most telling
+    place first."""
 
     kind: str
     message: str
@@ -115,8 +116,8 @@ def show_finding(finding: Finding, out: Console, trace_lines: int) -> None:
         for line in finding.trace[skipped:]:
             out.print(Text("  " + line, style="yellow" if line.startswith("*") else ""))
     if finding.schedule:
-        needed = "no preemption" if finding.preemptions == 0 else f"{finding.preemptions} preemption(s)"
-        out.print(Text(f"  schedule {finding.schedule} ({needed}, seed {finding.seed})", style="dim"))
+        needed = f", {counted(finding.preemptions, 'preemption')}" if finding.preemptions >= 0 else ""
+        out.print(Text(f"  schedule {finding.schedule} (seed {finding.seed}{needed})", style="dim"))
 
 
 def place(filename: str, line: int) -> str:

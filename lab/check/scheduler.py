@@ -1,12 +1,14 @@
 """One thread at a time: a runtime for lab.threadlib whose threads run only when they are told to.
 
-Every thread is a real one and waits for its own baton, a lock. The thread that runs comes to a *point* before each operation of a
-primitive, says what it is about to do and under what condition that is possible, and the strategy picks who goes on, among the threads
-that can. A decision that has more than one answer is counted; the schedule is the list of decisions that differ from the default (the
-running thread goes on, else the one with the lowest number), as "12=2": at decision 12, thread 2. Thread 0 is the main program. Nothing
-in it depends on time, on addresses or on the order of sets, so the same decisions give the same run everywhere.
+Every thread is a real one and waits for its own baton, a lock. The thread that runs comes to a *point* before each
+operation of a primitive, says what it is about to do and under what condition that is possible, and the strategy picks
+who goes on, among the threads that can. A decision that has more than one answer is counted; the schedule is the list
+of decisions that differ from the default (the running thread goes on, else the one with the lowest number), as "12=2":
+at decision 12, thread 2. Thread 0 is the main program. Nothing in it depends on time, on addresses or on the order of
+sets, so the same decisions give the same run everywhere.
 
-When a run is over, by its end or by a failure, threads that are still parked are ended by an exception (Unwind) raised where they wait.
+When a run is over, by its end or by a failure, threads that are still parked are ended by an exception (Unwind) raised
+where they wait.
 """
 
 import sys
@@ -47,8 +49,8 @@ class Runner:
     """A thread of the program under check."""
 
     __slots__ = (
-        "baton", "ended", "fn", "held", "ident", "jolted", "name", "number", "points", "ready", "signalled", "site",
-        "spawned_at", "spins", "unwound", "verb", "what",
+        "baton", "ended", "fn", "held", "ident", "jolted", "line", "name", "number", "points", "ready", "signalled",
+        "site", "spawned_at", "spins", "unwound", "verb", "what",
     )  # fmt: skip
 
     def __init__(self, number: int, name: str, fn: Callable[[], object]) -> None:
@@ -59,21 +61,23 @@ class Runner:
         self.site = ""  # where, when sites are looked for
         self.held: list[MutexState] = []
         self.ended = self.signalled = self.jolted = False  # jolted: its one spurious wakeup is used up
-        self.spins = self.unwound = self.ident = self.points = 0
+        self.spins = self.unwound = self.ident = self.points = self.line = 0
         self.spawned_at = ""
 
 
-# ------------------------------------------------------------------------------------------------------- what primitives know
+# ------------------------------------------------------------------------------------------------- what primitives know
+
+
+KIND_NAMES = {"Mutex": "mutex", "Cond": "condition", "Semaphore": "semaphore"}
 
 
 class PrimitiveState:
     """What messages say about any primitive."""
 
     __slots__ = ("clock", "kind", "label", "made_at")
-    kind_names = {"Mutex": "mutex", "Cond": "condition", "Semaphore": "semaphore"}
 
     def __init__(self, primitive: Any, scheduler: "Scheduler") -> None:
-        self.kind = self.kind_names[type(primitive).__name__]
+        self.kind = KIND_NAMES[type(primitive).__name__]
         self.label, self.made_at = scheduler.describe(primitive, self.kind)
         self.clock: Any = None  # the race detector's
 
@@ -92,7 +96,8 @@ class MutexState(PrimitiveState):
 
 
 class CondState(PrimitiveState):
-    """waiters in order of arrival; signals are remembered for messages, those that woke nobody apart from the others."""
+    """waiters in order of arrival; signals are remembered for messages, those that woke nobody apart from the
+    others."""
 
     __slots__ = ("lost", "mutex", "waiters", "woke")
 
@@ -105,7 +110,8 @@ class CondState(PrimitiveState):
 
 
 class SemaphoreState(PrimitiveState):
-    """count units; with the race detector, the clock of each unit, oldest first (None for units there from the beginning)."""
+    """count units; with the race detector, the clock of each unit, oldest first (None for units there from the
+    beginning)."""
 
     __slots__ = ("count", "initial", "last_P", "last_V", "positive", "units")
 
@@ -118,7 +124,7 @@ class SemaphoreState(PrimitiveState):
         self.positive = lambda: self.count > 0
 
 
-# ------------------------------------------------------------------------------------------------------------- real threads
+# --------------------------------------------------------------------------------------------------------- real threads
 
 
 class Carrier:
@@ -140,7 +146,7 @@ class Carrier:
 _idle: list[Carrier] = []
 
 
-# ------------------------------------------------------------------------------------------------------------- the scheduler
+# -------------------------------------------------------------------------------------------------------- the scheduler
 
 
 @dataclass
@@ -156,7 +162,8 @@ class Failure:
 
 
 class Scheduler(Runtime):
-    """One run of a program. `clocks` is the race detector, if any; `traced` looks for sites and keeps a trace (slower)."""
+    """One run of a program. `clocks` is the race detector, if any; `traced` looks for sites and keeps a trace
+    (slower)."""
 
     def __init__(
         self,
@@ -169,7 +176,13 @@ class Scheduler(Runtime):
         user_file: str = "",
     ) -> None:
         super().__init__()
-        self.strategy, self.clocks, self.limit, self.spurious, self.user_file = strategy, clocks, limit, spurious, user_file
+        self.strategy, self.clocks, self.limit, self.spurious, self.user_file = (
+            strategy,
+            clocks,
+            limit,
+            spurious,
+            user_file,
+        )
         self.traced = traced
         self.trace: list[tuple[Runner, str, Any, str]] = []
         self.live: list[Runner] = []  # by number
@@ -179,6 +192,7 @@ class Scheduler(Runtime):
         self.deviations: list[tuple[int, int]] = []
         self.local: list[tuple[tuple[int, int, int], int]] = []  # the same, with the decision's place (see decide)
         self.visits: dict[tuple[int, int], int] = {}
+        self.segments: list[tuple[int, int]] = []  # who ran, in order: (thread, its points by then)
         self.outcome: Failure | None = None
         self.ending = False
         self.over = allocate_lock()
@@ -271,6 +285,7 @@ class Scheduler(Runtime):
 
     def pass_on(self, runner: Runner) -> None:
         """A runner has ended: the next one goes on, or the run is over."""
+        self.segments.append((runner.number, runner.points + 1))
         if not self.live:
             if self.failure is not None and not self.told and self.outcome is None:
                 cause = self.failure.__cause__
@@ -297,18 +312,14 @@ class Scheduler(Runtime):
         raise Unwind
 
     def abandon_silent(self) -> bool:
-        """The running thread has not come to a point for a long time: end it if Python can. False: it cannot be reached."""
+        """The running thread has not come to a point for a long time: end it if Python can. False: it cannot be
+        reached."""
         import ctypes
 
         runner = self.current
         site = self.site_of(sys._current_frames().get(runner.ident))
-        self.set_outcome(
-            Failure(
-                "livelock",
-                f"{runner.name} has been at {site} for {SILENT_SECONDS:.0f} seconds without any operation of lab.threadlib",
-                where=[site],
-            )
-        )
+        silent = f"for {SILENT_SECONDS:.0f} seconds without any operation of lab.threadlib"
+        self.set_outcome(Failure("livelock", f"{runner.name} has been at {site} {silent}", where=[site]))
         if self.ending:
             return False
         self.ending = True
@@ -340,6 +351,7 @@ class Scheduler(Runtime):
 
     def hand_over(self, me: Runner, following: Runner) -> None:
         """following runs, me waits for its turn."""
+        self.segments.append((me.number, me.points))
         self.current = following
         following.baton.release()
         me.baton.acquire()
@@ -386,8 +398,8 @@ class Scheduler(Runtime):
         return chosen
 
     def decide(self, able: list[Runner], default: Runner, free: bool) -> Runner:
-        """One counted decision. Its place says where in the program it is made (the default thread, that thread's points so far, which
-        decision of this kind), so that it stays the same when an earlier decision is changed."""
+        """One counted decision. Its place says where in the program it is made (the default thread, that thread's
+        points so far, which decision of this kind), so that it stays the same when an earlier decision is changed."""
         self.decisions += 1
         at = (default.number, default.points)
         visit = self.visits[at] = self.visits.get(at, 0) + 1
@@ -407,12 +419,15 @@ class Scheduler(Runtime):
         ]
 
     def able_after_failure(self, able: list[Runner]) -> list[Runner]:
-        """After a worker's failure everything that waits goes on (and is told), but join() only when nothing else can."""
+        """After a worker's failure everything that waits goes on (and is told), but join() only when nothing else
+        can."""
         able = [runner for runner in self.live if runner in able or runner.verb != "joins"]
         return able or list(self.live)
 
     def step(self, line: int) -> None:
         """A statement of the program: a point if statements are."""
+        if self.traced and not self.ending:
+            self.current.line = line
         if self.switching and not self.ending:
             me = self.current
             spins = me.spins
@@ -519,8 +534,10 @@ class Scheduler(Runtime):
             if held.holder is not me:
                 self.misuse(f"waits for {state.label} with {held.label}, {holder_in_words(held)}", [])
             if state.waiters and state.mutex is not held:
-                self.misuse(f"waits for {state.label} with {held.label}, but others wait for it with {state.mutex.label}", 
-                            [runner.site for runner in state.waiters])
+                self.misuse(
+                    f"waits for {state.label} with {held.label}, but others wait for it with {state.mutex.label}",
+                    [runner.site for runner in state.waiters],
+                )
             state.mutex = held
             self.release(me, held)
             me.signalled = False
@@ -615,7 +632,9 @@ class Scheduler(Runtime):
             sites = last.setdefault(runner.name, [])
             if site not in sites:
                 sites.append(site)
-        rounds = [f"{name} goes round {', '.join(sorted(sites, key=site_order))}" for name, sites in sorted(last.items())]
+        rounds = [
+            f"{name} goes round {', '.join(sorted(sites, key=site_order))}" for name, sites in sorted(last.items())
+        ]
         where = [site for sites in last.values() for site in sorted(sites, key=site_order)]
         waiting = [describe_wait(runner, self) for runner in self.live if runner.ready is not None]
         message = f"no end after {self.limit:,} steps: " + "; ".join(rounds)
@@ -623,8 +642,11 @@ class Scheduler(Runtime):
 
     def stop_deadlock(self) -> None:
         """Nobody can go on."""
-        waiting = [describe_wait(runner, self) for runner in self.live]
-        where = [runner.site for runner in self.live]
+        stuck = sorted(
+            self.live, key=lambda runner: runner.verb == "joins"
+        )  # who only waits for the others' end comes last
+        waiting = [describe_wait(runner, self) for runner in stuck]
+        where = [runner.site for runner in stuck]
         self.fail_run(Failure("deadlock", "; ".join(waiting), deadlock_detail(self), where))
 
     # ---- places and names
@@ -656,7 +678,7 @@ class Scheduler(Runtime):
         name = primitive.name or variable_name(frame, type(primitive).__name__)
         if not name:
             return f"the {kind} made at {made_at}", made_at
-        label = f"{kind} {name}"
+        label = name if kind in name.lower() else f"{kind} {name}"
         number = self.labels[label] = self.labels.get(label, -1) + 1
         if name.endswith("[]"):
             label = f"{label[:-1]}{number}]"
@@ -702,7 +724,7 @@ def variable_name(frame: Any, made: str) -> str:
     return match[1] + ("[]" if several else "")
 
 
-# ------------------------------------------------------------------------------------------------------------------ in words
+# ------------------------------------------------------------------------------------------------------------- in words
 
 
 def holder_in_words(state: MutexState) -> str:
@@ -724,7 +746,9 @@ def describe_wait(runner: Runner, scheduler: Scheduler) -> str:
     if runner.verb == "wakes":
         state, mutex = what
         if runner.signalled:
-            return f"{begin} for {mutex.label} on its way out of {state.label} ({runner.site}), {holder_in_words(mutex)}"
+            return (
+                f"{begin} for {mutex.label} on its way out of {state.label} ({runner.site}), {holder_in_words(mutex)}"
+            )
         return f"{begin} for {state.label} ({runner.site}) and nobody is left to signal it"
     if runner.verb == "P":
         return f"{begin} in P({what.label}) ({runner.site}) and no thread that can run will V it"
@@ -757,7 +781,9 @@ def cond_history(state: CondState) -> list[str]:
         lines.append(f"the last {verb} of {state.label} that reached a thread, by {name} at {site}, woke {woken}")
     if state.lost:
         name, site = state.lost[-1]
-        lines.append(f"a signal of {state.label} by {name} at {site} woke nobody, because nobody was waiting then; it is not kept")
+        lines.append(
+            f"a signal of {state.label} by {name} at {site} woke nobody: nobody was waiting then, and it is not kept"
+        )
     if not lines:
         lines.append(f"{state.label} was never signalled")
     return lines

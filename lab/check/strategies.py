@@ -1,6 +1,7 @@
 """Who goes on: the ways to choose a schedule.
 
-A random number is drawn from Python's Mersenne Twister by random() alone, the one method that is the same in all versions.
+A random number is drawn from Python's Mersenne Twister by random() alone, the one method that is the same in all
+versions.
 """
 
 from random import Random
@@ -45,7 +46,8 @@ class Replay(Default):
 
 
 class ReplayByPlace(Default):
-    """Follow decisions named by their place in the program, {place: thread}: leaving one out does not shift those after it."""
+    """Follow decisions named by their place in the program, {place: thread}: leaving one out does not shift those after
+    it."""
 
     def __init__(self, deviations: dict[tuple[int, int, int], int]) -> None:
         self.deviations = deviations
@@ -58,6 +60,24 @@ class ReplayByPlace(Default):
         """What is said for this place, if it is possible."""
         number = self.deviations.get(self.scheduler.place)
         return next((runner for runner in able if runner.number == number), default)
+
+
+class Segments(Default):
+    """Let threads run in this order, [(thread, until it has come to so many points)]; one that cannot is passed over;
+    then the default."""
+
+    def __init__(self, segments: list[tuple[int, int]]) -> None:
+        self.left = segments[::-1]
+
+    def choose(self, able: list[Any], default: Any, free: bool) -> Any:
+        """Whose turn it is."""
+        numbers = {runner.number: runner for runner in able}
+        while self.left:
+            number, points = self.left[-1]
+            if number in numbers and numbers[number].points < points:
+                return numbers[number]
+            self.left.pop()
+        return default
 
 
 class RandomWalk(Default):
@@ -74,9 +94,9 @@ class RandomWalk(Default):
 
 
 class PCT(Default):
-    """Probabilistic concurrency testing (Burckhardt and others, 2010): the thread with the highest priority goes on; at depth - 1
-    decisions, chosen at random among `steps`, the running thread falls below all others. A bug that needs `depth` orderings among n
-    threads is found with a probability of at least 1 / (n * steps ** (depth - 1)).
+    """Probabilistic concurrency testing (Burckhardt and others, 2010): the thread with the highest priority goes on; at
+    depth - 1 decisions, chosen at random among `steps`, the running thread falls below all others. A bug that needs
+    `depth` orderings among n threads is found with a probability of at least 1 / (n * steps ** (depth - 1)).
     """
 
     def __init__(self, random: Random, depth: int, steps: int) -> None:
@@ -120,10 +140,11 @@ class Bounded(Default):
 
 
 class Exhaustive(Default):
-    """Depth-first search through all schedules with at most `bound` preemptions (choices among threads when the running one cannot go
-    on are free).
+    """Depth-first search through all schedules with at most `bound` preemptions (choices among threads when the running
+    one cannot go on are free).
 
-    One object for the whole search: call start() before each run, and advance() after it, which says whether one is left.
+    One object for the whole search: call start() before each run, and advance() after it, which says whether one is
+    left.
     """
 
     def __init__(self, bound: int) -> None:

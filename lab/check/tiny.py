@@ -1,7 +1,7 @@
 """A model so small that a program can be run on it hundreds of times a second, and what lab.serial makes of it.
 
-Its shapes are chosen to be awkward: few channels divide evenly among 3 workers, and the vocabulary is long enough for a product that is
-cut into blocks of 64 or 128 rows to have more than one.
+Its shapes are chosen to be awkward: few channels divide evenly among 3 workers, and the vocabulary is long enough for a
+product that is cut into blocks of 64 or 128 rows to have more than one.
 """
 
 from dataclasses import dataclass
@@ -13,20 +13,28 @@ from lab import serial
 from lab.checkpoint import Config, count_parameters, parameter_shapes
 
 CONFIG = Config(max_seq_len=8, vocab_size=301, num_layers=1, num_heads=3, channels=12, padded_vocab_size=304)
-PROMPT = (17, 230)
-SEED = 5  # chosen: at every step the running sum of probabilities stays 0.004 away from the coin
+SEED = 8  # of the parameters
 
 
 @dataclass(frozen=True)
 class Case:
-    """One way to run generate(): how many tokens in all, after how many to stop early (0: not), how often to run it."""
+    """One way to run generate(): n tokens in all; stop after so many (0: at the end); run it so often."""
 
+    prompt: tuple[int, ...]
     n: int
     stop_after: int = 0
     times: int = 1
 
 
-CASES = (Case(4), Case(4, stop_after=1), Case(3, times=2))
+# Together the prompts give a different token if one output channel of any product, one head or the last row of the
+# vocabulary is missing, and their running sums stay 1e-4 away from the coin (tests/test_check.py looks).
+CASES = (
+    Case((270, 116, 161), 5),
+    Case((270, 116, 161), 5, stop_after=1),
+    Case((270, 116, 161), 4, times=2),
+    Case((293, 38, 122, 46, 134), 6),
+    Case((114, 4, 132, 160, 230, 98), 7),
+)
 
 
 @lru_cache(maxsize=1)
@@ -73,12 +81,12 @@ class Expected:
     activations: tuple[dict[str, np.ndarray], ...]
 
 
-@lru_cache(maxsize=4)
-def expected(n: int) -> Expected:
+@lru_cache(maxsize=len(CASES))
+def expected(case: Case) -> Expected:
     """Run serial.py."""
-    model = fresh_model(np.zeros(acts_size(n), dtype=np.float32))
+    model = fresh_model(np.zeros(acts_size(case.n), dtype=np.float32))
     tokens, activations = [], []
-    for token in serial.generate(model, list(PROMPT), n):
+    for token in serial.generate(model, list(case.prompt), case.n):
         tokens.append(int(token))
         activations.append({name: array.copy() for name, array in vars(model.acts).items()})
     return Expected(tuple(tokens), tuple(activations))

@@ -1,6 +1,6 @@
 """An early return leaves the mutex locked."""
-# EXPECT explore misuse: has ended with mutex mutex
-# EXPECT checked misuse: has ended with mutex mutex
+# EXPECT explore misuse: has ended with mutex
+# EXPECT checked misuse: has ended with mutex
 
 from lab.threadlib import Mutex, join, spawn
 

@@ -1,5 +1,5 @@
 """A worker that is told to stop leaves at once, also when tasks are left in the queue."""
-# EXPECT explore assertion: of 4 tasks
+# EXPECT explore assertion: worker-1 and worker-2 ended at
 
 from lab.threadlib import Cond, Mutex, join, spawn
 
@@ -15,8 +15,8 @@ def worker(number):
         with mutex:
             while not queue and not closed:
                 changed.wait(mutex)
-            if closed:  # BUG
-                return
+            if closed:
+                return  # BUG
             done.append(queue.pop(0))
 
 
@@ -32,4 +32,4 @@ def main():
         closed = True
         changed.broadcast()
     join()
-    assert len(done) == 4, f"only {len(done)} of 4 tasks done"  # BUG
+    assert len(done) == 4, f"only {len(done)} of 4 tasks done"

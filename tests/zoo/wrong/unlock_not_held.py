@@ -1,6 +1,6 @@
 """A helper unlocks a mutex that its caller unlocks again."""
-# EXPECT explore misuse: unlocks mutex mutex
-# EXPECT checked misuse: unlocks mutex mutex
+# EXPECT explore misuse: unlocks mutex
+# EXPECT checked misuse: unlocks mutex
 
 from lab.threadlib import Mutex, join, spawn
 

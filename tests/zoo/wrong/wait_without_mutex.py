@@ -1,6 +1,6 @@
 """The mutex is unlocked before the wait."""
-# EXPECT explore misuse: waits for condition ready with mutex mutex
-# EXPECT checked misuse: waits for condition ready with mutex mutex
+# EXPECT explore misuse: waits for condition ready with mutex
+# EXPECT checked misuse: waits for condition ready with mutex
 
 from lab.threadlib import Cond, Mutex, join, spawn
 

@@ -1,0 +1,73 @@
+"""No false alarms: the right programs of tests/zoo and lab.parallel on 1 to 4 workers, under many schedules and in
+checked mode."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from lab.check.report import counted
+
+ZOO = Path(__file__).resolve().parents[2] / "tests" / "zoo" / "right"
+LOCK_ORDER_ONLY = (
+    "philosophers_with_a_waiter.py",
+)  # right thanks to a semaphore, which says nothing about the order of mutexes
+
+
+def jobs(schedules: int, seed: int) -> list[tuple[str, list[str]]]:
+    """(name, command line) of each check."""
+    found = []
+    for workers in (1, 2, 3, 4):
+        found.append((f"lab.parallel, workers {workers}", explore("lab.parallel", schedules, seed, workers)))
+        found.append(
+            (f"lab.parallel, workers {workers}, checked", ["check", "lab.parallel", "--workers", str(workers)])
+        )
+    for path in sorted(ZOO.glob("*.py")):
+        found.append((path.name, explore(str(path), schedules, seed, 3)))
+        if path.name not in LOCK_ORDER_ONLY:
+            found.append((f"{path.name}, checked", ["check", str(path), "--repeats", "20"]))
+    return found
+
+
+def explore(program: str, schedules: int, seed: int, workers: int) -> list[str]:
+    """The command line for one program."""
+    return ["explore", program, "--schedules", str(schedules), "--seed", str(seed), "--workers", str(workers)]
+
+
+def selftest(schedules: int = 10_000, seed: int = 1, processes: int | None = None) -> int:
+    """Run all checks, a few at a time; 0 if none raises anything, 4 if one does, 2 without the zoo."""
+    if not ZOO.is_dir():
+        print(f"{ZOO}: no such folder; the self-test needs the repository's tests", file=sys.stderr)
+        return 2
+    begin = time.perf_counter()
+    waiting = jobs(schedules, seed)
+    running: list[tuple[str, subprocess.Popen]] = []
+    false_alarms = 0
+    print(f"{'':<44}{'runs':>8}{'distinct':>10}{'deepest':>9}{'per second':>12}   found")
+    while waiting or running:
+        while waiting and len(running) < (processes or os.cpu_count() or 1):
+            name, arguments = waiting.pop(0)
+            command = [sys.executable, "-m", "lab.check", *arguments, "--json"]
+            running.append((name, subprocess.Popen(command, stdout=subprocess.PIPE, text=True)))
+        name, process = running.pop(0)
+        text, _ = process.communicate()
+        try:
+            result = json.loads(text)
+        except ValueError:
+            result = {"findings": [{"kind": "crash", "message": f"exit code {process.returncode}"}]}
+        false_alarms += len(result["findings"])
+        print(row(name, result), flush=True)
+    print(f"{counted(false_alarms, 'false alarm')} in {time.perf_counter() - begin:.0f} s")
+    return 4 if false_alarms else 0
+
+
+def row(name: str, result: dict) -> str:
+    """One program's result."""
+    number, seconds = result.get("schedules", 0), result.get("seconds", 0) or 1
+    found = "; ".join(f"{finding['kind']}: {finding['message']}" for finding in result["findings"]) or "-"
+    if "checked" in name:
+        return f"{name:<44}{number:>8,}{'':>31}   {found}"
+    distinct, depth = result.get("distinct", 0), result.get("depth", 0)
+    return f"{name:<44}{number:>8,}{distinct:>10,}{depth:>9,}{number / seconds:>12,.0f}   {found}"
