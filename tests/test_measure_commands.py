@@ -145,12 +145,14 @@ def try_flame_graph(driver, svg):
     event(reset, "click")
     assert shown() == before and reset.value_of_css_property("visibility") == "hidden"
     field = svg.find_element("css selector", "input")
-    field.send_keys("matmul")
+    actions = pytest.importorskip("selenium.webdriver").ActionChains(driver)
+    actions.click(field).send_keys("matmul").perform()
     text = driver.execute_script("return arguments[0].textContent", svg.find_element("css selector", ".matched"))
     assert re.fullmatch(r"matched: \d+\.\d %", text) and float(text.split()[1]) > 5
     hits = svg.find_elements("css selector", ".hit")
     assert hits and all("matmul" in hit.get_attribute("data-name") for hit in hits)
-    field.clear()
+    actions.send_keys("\ue00c").perform()  # Escape
+    assert shown() == before and not svg.find_elements("css selector", ".hit")
 
 
 def test_report_works_in_a_browser(measured):
