@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from lab.serial import GELU_SCALING_FACTOR, GPT2, GPT2_EOT, encoder_forward, gpt2_allocate, sample_mult, softmax_forward
-from lab.threadlib import Cond, Mutex, join, perform, region, spawn
+from lab.threadlib import Mutex, Semaphore, join, perform, region, spawn
 
 # BEGIN SOLUTION
 BLOCK_BYTES = 16 << 20  # weights of one task at most: long enough to pay for the hand-over, short enough to even out
@@ -45,34 +45,34 @@ class Workers:
     def __init__(self, k: int) -> None:
         self.k = k
         # BEGIN SOLUTION
-        # The mutex protects queue, unfinished and closed. Invariant, whenever it is free:
-        #     unfinished = tasks in the queue + tasks being performed
-        # Two conditions are waited for, each on a condition variable of its own, so that no signal can go to a thread
-        # that waits for something else:
-        #     work_or_end   workers wait for:  the queue is not empty, or closed
-        #     all_done      run() waits for:   unfinished == 0
+        # The mutex protects queue, busy and closed. A worker is busy from the V() of its semaphore until it has found
+        # the queue empty. Each waits at a semaphore of its own, so nobody is woken who has nothing to do:
+        #     starts[i]   worker i waits for a region, or the end: the count is 1 if it has been told so, else 0
+        #     over        run() waits for the end of the region: the last busy worker makes it 1
         self.mutex = Mutex("queue")
-        self.work_or_end = Cond("work or end")
-        self.all_done = Cond("all done")
+        self.starts = [Semaphore(0, f"start {i}") for i in range(k)]
+        self.over = Semaphore(0, "region over")
         self.queue: deque[tuple[Callable[[Any], object], Any]] = deque()
-        self.unfinished = 0
+        self.busy = 0
         self.closed = False
-        self.threads = [spawn(self.work) for _ in range(k)]
+        self.threads = [spawn(partial(self.work, start)) for start in self.starts]
         # END SOLUTION
         # BEGIN PROMPT
-        # # Stage 2, about 8 lines: make the mutex, the condition variables and the queue, then spawn k threads that run
-        # # self.work.
+        # # Stage 2, about 8 lines: make the queue, its mutex and what the threads wait for, then spawn k threads that
+        # # run self.work.
         # END PROMPT
 
     def run(self, fn: Callable[[Any], object], tasks: Iterable[Any]) -> None:
         """Do fn(task) for all tasks, on the workers, in any order; return when all are done. For one caller."""
         # BEGIN SOLUTION
-        with region(fn), self.mutex:
-            self.queue.extend((fn, task) for task in tasks)
-            self.unfinished = len(self.queue)  # the region before is over: these tasks are all there are
-            self.work_or_end.broadcast()
-            while self.unfinished > 0:
-                self.all_done.wait(self.mutex)
+        with region(fn):
+            with self.mutex:
+                self.queue.extend((fn, task) for task in tasks)
+                needed = self.busy = min(self.k, len(self.queue))
+            for start in self.starts[:needed]:
+                start.V()
+            if needed:
+                self.over.P()
         # END SOLUTION
         # BEGIN PROMPT
         # # Stage 2, about 6 lines: put the tasks into the queue, wake the workers, wait until all tasks are done.
@@ -81,33 +81,38 @@ class Workers:
         # END PROMPT
 
     # BEGIN SOLUTION
-    def work(self, number: int) -> None:
-        """A worker's life: take a task, perform it without the mutex, report it; leave when closed and none is left."""
+    def work(self, start: Semaphore, number: int) -> None:
+        """A worker's life: wait for a region, perform tasks until none is left, say so if it is the last to do so."""
         while True:
+            start.P()
+            if self.closed:  # written before this worker's V(), and never again
+                return
+            while (job := self.take()) is not None:
+                perform(*job)
             with self.mutex:
-                while not self.queue and not self.closed:
-                    self.work_or_end.wait(self.mutex)
-                if not self.queue:
-                    return
-                fn, task = self.queue.popleft()
-            perform(fn, task)
-            with self.mutex:
-                self.unfinished -= 1
-                if self.unfinished == 0:
-                    self.all_done.signal()
+                self.busy -= 1
+                last = self.busy == 0
+            if last:
+                self.over.V()
+
+    def take(self) -> tuple[Callable[[Any], object], Any] | None:
+        """The next function and task of the queue, if there is one."""
+        with self.mutex:
+            return self.queue.popleft() if self.queue else None
 
     # END SOLUTION
     # BEGIN PROMPT
-    # # Stage 2, about 15 lines: def work(self, number), which the threads run: take a task, do it, report it, until
-    # # closed.
+    # # Stage 2, about 15 lines: def work(self, ..., number), which the threads run: take a task, do it, report it,
+    # # until closed.
     #
     # END PROMPT
     def close(self) -> None:
-        """End the workers and wait for them. Nothing is lost: a worker leaves only when the queue is empty."""
+        """End the workers and wait for them. Nothing is lost: run() has returned, so the queue is empty."""
         # BEGIN SOLUTION
         with self.mutex:
             self.closed = True
-            self.work_or_end.broadcast()
+        for start in self.starts:
+            start.V()
         join(*self.threads)
         # END SOLUTION
         # BEGIN PROMPT

@@ -175,7 +175,7 @@ def test_regions_and_tasks_are_told_to_the_recorder(model):
         list(parallel.generate(model, list(range(30)), 32, 2))
     names = {(event.kind, event.name) for event in recorder.events() if event.kind != "wait"}
     assert names == {(kind, name) for kind in ("task", "region") for name in ("matmul_forward", "attention_forward")}
-    assert {event.name for event in recorder.events() if event.kind == "wait"} >= {"Cond work or end", "Cond all done"}
+    assert {event.name for event in recorder.events() if event.kind == "wait"} >= {"Semaphore start 0", "Semaphore region over"}
 
 
 @pytest.mark.parametrize("variable, cores, expected", [("", 2, 2), ("", 64, 4), ("3", 2, 3)])
@@ -207,7 +207,7 @@ def starter(tmp_path_factory):
 def test_the_starter_is_correct_serial_and_without_the_solution(starter, model, golden):
     text = starter.read_text()
     assert "SOLUTION" not in text and "PROMPT" not in text
-    for hidden in ("broadcast()", "self.mutex", "stacked_rows", "heads_out", "SMALL_PRODUCT"):
+    for hidden in ("self.over", "self.mutex", "stacked_rows", "heads_out", "SMALL_PRODUCT"):
         assert hidden not in text and hidden in Path(parallel.__file__).read_text()
     for stage in ("Stage 2", "Stage 3", "Stage 4"):
         assert stage in text
