@@ -2,8 +2,13 @@
 
 DATA ?= tinyshakespeare
 
+# From scratch: a small model in about a minute. From a checkpoint: llm.c's first example.
+SCRATCH = --share-rare 2 --shuffle --batch 8 --seq 128 --steps 400 --lr 3e-3 --schedule cosine --beta2 0.99 --clip 1 \
+    --weight-decay 0.1 --val-every 100 --sample-every 200 --show-every 10
+FINETUNE = --from "$(FROM)" --batch 4 --seq 64 --steps 40 --lr 1e-4 --sample-every 20
+
 train: $(READY) ## train a small GPT-2 (DATA=name or text file FROM=checkpoint STEPS= OUT= WORKERS= ARGS=)
-	@$(PYTHON) -m lab.train --data "$(DATA)" $(if $(FROM),--from "$(FROM)") $(if $(STEPS),--steps $(STEPS)) \
+	@$(PYTHON) -m lab.train --data "$(DATA)" $(if $(FROM),$(FINETUNE),$(SCRATCH)) $(if $(STEPS),--steps $(STEPS)) \
 	    $(if $(OUT),--out "$(OUT)") $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 .PHONY: train
 

@@ -294,6 +294,12 @@ def test_what_is_refused(tokens, tmp_path, capsys):
     trainer.save(tmp_path / "cut.npz")
     (tmp_path / "cut.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:-3000])
     assert "not the saved state" in refused(capsys, "--resume", tmp_path / "cut.npz")
+    (tmp_path / "file").write_text("")
+    assert "file: File exists" in refused(
+        capsys, *tokens, "--from", TINY, "--seq", 16, "--out", tmp_path / "file" / "o.bin"
+    )
+    data.write_tokens(tmp_path / "one.bin", np.array([1]))
+    assert "nothing to predict" in refused(capsys, *tokens[:3], tmp_path / "one.bin", "--from", TINY, "--seq", 16, *out)
     data.write_tokens(tmp_path / "big.bin", np.full(4000, 400))
     big = ["--data", tmp_path / "big.bin", "--val-data", tokens[3]]
     assert "the training data holds token 400" in refused(capsys, *big, "--from", TINY, "--seq", 16, *out)

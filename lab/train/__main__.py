@@ -9,6 +9,7 @@ from rich.console import Console
 
 from lab.checkpoint import VERSIONS, CheckpointError
 from lab.command import INTERRUPTED, Parser, whole_number
+from lab.tokenizer import TokenizerError
 from lab.train.data import CORPORA, FORMATS, DataError
 from lab.train.loop import Files, TrainingError, run
 from lab.train.settings import Settings
@@ -179,8 +180,14 @@ def main(argv: list[str] | None = None) -> int:
         if best < float("inf"):
             console.print(f"lowest validation loss {best:.4f}", highlight=False)
         return 0
-    except (DataError, CheckpointError, StateError, TrainingError) as error:
+    except (DataError, CheckpointError, StateError, TrainingError, TokenizerError) as error:
         print(f"lab.train: {error}", file=sys.stderr)
+        return 1
+    except MemoryError as error:
+        print(f"lab.train: not enough memory ({error}): lower --batch or --seq", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"lab.train: {error.filename or settings.out}: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         state = settings and Files(settings.out).state

@@ -215,6 +215,8 @@ def download(url: str, path: Path, expected: str | None = None, progress: Progre
     """
     import requests
 
+    from lab.download import reason
+
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -227,8 +229,9 @@ def download(url: str, path: Path, expected: str | None = None, progress: Progre
                 reply.raise_for_status()
                 receive(reply, partial, have, progress)
     except requests.RequestException as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{url}: {reason} (run it again to continue, or give your own text with --data FILE)") from None
+        reply = error.response  # of a server that answered, and did not give the file
+        why = reason(error) if reply is None else f"{reply.status_code} {reply.reason}"
+        raise DataError(f"{url}: {why}; run it again to go on from there, or give your own text: --data FILE") from None
     wanted = expected or stated
     if wanted and sha256(partial) != wanted:
         found = sha256(partial)

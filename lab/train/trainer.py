@@ -134,6 +134,8 @@ class Trainer:
         maxT = self.config.max_seq_len
         if self.settings.seq > maxT:
             raise DataError(f"--seq {self.settings.seq}: this model takes at most {maxT} positions")
+        if self.val_tokens.size < 2:
+            raise DataError("the validation data holds a single token: nothing to predict")
         for name, tokens in (("training", self.train_tokens), ("validation", self.val_tokens)):
             check_tokens(name, tokens, self.config)
 
