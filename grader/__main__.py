@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 EPILOG = """\
-exit code: 0 full marks, 1 less, 2 wrong use or nothing to grade with, 3 inconclusive (a disturbed measurement: run it again)
+exit code: 0 full marks, 1 less, 2 wrong use or nothing to grade with, 3 inconclusive: disturbed, run it again
 the points and how they are measured: docs/grading.md
 """
 
@@ -70,9 +70,9 @@ def main(arguments: list[str] | None = None) -> int:
     progress = None if args.quiet else lambda line: errors.print(f"  {line}", style="dim")
     required = args.require_sandbox if args.require_sandbox is not None else args.file.resolve() != OWN.resolve()
     try:
+        points = load(args.points) if args.points else load()
         options = grade.Options(
-            load(args.points) if args.points else load(), args.seed, args.cases, find(args.model) if args.model else None, stages,
-            backend=args.backend, require_sandbox=required, progress=progress,
+            points, args.seed, args.cases, find(args.model) if args.model else None, stages, backend=args.backend, require_sandbox=required, progress=progress,
         )  # fmt: skip
         verdict = grade.grade(args.file, options)
     except SandboxError as error:

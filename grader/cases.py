@@ -1,8 +1,9 @@
-"""Which prompts: public ones that a student may see, hidden ones from a seed or from an instructor's file, all with the margin.
+"""Which prompts: public ones that a student may see, hidden ones from a seed or from an instructor's file, all with
+the margin.
 
-A case set must catch any head, any row of a block and the last row of the vocabulary that somebody forgets to compute. So the models are
-tiny, deep in nothing and odd in everything: their sizes divide by no number of workers, and with a small vocabulary every part of the
-model moves every probability.
+A case set must catch any head, any row of a block and the last row of the vocabulary that somebody forgets to
+compute. So the models are tiny, deep in nothing and odd in everything: their sizes divide by no number of workers,
+and with a small vocabulary every part of the model moves every probability.
 """
 
 import json
@@ -20,7 +21,8 @@ from lab.serial import GPT2, gpt2_build_from_checkpoint, gpt2_forward, sample_mu
 MARGIN = 2e-5  # the running sum stays at least so far from the coin, on both sides, at every step
 ATTEMPTS = 200  # prompts tried until one has the margin
 LONG = 48  # n of the long cases
-FLATNESS = 0.35  # of the last layernorm's weights: many tokens share the probability, so that any change moves the coin to another one
+# of the last layernorm's weights: many tokens share the probability, so that any change moves the coin to another one
+FLATNESS = 0.35
 
 PUBLIC_CONFIG = Config(max_seq_len=64, vocab_size=101, num_layers=2, num_heads=3, channels=42, padded_vocab_size=128)
 PUBLIC_SEED = 20240326
@@ -58,7 +60,7 @@ def case_model(path: Path, config: Config, seed: int) -> None:
     write_checkpoint(path, config, memory)
 
 
-# ------------------------------------------------------------------------------------------------------------- expected tokens
+# ----------------------------------------------------------------------------------------------------- expected tokens
 
 
 def in_double(model: GPT2) -> GPT2:
@@ -69,7 +71,9 @@ def in_double(model: GPT2) -> GPT2:
 
 
 def serial_tokens(double: GPT2, prompt: tuple[int, ...], n: int) -> tuple[tuple[int, ...], float]:
-    """The tokens that follow prompt until there are n, and the smallest distance of the running sum from the coin at any step."""
+    """The tokens that follow prompt until there are n, and the smallest distance of the running sum from the coin
+    at any step.
+    """
     V, margin = double.config.vocab_size, 1.0
     tokens = list(prompt)
     while len(tokens) < n:
@@ -112,7 +116,7 @@ class Maker:
         raise CasesError(f"no prompt of {length} tokens with a margin of {MARGIN} was found in {ATTEMPTS} attempts")
 
 
-# ----------------------------------------------------------------------------------------------------------------- public, hidden
+# ------------------------------------------------------------------------------------------------------ public, hidden
 
 
 def public_cases(folder: Path) -> CaseSet:
@@ -166,7 +170,9 @@ def hidden_cases(folder: Path, seed: int) -> CaseSet:
 
 
 def instructor_cases(folder: Path, file: Path) -> CaseSet:
-    """Cases from an instructor's JSON file: {"model": path, "cases": [{"prompt": [...], "n": 10, "workers": 2, "kind": "..."}, ...]}.
+    """Cases from an instructor's JSON file:
+
+    {"model": path, "cases": [{"prompt": [...], "n": 10, "workers": 2, "kind": "..."}, ...]}
 
     Without "model", the public one. Raises CasesError, also for a case without the margin.
     """
@@ -204,7 +210,7 @@ def instructor_case(maker: Maker, number: int, entry: dict) -> Case:
     return Case(str(entry.get("kind", "instructor's cases")), prompt, n, workers, tokens, hidden=True)
 
 
-# ----------------------------------------------------------------------------------------------------------------- the timed runs
+# ------------------------------------------------------------------------------------------------------ the timed runs
 
 
 def timing_prompts(vocabulary: int, length: int, seed: int) -> Iterator[list[int]]:

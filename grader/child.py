@@ -7,6 +7,7 @@ import json
 import os
 import selectors
 import signal
+import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -308,7 +309,9 @@ class Child:
         return found
 
     def wants_core(self) -> bool:
-        """Whether a thread is ready to run, or waits for the disk: then the program is not idle, however little it gets."""
+        """Whether a thread is ready to run, or waits for the disk:
+        then the program is not idle, however little it gets.
+        """
         try:
             for tid in os.listdir(f"/proc/{self.pid}/task") if self.pid else ():
                 with open(f"/proc/{self.pid}/task/{tid}/stat", "rb") as file:
@@ -388,10 +391,8 @@ class Child:
 
     def wait_end(self) -> int:
         """The exit status of a program whose results pipe is closed; it is killed if it lives on."""
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self.process.wait(2.0)
-        except Exception:
-            pass
         for fd, name in list(self.fds.items()):
             if name == "stderr":
                 self.keep(self.stderr, self.read(fd))

@@ -55,9 +55,8 @@ def run_cases(
         for workers in sorted({case.workers for case in case_set.cases}):
             batch = [case for case in case_set.cases if case.workers == workers]
             if progress:
-                progress(
-                    f"{len(batch)} {'hidden' if batch[0].hidden else 'public'} cases, {workers} worker{'s' * (workers > 1)}"
-                )
+                whose = "hidden" if batch[0].hidden else "public"
+                progress(f"{len(batch)} {whose} case{'s' * (len(batch) > 1)}, {workers} worker{'s' * (workers > 1)}")
             while batch and result.start is None and hangs < GIVE_UP_AFTER and crashes < MOST_RESTARTS:
                 done = run_batch(sandbox, tree, case_set.model, batch, limits, patience, result)
                 result.outcomes += done
@@ -96,7 +95,9 @@ def run_batch(
 def compare_activations(
     sandbox: Sandbox, tree: Path, case_set: CaseSet, case: Case, step: int, limits: Limits, patience: Patience
 ) -> dict | None:
-    """The submission's activation tensors of the pass that made generated token number `step` (from 0); None if they don't come."""
+    """The submission's activation tensors of the pass that made generated token number `step` (from 0);
+    None if they don't come.
+    """
     prompt = [*case.prompt, *case.tokens[:step]]
     with Child(sandbox, tree, case_set.model, limits=limits, patience=patience) as child:
         if child.wait_ready() is not None:

@@ -33,8 +33,10 @@ SPINE = ("encoded", "residual2", "residual3", "lnf", "logits", "probs")  # what 
 MEANING = {
     "encoded": "token plus position", "ln1": "the layer's first layernorm", "qkv": "query, key, value: matmul_forward",
     "preatt": "attention's scores", "att": "attention's weights", "atty": "attention's output",
-    "attproj": "attention's projection: matmul_forward", "residual2": "the sum after attention", "ln2": "the second layernorm",
-    "fch": "the wide matmul_forward", "fch_gelu": "gelu", "fcproj": "the matmul_forward after gelu", "residual3": "the sum after gelu",
+    "attproj": "attention's projection: matmul_forward", "residual2": "the sum after attention",
+    "ln2": "the second layernorm",
+    "fch": "the wide matmul_forward", "fch_gelu": "gelu", "fcproj": "the matmul_forward after gelu",
+    "residual3": "the sum after gelu",
     "lnf": "the last layernorm", "logits": "the product with wte", "probs": "the softmax",
 }  # fmt: skip
 
@@ -44,7 +46,7 @@ def plural(count: int, word: str) -> str:
     return f"{count} {word}" + ("" if count == 1 else "s")
 
 
-# ------------------------------------------------------------------------------------------------------------------ one run
+# ------------------------------------------------------------------------------------------------------------- one run
 
 
 def outcome_line(outcome: Outcome, limits: Limits, source: str, private: bool = False) -> str:
@@ -128,7 +130,7 @@ def status_line(status: int | None, limits: Limits) -> str:
     return f"exit status {status}; sys.exit() or os._exit() has no place in generate()"
 
 
-# ------------------------------------------------------------------------------------------------------------------- a hang
+# -------------------------------------------------------------------------------------------------------------- a hang
 
 
 def thread_stacks(text: str) -> list[list[tuple[str, int, str]]]:
@@ -167,11 +169,13 @@ def people(who: list[str]) -> str:
     return " and ".join(named)
 
 
-# ------------------------------------------------------------------------------------------------------------- wrong tokens
+# -------------------------------------------------------------------------------------------------------- wrong tokens
 
 
 def first_difference(model_path: Path, prompt: Iterable[int], found: dict) -> str:
-    """The first activation tensor that differs from the serial program's in the pass over `prompt`; "" if none can be told."""
+    """The first activation tensor that differs from the serial program's in the pass over `prompt`;
+    "" if none can be told.
+    """
     model = gpt2_build_from_checkpoint(model_path)
     tokens = np.array([list(prompt)], dtype=np.int32)
     T = tokens.shape[1]
@@ -186,7 +190,10 @@ def first_difference(model_path: Path, prompt: Iterable[int], found: dict) -> st
     bad = [step for step in steps if differs(model, theirs, *step)]
     spine = next((step for step in bad if step[0] in SPINE), None)
     if spine is None:
-        return "run alone, this pass is right: what goes wrong depends on when threads run, or is left over from the pass before"
+        return (
+            "run alone, this pass is right: what goes wrong depends on when threads run, or is left over "
+            "from the pass before"
+        )
     start = (
         max(
             (i for i, step in enumerate(steps[: steps.index(spine)]) if step[0] in SPINE and step not in bad),
@@ -196,7 +203,10 @@ def first_difference(model_path: Path, prompt: Iterable[int], found: dict) -> st
     )
     name, layer = next(step for step in steps[start:] if step in bad)
     ours, other = pick(vars(model.acts)[name], layer), pick(theirs[name], layer)
-    return f"the first tensor that differs is {name}{'' if layer is None else f' of layer {layer}'} ({MEANING[name]}){region(ours, other, name)}"
+    return (
+        f"the first tensor that differs is {name}{'' if layer is None else f' of layer {layer}'} "
+        f"({MEANING[name]}){region(ours, other, name)}"
+    )
 
 
 def in_order(L: int) -> list[tuple[str, int | None]]:
@@ -211,7 +221,9 @@ def pick(tensor: np.ndarray, layer: int | None) -> np.ndarray:
 
 
 def differs(model: object, theirs: dict, name: str, layer: int | None) -> bool:
-    """Whether a tensor of theirs is there and differs; of logits and probabilities only the last position, the V real tokens, count."""
+    """Whether a tensor of theirs is there and differs;
+    of logits and probabilities only the last position, the V real tokens, count.
+    """
     if name not in theirs or theirs[name].shape != vars(model.acts)[name].shape:
         return False
     ours, other = pick(vars(model.acts)[name], layer), pick(theirs[name], layer)
@@ -278,7 +290,7 @@ def _around(probs: np.ndarray, token: int) -> str:
     return f"{cdf[token - 1] if token else 0.0:.5f} to {cdf[token]:.5f}"
 
 
-# ------------------------------------------------------------------------------------------------------------------ too slow
+# ------------------------------------------------------------------------------------------------------------ too slow
 
 
 def slow_line(recorded: dict, k: int) -> str:
@@ -289,14 +301,20 @@ def slow_line(recorded: dict, k: int) -> str:
         busy = {name: float(use["task"]) for name, use in workers.items()}
         told = [name for name in busy if busy[name] > 0]
         if not told:
-            return "no task was told to the library (threadlib.perform), so where the workers' time goes is not known: make timeline"
+            return (
+                "no task was told to the library (threadlib.perform), so where the workers' time goes is "
+                "not known: make timeline"
+            )
         shares = ", ".join(f"{busy[name] / seconds:.0%}" for name in sorted(busy))
         text = f"the workers were busy {shares} of the time"
         most, least = max(busy.values()), min(busy.values())
         if len(busy) < k:
             text += f"; only {len(busy)} of {k} workers showed up"
         elif least < 0.6 * most:
-            text += f"; the busiest had {most / max(least, 1e-9):.1f} times the work of the idlest: cut the work more evenly"
+            text += (
+                f"; the busiest had {most / max(least, 1e-9):.1f} times the work of the idlest: cut the "
+                "work more evenly"
+            )
         waits: dict[str, float] = {}
         for use in workers.values():
             for what, amount in use["wait"].items():

@@ -5,10 +5,11 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from grader import cases, explain, sandbox, threads, timing
+from grader.cases import CaseSet
 from grader.child import Patience
 from grader.correctness import Correctness, compare_activations, run_cases
 from grader.points import Points, load
@@ -42,7 +43,7 @@ class Options:
     budget: float = timing.BUDGET
     progress: Callable[[str], None] | None = None
     check_seconds: float = threads.SECONDS
-    kinds: tuple[str, ...] = ()  # of cases; all, if empty
+    sets: list[CaseSet] | None = None  # made before, the public ones first; for grading many files
 
 
 def grade(path: str | os.PathLike, options: Options | None = None) -> Verdict:
@@ -69,12 +70,7 @@ def run_stages(evidence: Evidence, source: str, box: Sandbox, folder: Path, opti
     tell = options.progress or (lambda line: None)
     tree = build_tree(folder / "lab", GIVEN, source)
     if "tokens" in options.stages:
-        sets = [cases.public_cases(folder)]
-        sets.append(
-            cases.instructor_cases(folder, options.cases) if options.cases else cases.hidden_cases(folder, options.seed)
-        )
-        if options.kinds:
-            sets = [replace(s, cases=tuple(case for case in s.cases if case.kind in options.kinds)) for s in sets]
+        sets = options.sets or case_sets(folder, options)
         patience = options.patience or Patience()
         evidence.correctness = run_cases(box, tree, sets, options.limits, patience, tell)
         evidence.notes = explain_tokens(evidence.correctness, sets[0], box, tree, options, patience)
@@ -96,8 +92,18 @@ def run_stages(evidence: Evidence, source: str, box: Sandbox, folder: Path, opti
         explain_speed(evidence, box, trusted, tree, model, seed)
 
 
+def case_sets(folder: Path, options: Options) -> list[CaseSet]:
+    """The public and the hidden cases, their models in `folder`. Raises CasesError."""
+    public = cases.public_cases(folder)
+    if options.cases:
+        return [public, cases.instructor_cases(folder, options.cases)]
+    return [public, cases.hidden_cases(folder, options.seed)]
+
+
 def build_tree(folder: Path, files: tuple[str, ...], source: str | None) -> Path:
-    """The given part of the lab, the harness and the submission as lab/parallel.py, in a folder that others can read."""
+    """The given part of the lab, the harness and the submission as lab/parallel.py, in a folder that others can
+    read.
+    """
     for file in files:
         target = folder / "lab" / file
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +122,7 @@ def checker_files() -> tuple[str, ...]:
 
 
 def explain_tokens(
-    correctness: Correctness, public: cases.CaseSet, box: Sandbox, tree: Path, options: Options, patience: Patience
+    correctness: Correctness, public: CaseSet, box: Sandbox, tree: Path, options: Options, patience: Patience
 ) -> list[str]:
     """For the first public case with a wrong token: the first tensor that differs, and both running sums."""
     wrong = (

@@ -1,19 +1,22 @@
-"""The program inside the sandbox. It knows a model and the submission, and nothing of the grader: no expected token, no other case.
+"""The program inside the sandbox. It knows a model and the submission, and nothing of the grader: no expected token,
+no other case.
 
-    argv[1]   JSON: {"paths": [...], "engine": "submission" | "serial" | "capacity", "model": path, "commands": fd, "results": fd, "stacks": fd}
+    argv[1]   JSON: {"paths": [...], "engine": "submission" | "serial" | "capacity", "model": path,
+                     "commands": fd, "results": fd, "stacks": fd}
 
-It loads the model, touches every page of it, imports the submission and writes "ready". Then it reads commands, one JSON object a line:
+It loads the model, touches every page of it, imports the submission and writes "ready". Then it reads commands, one
+JSON object a line:
 
     {"prompt": [...], "n": 10, "workers": 2}                   generate, a line "token N" as each is made, then "done"
-    {..., "step": true}                                        wait after each token for an empty line, not only after the last
+    {..., "step": true}                                        wait for an empty line after each token
     {..., "close_after": 1}                                    close the iterator after so many tokens
     {..., "activations": true}                                 after the tokens, the activation tensors of the last pass
     {..., "record": true}                                      with the recorder of lab.threadlib, and what it noted
     (an empty line: go on, after the last token)
     {"capacity": 2}                                            the capacity of 2 threads (only as engine "capacity")
 
-Whatever this program reports, the submission can forge, as it runs in the same process: nothing reported here earns a point. Tokens are
-compared, times and CPU times are taken, and threads are counted by the parent.
+Whatever this program reports, the submission can forge, as it runs in the same process: nothing reported here earns
+a point. Tokens are compared, times and CPU times are taken, and threads are counted by the parent.
 """
 
 import sys
@@ -39,7 +42,8 @@ DENIED_IMPORTS = frozenset(
     ]
 )
 DENIED_EVENTS = (
-    "os.fork", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.kill", "os.killpg", "os.forkpty", "pty.spawn", "ctypes.", "socket.",
+    "os.fork", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.kill", "os.killpg", "os.forkpty", "pty.spawn",
+    "ctypes.", "socket.",
     "subprocess.", "gc.get_", "signal.pthread_kill", "sys.setprofile", "sys.settrace",
 )  # fmt: skip
 
@@ -47,7 +51,8 @@ DENIED_EVENTS = (
 def guard(threadlib, report):
     """Refuse what the task does not need, and note a thread made past lab.threadlib.
 
-    An audit hook cannot be removed. Still this is the friendly fence, the one with a clear message; the sandbox is the real one.
+    An audit hook cannot be removed. Still this is the friendly fence, the one with a clear message; the sandbox is the
+    real one.
     """
     import _thread
     import threading
@@ -82,7 +87,9 @@ def guard(threadlib, report):
 
 
 def traceback_as_data(error):
-    """An exception and its causes as plain data: [{"type", "message", "frames": [[file, line, function, text], ...]}, ...]."""
+    """An exception and its causes as plain data: [{"type", "message", "frames":
+    [[file, line, function, text], ...]}, ...].
+    """
     import os
     import traceback
 
@@ -115,7 +122,9 @@ def activations(model, limit=400_000):
 
 
 def summary(recorder):
-    """What the recorder noted: {thread: {"task": seconds, "wait": {what: seconds}, "tasks": count}}, and the regions' seconds."""
+    """What the recorder noted: {thread: {"task": seconds, "wait": {what: seconds}, "tasks":
+    count}}, and the regions' seconds.
+    """
     threads, regions = {}, {}
     for event in recorder.events():
         seconds = (event.end - event.begin) / 1e9
@@ -215,7 +224,8 @@ def main():
                 if engine == "serial":
                     found.append(margins(model, len(prompt), len(prompt) + t))
                 if t + 1 == stop or t + 2 == most or (step and t + 1 < most):
-                    commands.readline()  # the parent looks at the threads, before those that end now have ended; then it says go on
+                    # the parent looks at the threads, before those that end now have ended; then it says go on
+                    commands.readline()
                 if t + 1 == stop or t + 1 == most:
                     tokens.close()
                     break

@@ -5,6 +5,7 @@ import os
 import tempfile
 from dataclasses import asdict
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, select_autoescape
@@ -47,7 +48,7 @@ def headline(verdict: Verdict) -> str:
     return text
 
 
-# ------------------------------------------------------------------------------------------------------------------- terminal
+# ------------------------------------------------------------------------------------------------------------ terminal
 
 
 def show(verdict: Verdict, console: Console, instructor: bool = False) -> None:
@@ -79,12 +80,13 @@ def show(verdict: Verdict, console: Console, instructor: bool = False) -> None:
 def speeds(s: Scaling) -> str:
     """What the algorithm gained and what the threads gained."""
     return (
-        f"T_s {s.serial:.2f} s -> T_1 {s.one:.2f} s: the algorithm gained {s.algorithm}; -> T_{s.k} {s.many:.2f} s: {s.k} workers gained "
-        f"{s.threads}, this machine could give {s.capacity:.2f}; together S_{s.k} = {s.speedup} ({s.rounds} rounds)"
+        f"T_s {s.serial:.2f} s -> T_1 {s.one:.2f} s: the algorithm gained {s.algorithm}; -> T_{s.k} {s.many:.2f} s: "
+        f"{s.k} workers gained {s.threads}, this machine could give {s.capacity:.2f}; "
+        f"together S_{s.k} = {s.speedup} ({s.rounds} rounds)"
     )
 
 
-# ----------------------------------------------------------------------------------------------------------------- results.json
+# -------------------------------------------------------------------------------------------------------- results.json
 
 
 def gradescope(verdict: Verdict) -> dict:
@@ -111,25 +113,27 @@ def gradescope(verdict: Verdict) -> dict:
             )
     evidence = verdict.evidence
     extra = {
-        "exit_code": verdict.exit_code, "inconclusive": verdict.inconclusive, "max_score": verdict.most, "sandbox": evidence.sandbox,
+        "exit_code": verdict.exit_code, "inconclusive": verdict.inconclusive, "max_score": verdict.most,
+        "sandbox": evidence.sandbox,
         "not_protected": evidence.lacks, "timing": evidence.timing.to_json() if evidence.timing else None,
         "scaling": [asdict(scaling) for scaling in verdict.scaling],
     }  # fmt: skip
     board = []
-    for order, scaling in enumerate(verdict.scaling, 1):
+    for scaling in verdict.scaling:
         board.append(
             {"name": f"E_{scaling.k} (self-scaling)", "value": round(scaling.threads.median, 2), "order": "desc"}
         )
         board.append({"name": f"S_{scaling.k} (speedup)", "value": round(scaling.speedup.median, 2), "order": "desc"})
-        del order
     lines = [headline(verdict), *(speeds(scaling) for scaling in verdict.scaling)]
     return {
-        "score": verdict.score, "execution_time": round(evidence.seconds), "output": "\n".join(lines), "output_format": "text",
-        "stdout_visibility": "hidden", "visibility": "visible", "tests": tests, "leaderboard": board, "extra_data": extra,
+        "score": verdict.score, "execution_time": round(evidence.seconds), "output": "\n".join(lines),
+        "output_format": "text",
+        "stdout_visibility": "hidden", "visibility": "visible", "tests": tests,
+        "leaderboard": board, "extra_data": extra,
     }  # fmt: skip
 
 
-# ------------------------------------------------------------------------------------------------------------------ report.html
+# --------------------------------------------------------------------------------------------------------- report.html
 
 
 def html(verdict: Verdict, instructor: bool = False) -> str:
@@ -141,8 +145,10 @@ def html(verdict: Verdict, instructor: bool = False) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("report.html").render(
-        verdict=verdict, rows=[(row, MARKS[row.status][0], points_text(row)) for row in verdict.rows], headline=headline(verdict),
-        plot=plot(verdict.scaling) if verdict.scaling else "", speeds=[speeds(s) for s in verdict.scaling], instructor=instructor,
+        verdict=verdict, rows=[(row, MARKS[row.status][0], points_text(row)) for row in verdict.rows],
+        headline=headline(verdict),
+        plot=plot(verdict.scaling) if verdict.scaling else "", speeds=[speeds(s) for s in verdict.scaling],
+        instructor=instructor,
         evidence=verdict.evidence,
     )  # fmt: skip
 
@@ -151,7 +157,9 @@ WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 560, 320, 48, 40, 16, 128
 
 
 def plot(scaling: list[Scaling]) -> str:
-    """Speedup over the number of workers, as an SVG element: ideal, capacity, this program against itself and against serial."""
+    """Speedup over the number of workers, as an SVG element:
+    ideal, capacity, this program against itself and against serial.
+    """
     most = max(s.k for s in scaling)
     highest = max([most, *(s.speedup.high for s in scaling)]) * 1.05
 
@@ -197,14 +205,14 @@ def plot(scaling: list[Scaling]) -> str:
             )
         labels.append([dots[-1][1], name, label])
     labels.sort()
-    for before, after in zip(labels, labels[1:], strict=False):
+    for before, after in pairwise(labels):
         after[0] = max(after[0], before[0] + 15)  # no label over another
     for y, name, label in labels:
         parts.append(f'<text class="label {name}" x="{WIDTH - RIGHT + 10}" y="{y + 4:.1f}">{escape(label)}</text>')
     return "".join([*parts, "</svg>"])
 
 
-# --------------------------------------------------------------------------------------------------------------------- writing
+# ------------------------------------------------------------------------------------------------------------- writing
 
 
 def write(verdict: Verdict, folder: Path, instructor: bool = False) -> None:

@@ -1,13 +1,15 @@
 """Who may do what: the ways to start a program that is not trusted.
 
-    bubblewrap   no network, own process and file namespaces: the program sees the interpreter, its packages, the given part of the lab and
-                 the model, all read-only, and a small private /tmp. Started by root, it runs as a real other user inside, because a
-                 limit on processes does not bind root, nor who is root outside a user namespace.
-    other-user   for containers that forbid namespaces: a user id of its own, without privileges, killed with all its processes.
-    limits       neither is possible: limits on memory, processes, files and time, as the same user. Not for files of others.
+    bubblewrap   no network, own process and file namespaces: the program sees the interpreter, its packages, the given
+                 part of the lab and the model, all read-only, and a small private /tmp. Started by root, it runs as a
+                 real other user inside: a limit on processes does not bind root, nor who is root outside a namespace.
+    other-user   for containers that forbid namespaces: a user id of its own, without privileges, killed with all its
+                 processes.
+    limits       neither is possible: limits on memory, processes, files and time, as the same user. Not for files of
+                 others.
 
-All three: a clean environment, `python -I`, BLAS on one thread, the CPU affinity asked for, limits (setrlimit), pipes for results.
-A backend counts as present when a trial run works. `choose()` finds the best one.
+All three: a clean environment, `python -I`, BLAS on one thread, the CPU affinity asked for, limits (setrlimit),
+pipes for results. A backend counts as present when a trial run works. `choose()` finds the best one.
 """
 
 import hashlib
@@ -22,6 +24,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -70,7 +73,9 @@ class Limits:
 
 @dataclass
 class Started:
-    """A program that was started: its process (bubblewrap's, or its own) and how to end it with everything it started."""
+    """A program that was started: its process (bubblewrap's, or its own) and how to end it with everything it
+    started.
+    """
 
     process: subprocess.Popen
     user: int | None  # its own user id, if it got one
@@ -92,6 +97,7 @@ class Started:
         status = self.process.wait()
         if self.user is not None and not self.wrapped:
             end_user(self.user)
+            remove_files(self.user)
         return status
 
 
@@ -136,7 +142,8 @@ class Sandbox:
 
         try:
             process = subprocess.Popen(
-                command, env=self.environment(), cwd="/", stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=tuple(pass_fds),
+                command, env=self.environment(), cwd="/", stdin=stdin, stdout=stdout, stderr=stderr,
+                pass_fds=tuple(pass_fds),
                 preexec_fn=prepare, start_new_session=True,
             )  # fmt: skip
         except (OSError, subprocess.SubprocessError) as error:
@@ -206,7 +213,7 @@ class Sandbox:
         return last[0][:200]
 
 
-# ---------------------------------------------------------------------------------------------------------------- choosing
+# ------------------------------------------------------------------------------------------------------------ choosing
 
 BACKENDS = ("bubblewrap", "other-user", "limits")
 
@@ -241,7 +248,7 @@ def lacking(backend: str, sandbox: Sandbox, reasons: list[str]) -> str:
     return {
         "bubblewrap": "",
         "other-user": f"not protected: the network, and what every user of this machine may read or write{copied}{why}",
-        "limits": f"not protected: your files, the network, the results of this run; only limits on memory, processes and time{why}",
+        "limits": f"not protected: your files, the network, the results of this run; there are only limits{why}",
     }[backend]
 
 
@@ -335,12 +342,13 @@ def copied(sandbox: Sandbox, prefix: str, packages: list[Path]) -> Sandbox:
             if not home.exists():
                 raise
     return replace(
-        sandbox, interpreter=str(home / "bin" / version), paths=(str(home / "packages"),), library_path=str(home / "lib"),
+        sandbox, interpreter=str(home / "bin" / version), paths=(str(home / "packages"),),
+        library_path=str(home / "lib"),
         visible=(*sandbox.visible, str(home)),
     )  # fmt: skip
 
 
-# --------------------------------------------------------------------------------------------------------- users, processes
+# ---------------------------------------------------------------------------------------------------- users, processes
 
 
 def fresh_user() -> int:
@@ -373,6 +381,19 @@ def end_user(user: int) -> None:
         finally:
             os._exit(0)
     os.waitpid(child, 0)
+
+
+def remove_files(user: int) -> None:
+    """Remove what a user id of our own making left in the folders where everybody may write."""
+    for folder in ("/tmp", "/var/tmp", "/dev/shm"):
+        for entry in os.scandir(folder) if os.path.isdir(folder) else ():
+            with suppress(OSError):
+                if entry.stat(follow_symlinks=False).st_uid != user:
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                else:
+                    os.unlink(entry.path)
 
 
 def children_of(pid: int) -> list[int]:

@@ -1,4 +1,6 @@
-"""Read the one file a student hands in, without running it: bad input is said in one line, and its imports are looked at."""
+"""Read the one file a student hands in, without running it:
+bad input is said in one line, and its imports are looked at.
+"""
 
 import ast
 import os
@@ -96,19 +98,14 @@ def read_source(path: Path) -> str:
     """The file's text. Raises BadSubmission for everything that is not a small text file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        if path.is_symlink():
+    except (OSError, ValueError) as error:
+        if "\0" not in str(path) and path.is_symlink():
             raise BadSubmission(f"{path.name} is a link; hand in the file itself") from None
-        raise BadSubmission(f"{path}: cannot be opened: {error.strerror}") from None
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise BadSubmission(f"{path} is a directory; hand in the file parallel.py")
-        if not stat.S_ISREG(status.st_mode):
-            raise BadSubmission(f"{path.name} is not an ordinary file")
-        if status.st_size > LARGEST:
-            raise BadSubmission(f"{path.name} has {status.st_size:,} bytes; a program of at most {LARGEST:,} is taken")
-        raw = file.read(LARGEST + 1)
+        raise BadSubmission(f"{path}: cannot be opened: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        raw = read_regular(path, descriptor)
+    finally:
+        os.close(descriptor)
     if not raw.strip():
         raise BadSubmission(f"{path.name} is empty")
     if b"\0" in raw:
@@ -117,6 +114,19 @@ def read_source(path: Path) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadSubmission(f"{path.name} is not text in UTF-8 (byte {error.start})") from None
+
+
+def read_regular(path: Path, descriptor: int) -> bytes:
+    """The bytes of an ordinary file of no more than LARGEST. Raises BadSubmission."""
+    status = os.fstat(descriptor)
+    if stat.S_ISDIR(status.st_mode):
+        raise BadSubmission(f"{path} is a directory; hand in the file parallel.py")
+    if not stat.S_ISREG(status.st_mode):
+        raise BadSubmission(f"{path.name} is not an ordinary file")
+    if status.st_size > LARGEST:
+        raise BadSubmission(f"{path.name} has {status.st_size:,} bytes; a program of at most {LARGEST:,} is taken")
+    with open(descriptor, "rb", closefd=False) as file:
+        return file.read(LARGEST)
 
 
 def check_generate(name: str, tree: ast.Module) -> None:

@@ -1,4 +1,5 @@
-"""What lab.check finds in a submission, run in the sandbox. Its findings deduct or explain; a clean report proves and awards nothing."""
+"""What lab.check finds in a submission, run in the sandbox. Its findings deduct or explain; a clean report proves and
+awards nothing."""
 
 import json
 import os
@@ -92,7 +93,9 @@ def collect(started: Started, seconds: float) -> tuple[int, bytes, bytes]:
 
 
 def read_report(out: bytes, status: int, err: bytes) -> Findings:
-    """The JSON object on stdout. It comes out of a process the submission ran in: believed only as far as it is well formed."""
+    """The JSON object on stdout. It comes out of a process the submission ran in:
+    believed only as far as it is well formed.
+    """
     try:
         report = json.loads(out.decode())
         found = [
@@ -104,7 +107,10 @@ def read_report(out: bytes, status: int, err: bytes) -> Findings:
             )
             for entry in report["findings"][:50]
         ]
-        tried = f"{int(report['schedules'])} schedules, {int(report['distinct'])} of them different, up to {int(report['depth'])} decisions long"
+        tried = (
+            f"{int(report['schedules'])} schedules, {int(report['distinct'])} of them different, up to "
+            f"{int(report['depth'])} decisions long"
+        )
         return Findings(found, tried)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         last = err.decode(errors="replace").strip().splitlines()[-1:] or [f"exit status {status}"]

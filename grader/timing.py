@@ -1,12 +1,14 @@
-"""The stage of scaling: rounds of trusted serial, submission on 1 worker, submission on k workers, and the capacity beside them.
+"""The stage of scaling: rounds of trusted serial, submission on 1 worker, submission on k workers, and the capacity
+beside them.
 
 One round has one new prompt, and a fresh process for every run:
 
     even round    serial   1   k   capacity   k   1          odd round    serial   k   1   capacity   1   k
 
-so that a machine that gets slower or faster meanwhile favours neither. All times are taken by the parent, from the prompt to the last
-token. T_1 and T_k of a round are the shorter of its two runs, E_k = T_1 / T_k, S_k = T_s / T_k. A round in which other programs took
-part of the cores, or the hypervisor took them away, is disturbed: it is repeated, and in the end "inconclusive", never a lost point.
+so that a machine that gets slower or faster meanwhile favours neither. All times are taken by the parent, from the
+prompt to the last token. T_1 and T_k of a round are the shorter of its two runs, E_k = T_1 / T_k, S_k = T_s / T_k.
+A round in which other programs took part of the cores, or the hypervisor took them away, is disturbed: it is
+repeated, and in the end "inconclusive", never a lost point.
 """
 
 import os
@@ -87,7 +89,8 @@ class Timing:
         """As plain data: the rounds and their circumstances."""
         return {
             "model": self.model, "cores": self.cores, "measured": self.measured,
-            "not_measured": {str(k): why for k, why in self.not_measured.items()}, "rounds": [asdict(r) for r in self.rounds],
+            "not_measured": {str(k): why for k, why in self.not_measured.items()},
+            "rounds": [asdict(r) for r in self.rounds],
         }  # fmt: skip
 
     @classmethod
@@ -109,7 +112,7 @@ class Timing:
         return timing
 
 
-# ----------------------------------------------------------------------------------------------------------------- the weather
+# --------------------------------------------------------------------------------------------------------- the weather
 
 
 @dataclass
@@ -139,14 +142,18 @@ class Weather:
         return cls(time.perf_counter(), busy, steal, time.process_time())
 
     def since(self, before: "Weather", cpu: float, cores: int) -> tuple[float, float]:
-        """Shares of all these cores' time that others used and that was stolen, between the two moments; `cpu`: the program's own."""
+        """Shares of all these cores' time that others used and that was stolen, between the two moments;
+        `cpu`: the program's own.
+        """
         wall = max(1e-6, self.at - before.at) * cores
         others = (self.busy - before.busy) - cpu - (self.own - before.own)
         return max(0.0, others / wall), max(0.0, (self.steal - before.steal) / wall)
 
 
 def disturbance(round_: Round) -> str:
-    """Why a round does not count, or "". Only what the submission cannot cause: other programs, the hypervisor, trusted runs that waited."""
+    """Why a round does not count, or "". Only what the submission cannot cause:
+    other programs, the hypervisor, trusted runs that waited.
+    """
     samples = [round_.serial, *round_.one, *(sample for runs in round_.many.values() for sample in runs)]
     others = max(sample.others for sample in samples)
     steal = max(sample.steal for sample in samples)
@@ -160,7 +167,7 @@ def disturbance(round_: Round) -> str:
     return ""
 
 
-# -------------------------------------------------------------------------------------------------------------------- measuring
+# ----------------------------------------------------------------------------------------------------------- measuring
 
 
 @dataclass
@@ -208,7 +215,8 @@ class Stopwatch:
 
 
 def measure(
-    sandbox: Sandbox, trusted: Path, tree: Path, model: Path, points: Points, seed: int, progress: Callable[[str], None] | None = None,
+    sandbox: Sandbox, trusted: Path, tree: Path, model: Path, points: Points, seed: int,
+    progress: Callable[[str], None] | None = None,
     budget: float = BUDGET,
 ) -> Timing:  # fmt: skip
     """Rounds until the points are decided, or the budget is used up. Stops at the first run with wrong tokens."""
@@ -275,7 +283,9 @@ def one_round(
 
 
 def judgeable(tokens: list[int], trusted: Run) -> bool:
-    """Whether the first token that differs was made with the margin, so that the difference is a mistake and not rounding."""
+    """Whether the first token that differs was made with the margin, so that the difference is a mistake and not
+    rounding.
+    """
     margins = trusted.values.get("margins") or []
     for step, expected in enumerate(trusted.tokens):
         if step >= len(tokens) or tokens[step] != expected:
@@ -284,7 +294,9 @@ def judgeable(tokens: list[int], trusted: Run) -> bool:
 
 
 def record(watch: Stopwatch, k: int, seed: int) -> dict:
-    """One run of the submission with the recorder of lab.threadlib: for the explanation of a slow program, never for points."""
+    """One run of the submission with the recorder of lab.threadlib:
+    for the explanation of a slow program, never for points.
+    """
     _, config = read_header(watch.model)
     prompt = next(timing_prompts(config.vocab_size, PROMPT_LENGTH, seed))
     with Child(
@@ -297,11 +309,13 @@ def record(watch: Stopwatch, k: int, seed: int) -> dict:
     return {"seconds": run.seconds, **noted} if isinstance(noted, dict) and run.stamps else {}
 
 
-# --------------------------------------------------------------------------------------------------------------------- deciding
+# ------------------------------------------------------------------------------------------------------------ deciding
 
 
 def gains(timing: Timing, k: int, points: Points) -> list[float]:
-    """Round by round, the share of the possible gain; rounds in which the machine could not show anything are left out."""
+    """Round by round, the share of the possible gain;
+    rounds in which the machine could not show anything are left out.
+    """
     found = []
     for round_ in timing.quiet():
         capacity = min(round_.capacity[k], float(k))

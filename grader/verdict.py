@@ -1,10 +1,11 @@
-"""From observations to points. Pure: nothing is run or measured here, so recorded and generated timings can be judged in tests."""
+"""From observations to points. Pure: nothing is run or measured here, so recorded and generated timings can be judged
+in tests."""
 
 from dataclasses import dataclass, field
 from statistics import median
 
 from grader.child import Run
-from grader.correctness import Correctness, Outcome
+from grader.correctness import Correctness
 from grader.explain import error_line, outcome_line, plural, run_line, slow_line, status_line
 from grader.points import Points
 from grader.sandbox import Limits
@@ -26,6 +27,14 @@ class Row:
     status: str
     reason: str = ""  # for the student
     private: str = ""  # for the instructor only
+
+    def __post_init__(self) -> None:
+        self.reason, self.private = printable(self.reason), printable(self.private)
+
+
+def printable(text: str) -> str:
+    """Text without what a terminal would obey and a file could not hold; parts of it come from the submission."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 @dataclass
@@ -119,7 +128,7 @@ def judge(evidence: Evidence) -> Verdict:
     return Verdict(evidence, rows, scaling)
 
 
-# ------------------------------------------------------------------------------------------------------- the program, its tokens
+# --------------------------------------------------------------------------------------------- the program, its tokens
 
 
 def runs_row(evidence: Evidence) -> Row:
@@ -154,7 +163,8 @@ def tokens_row(evidence: Evidence, hidden: bool) -> Row:
     title, most = f"same tokens, {name} cases", evidence.points.points[name]
     outcomes = evidence.correctness.of(hidden)
     if not outcomes:
-        return Row(name, title, 0.0, most, FAILED, "not run: the program does not start")
+        reason = "not run: the program does not start" if evidence.correctness.start else "no such case was asked for"
+        return Row(name, title, 0.0, most, SKIPPED, reason)
     kinds = list(dict.fromkeys(outcome.case.kind for outcome in outcomes))
     bad_kinds = [kind for kind in kinds if not all(o.equal for o in outcomes if o.case.kind == kind)]
     bad = [outcome for outcome in outcomes if not outcome.equal]
@@ -169,7 +179,7 @@ def tokens_row(evidence: Evidence, hidden: bool) -> Row:
     return Row(name, title, score, most, PARTIAL if score else FAILED, reason, private)
 
 
-# -------------------------------------------------------------------------------------------------------------------- its shape
+# ----------------------------------------------------------------------------------------------------------- its shape
 
 
 def imports_row(evidence: Evidence) -> Row:
@@ -230,7 +240,7 @@ def quiet_row(evidence: Evidence) -> Row:
     return Row("quiet", title, 0.0, most, FAILED, f"{reason} (standard error is free to use)")
 
 
-# ---------------------------------------------------------------------------------------------------------------------- scaling
+# ------------------------------------------------------------------------------------------------------------- scaling
 
 
 def judge_scaling(evidence: Evidence) -> tuple[list[Row], list[Scaling]]:
@@ -281,7 +291,10 @@ def scaling_row(evidence: Evidence, timing: Timing, k: int, most: float) -> tupl
     quiet = timing.quiet()
     if len(quiet) < LEAST_ROUNDS:
         why = next((r.disturbed for r in reversed(timing.rounds) if r.disturbed), "too few rounds")
-        reason = f"{len(timing.rounds) - len(quiet)} of {len(timing.rounds)} rounds were disturbed: {why}. Nothing is lost: run it again"
+        reason = (
+            f"{len(timing.rounds) - len(quiet)} of {len(timing.rounds)} rounds were disturbed: {why}. "
+            "Nothing is lost: run it again"
+        )
         return Row(name, title, 0.0, most, INCONCLUSIVE, reason), shown
     unfair = unfair_baseline(quiet, k, points)
     if unfair:
@@ -289,7 +302,10 @@ def scaling_row(evidence: Evidence, timing: Timing, k: int, most: float) -> tupl
     found = gain_estimate(timing, k, points)
     if found is None:
         low = median(round_.capacity[k] for round_ in quiet)
-        reason = f"{k} trusted threads are only {low:.2f} times as fast as one on this machine at this moment, so nobody's can be"
+        reason = (
+            f"{k} trusted threads are only {low:.2f} times as fast as one on this machine at this moment, "
+            "so nobody's can be"
+        )
         return Row(name, title, 0.0, most, INCONCLUSIVE, f"{reason}. Run it again when the machine is quiet"), shown
     if points.credit(found.high) - points.credit(found.low) > 0.5:
         reason = f"the rounds disagree too much: {found.low:.0%} to {found.high:.0%} of the possible gain. Run it again"
@@ -349,7 +365,7 @@ def idle_worker(rounds: list[Round], k: int, points: Points) -> str:
     if not working or max(working) >= k:
         return ""
     count = max(working)
-    text = f"only {count} of {k} threads did any work" if count else "no thread did a worker's work"
+    text = f"only {count} of {k} threads did any work" if count else f"none of the {k} workers did any work"
     sample = rounds[-1].best(k)
     if not sample.threads:
         return f"{text}: no worker was there at all"
@@ -370,14 +386,17 @@ def unfair_baseline(rounds: list[Round], k: int, points: Points) -> str:
         )
     ratio = median(a.cpu / max(b.cpu, 1e-9) for a, b in zip(ones, manys, strict=True))
     if ratio > s["cpu_ratio"]:
-        return f"with 1 worker it takes {ratio:.2f} times the CPU time it takes with {k}: different work, so T_1 is no baseline"
+        return (
+            f"with 1 worker it takes {ratio:.2f} times the CPU time it takes with {k}: different work, so "
+            "T_1 is no baseline"
+        )
     cores = median(sample.cpu / sample.seconds for sample in manys)
     if cores > k + 0.15:
         return f"with {k} workers it used {cores:.1f} cores instead of {k}"
     return ""
 
 
-# -------------------------------------------------------------------------------------------------------------------- deductions
+# ---------------------------------------------------------------------------------------------------------- deductions
 
 
 def deduction_rows(evidence: Evidence, earned: float) -> list[Row]:

@@ -4,7 +4,6 @@ A file there that says `# on: base` is put below this one, and redefines what it
 """
 
 import numpy as np
-
 from lab.serial import (
     GPT2_EOT,
     encoder_forward,

@@ -7,7 +7,6 @@ import os
 os.environ["OPENBLAS_NUM_THREADS"] = "8"
 
 import threadpoolctl
-
 from lab import serial
 
 threadpoolctl.threadpool_limits(8)

@@ -1,7 +1,7 @@
 # Computes everything twice on one worker, so that two look twice as fast.
 # on: base
 # expect: public passed |
-# expect: timing burn_at_one
+# timing: burn_at_one
 # expect: scaling-2 failed | times the CPU time
 
 right_forward = forward

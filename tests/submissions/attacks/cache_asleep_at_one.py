@@ -1,11 +1,10 @@
 # The same, asleep on one worker.
 # on: base
 # expect: public passed |
-# expect: timing cache_asleep_at_one
+# timing: cache_asleep_at_one
 # expect: scaling-2 failed | did any work
 
 """Tokens through a KV cache on one thread; the other threads do nothing."""
-
 
 import time
 

@@ -1,7 +1,7 @@
 # Leaves its tokens in a file for the next process, which only reads them.
 # on: nothing
 # expect: public passed |
-# expect: timing serial_copy
+# timing: serial_copy
 # expect: scaling-2 failed |
 
 import json

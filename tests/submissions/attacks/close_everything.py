@@ -1,6 +1,6 @@
 # Closes every descriptor.
 # on: nothing
-# expect: runs failed | 
+# expect: runs failed |
 
 import os
 

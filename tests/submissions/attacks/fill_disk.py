@@ -1,6 +1,7 @@
 # Fills the disk.
 # on: nothing
-# expect: public failed | is 
+# expect: public failed | is
+
 
 def generate(model, prompt, n, workers):
     for place in ("/tmp", "/dev/shm", "/var/tmp", "."):

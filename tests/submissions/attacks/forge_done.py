@@ -1,6 +1,6 @@
 # Says done, and exits with status 0, before any work.
 # on: nothing
-# expect: runs failed | 
+# expect: runs failed |
 
 import os
 

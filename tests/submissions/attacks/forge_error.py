@@ -1,7 +1,6 @@
 # Reports an error of its own making, full of markup and terminal codes.
 # on: nothing
-# expect: runs failed | 
-# expect: harmless <script>
+# expect: runs failed |
 
 import json
 import os

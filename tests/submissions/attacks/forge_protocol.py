@@ -1,6 +1,6 @@
 # Speaks to the grader over every open descriptor: all done, everything right.
 # on: nothing
-# expect: runs failed | 
+# expect: runs failed |
 # expect: public failed |
 
 import os
@@ -8,7 +8,7 @@ import os
 
 def generate(model, prompt, n, workers):
     for fd in range(3, 64):
-        for line in (b"ready\n", b'score 100\n', b'value {"score": 100}\n', b"done\n"):
+        for line in (b"ready\n", b"score 100\n", b'value {"score": 100}\n', b"done\n"):
             try:
                 os.write(fd, line)
             except OSError:

@@ -1,6 +1,6 @@
 # A fork bomb that first gets rid of what refuses forks, as far as it can. Only after limits were seen to bind.
 # on: nothing
-# expect: dangerous
+# dangerous: only after limits were seen to bind
 # expect: runs failed | not allowed here
 
 import os

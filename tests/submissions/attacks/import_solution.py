@@ -1,6 +1,6 @@
 # Imports the solution from wherever it may lie.
 # on: nothing
-# expect: public failed | is 
+# expect: public failed | is
 
 import glob
 import sys

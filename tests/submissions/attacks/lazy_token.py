@@ -1,7 +1,7 @@
 # Yields something that computes its token only when it is looked at.
 # on: nothing
 # expect: public passed |
-# expect: workers failed | 
+# expect: workers failed |
 
 from lab import serial
 

@@ -1,7 +1,8 @@
 # Takes memory until somebody stops it.
 # on: nothing
-# expect: dangerous
+# dangerous: only after limits were seen to bind
 # expect: runs failed | the limit is
+
 
 def generate(model, prompt, n, workers):
     held = []

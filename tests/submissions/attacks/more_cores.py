@@ -2,7 +2,7 @@
 # on: base
 # expect: public passed |
 # expect: workers failed | threads for workers=
-# expect: timing more_cores
+# timing: more_cores
 # expect: scaling-2 failed | cores instead of 2
 
 import os

@@ -2,6 +2,7 @@
 # on: nothing
 # expect: public failed |
 
+
 def generate(model, prompt, n, workers):
     for path in ("/proc/self/map_files", "/proc/self/fd"):
         pass

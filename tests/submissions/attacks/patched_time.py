@@ -2,7 +2,7 @@
 # on: nothing
 # expect: public passed |
 # expect: workers failed |
-# expect: timing serial_copy
+# timing: serial_copy
 # expect: scaling-2 failed | no worker
 
 import time

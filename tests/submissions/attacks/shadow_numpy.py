@@ -1,6 +1,6 @@
 # Writes modules that the next interpreter should pick up: numpy.py, sitecustomize.py, usercustomize.py.
 # on: nothing
-# expect: public failed | is 
+# expect: public failed | is
 
 import os
 import sys

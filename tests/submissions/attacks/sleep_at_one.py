@@ -1,7 +1,7 @@
 # Asleep on one worker, so that two look twice as fast.
 # on: base
 # expect: public passed |
-# expect: timing sleep_at_one
+# timing: sleep_at_one
 # expect: scaling-2 failed | sleeps or waits the rest
 
 import time
@@ -16,7 +16,3 @@ def forward(workers, model, tokens, T):
         time.sleep(time.perf_counter() - begin)
         return probs
     return right_forward(workers, model, tokens, T)
-
-
-def split(count, k):
-    return [slice(0, count)] + [slice(0, 0)] * (k - 1)

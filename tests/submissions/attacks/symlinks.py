@@ -1,6 +1,6 @@
 # Puts links where results are written, to have files of others overwritten or shown.
 # on: nothing
-# expect: public failed | is 
+# expect: public failed | is
 
 import os
 

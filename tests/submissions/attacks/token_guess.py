@@ -1,6 +1,7 @@
 # Guesses a token from the middle of the vocabulary.
 # on: nothing
-# expect: public failed | is 
+# expect: public failed | is
+
 
 def generate(model, prompt, n, workers):
     for _ in range(n - len(prompt)):

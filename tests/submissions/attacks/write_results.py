@@ -1,6 +1,6 @@
 # Writes a results.json of its own wherever one could be looked for.
 # on: nothing
-# expect: public failed | is 
+# expect: public failed | is
 
 import json
 import os

@@ -2,6 +2,7 @@
 # on: base
 # expect: public failed | left over from the pass before
 
+
 def matmul(workers, out, inp, weight, bias):
     columns = np.ascontiguousarray(inp.T)
     first = not getattr(workers, "seen", False)

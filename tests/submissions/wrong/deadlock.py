@@ -3,6 +3,7 @@
 # expect: runs failed | hangs: every thread waits
 # expect: public failed | self.done.P()
 
+
 def work(self, number):
     self.start[number - 1].P()
     self.start[number - 1].P()  # a second time: nobody gives it

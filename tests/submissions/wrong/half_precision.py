@@ -6,5 +6,7 @@ right_matmul = matmul
 
 
 def matmul(workers, out, inp, weight, bias):
-    right_matmul(workers, out, inp.astype(np.float16).astype(np.float32), weight.astype(np.float16).astype(np.float32), bias)
+    right_matmul(
+        workers, out, inp.astype(np.float16).astype(np.float32), weight.astype(np.float16).astype(np.float32), bias
+    )
     out[:] = (out * 16).round() / 16

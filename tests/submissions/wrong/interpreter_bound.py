@@ -1,8 +1,9 @@
 # Products in pure Python loops: the workers take turns with the interpreter lock.
 # on: base
 # expect: public passed |
-# expect: timing interpreter_bound
+# timing: interpreter_bound
 # expect: scaling-2 failed | of the possible gain
+
 
 def matmul(workers, out, inp, weight, bias):
     columns = np.ascontiguousarray(inp.T)

@@ -3,6 +3,7 @@
 # expect: public failed | the first tensor that differs is qkv of layer 0
 # expect: public failed | where zeros stand
 
+
 def split(count, k):
     return [slice(count * i // k, count * (i + 1) // k - 1) for i in range(k)]
 

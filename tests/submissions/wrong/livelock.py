@@ -3,6 +3,7 @@
 # expect: runs failed | goes round and round
 # expect: public failed | while self.turn != number
 
+
 def work(self, number):
     self.turn = 0
     while self.turn != number:

@@ -1,7 +1,8 @@
 # Two mutexes in both orders: it has not happened yet, but it will.
 # on: base
 # expect: public passed |
-# expect: check deadlock
+# check: deadlock
+
 
 class Ordered(Workers):
     def __init__(self, k):

@@ -1,6 +1,7 @@
 # Workers take the next task from a counter that no mutex protects.
 # on: base
-# expect: check race
+# check: race
+
 
 class Counting(Workers):
     def work(self, number):

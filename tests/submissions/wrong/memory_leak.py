@@ -1,6 +1,6 @@
 # Keeps everything it ever computed, and much more.
 # on: base
-# expect: public failed | the limit is 2048 MB of memory
+# expect: public failed | the limit is
 
 KEPT = []
 

@@ -2,6 +2,7 @@
 # on: base
 # expect: public failed | differs
 
+
 def run(self, fn, tasks):
     self.fn, self.tasks = fn, list(tasks)
     for semaphore in self.start:

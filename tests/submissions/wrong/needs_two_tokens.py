@@ -1,6 +1,7 @@
 # A prompt of one token was never tried.
 # on: base
-# expect: public partial | 1 worker
+# cases: 2 workers, 4 workers
+# expect: public partial | 2 workers
 # expect: public partial | IndexError
 
 right_generate = generate

@@ -3,6 +3,7 @@
 # expect: public passed |
 # expect: workers failed | left after the last token
 
+
 def close(self):
     pass
 

@@ -3,6 +3,7 @@
 # expect: public passed |
 # expect: workers failed | left when the iterator was closed early
 
+
 def generate(model, prompt, n, workers):
     tokens = np.full((1, n), GPT2_EOT, dtype=np.int32)
     tokens[0, : len(prompt)] = prompt

@@ -2,6 +2,7 @@
 # on: base
 # expect: public failed | your probabilities add up to
 
+
 def softmax(probs, logits, V):
     probs[:] = np.exp(logits - logits.max())
     probs /= probs.sum()

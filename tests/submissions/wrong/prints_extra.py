@@ -3,6 +3,7 @@
 # expect: public passed |
 # expect: quiet failed | step
 
+
 def sample(probs, V):
     print("step", int(probs.argmax()))
     return sample_mult(probs, V)

@@ -2,5 +2,6 @@
 # on: nothing
 # expect: runs failed | TypeError: 'NoneType' object is not iterable
 
+
 def generate(model, prompt, n, workers):
     print

@@ -1,7 +1,7 @@
 # Waits for its workers by sleeping and looking.
 # on: base
 # expect: public passed |
-# expect: timing sleeps
+# timing: sleeps
 # expect: scaling-2 failed | sleeps or waits the rest
 
 import time

@@ -1,7 +1,7 @@
 # Scales, but every product is computed eight times.
 # on: base
 # expect: public passed |
-# expect: timing slower_than_serial
+# timing: slower_than_serial
 # expect: scaling-2 failed | slower than the serial program
 
 right_matmul = matmul

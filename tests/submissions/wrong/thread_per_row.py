@@ -3,13 +3,16 @@
 # expect: runs failed | can't start new thread
 # expect: public failed | a thread for every row
 
+
 def matmul(workers, out, inp, weight, bias):
     gate = Semaphore(0)
 
     def rows(first):
         def work(number):
             gate.P()
-            out[:, first : first + 4] = inp @ weight[first : first + 4].T + (0 if bias is None else bias[first : first + 4])
+            out[:, first : first + 4] = inp @ weight[first : first + 4].T + (
+                0 if bias is None else bias[first : first + 4]
+            )
 
         return work
 

@@ -3,6 +3,7 @@
 # expect: public passed |
 # expect: workers failed | no worker is there between two tokens
 
+
 class Workers:
     def __init__(self, k):
         self.k = k

@@ -3,6 +3,7 @@
 # expect: public passed |
 # expect: workers failed | threads for workers=
 
+
 class Twice(Workers):
     def __init__(self, k):
         super().__init__(2 * k)

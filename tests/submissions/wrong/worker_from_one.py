@@ -2,6 +2,7 @@
 # on: base
 # expect: public failed | the first tensor that differs is qkv of layer 0
 
+
 def work(self, number):
     while True:
         self.start[number - 1].P()

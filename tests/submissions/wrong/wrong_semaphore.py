@@ -3,6 +3,7 @@
 # expect: runs failed | hangs: every thread waits
 # expect: public failed | self.done.P()
 
+
 def run(self, fn, tasks):
     self.fn, self.tasks = fn, list(tasks)
     for _ in self.start:

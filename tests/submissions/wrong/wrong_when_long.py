@@ -1,5 +1,6 @@
 # A table of masks made for 32 positions: longer sequences look into the future.
 # on: base
+# cases: 2 workers, prompt lengths, long
 # expect: public passed |
 # expect: hidden partial | long
 

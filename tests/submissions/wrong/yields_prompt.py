@@ -1,6 +1,6 @@
 # The prompt is yielded as well.
 # on: base
-# expect: public failed | is 
+# expect: public failed | is
 
 right_generate = generate
 

@@ -1,0 +1,184 @@
+"""Every wrong submission gets its verdict and the real reason; every attack gains nothing.
+
+The files say themselves what is expected of them, in comments at their head:
+
+    # on: base                           stands on submissions/base.py (or on: nothing)
+    # cases: 2 workers, long             kinds of cases that are run (default: 2 workers)
+    # expect: ROW STATUS | PHRASE        a row of the result, its status, a part of its reason
+    # timing: NAME                       the generated timing that the verdict is fed (submissions/timings.py)
+    # check: KIND                        lab.check finds this kind of error
+    # dangerous: ...                     run only after limits were seen to bind
+"""
+
+import os
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from grader import grade, sandbox, threads
+from grader.cases import CaseSet
+from grader.child import Patience
+from grader.points import load
+from grader.verdict import Verdict, judge
+
+FOLDER = Path(__file__).parent / "submissions"
+sys.path.insert(0, str(FOLDER))
+import timings  # noqa: E402
+
+QUICK = Patience(start=20.0, token=3.0, idle=1.0)
+LIMITS = sandbox.Limits(memory=768 << 20)
+WRONG, ATTACKS = (sorted((FOLDER / kind).glob("*.py")) for kind in ("wrong", "attacks"))
+
+
+def head(path: Path) -> dict[str, list[str]]:
+    """The comments at the head of a file: key -> values."""
+    found: dict[str, list[str]] = {}
+    for line in path.read_text().split("\n\n")[0].splitlines():
+        if match := re.match(r"# (on|cases|expect|timing|check|dangerous): (.*)", line):
+            found.setdefault(match[1], []).append(match[2])
+    return found
+
+
+def program(path: Path) -> str:
+    """The whole submission."""
+    text = path.read_text()
+    return (FOLDER / "base.py").read_text() + "\n\n" + text if "# on: base" in text else text
+
+
+@pytest.fixture(scope="session")
+def box() -> sandbox.Sandbox:
+    """The best sandbox of this machine; submissions of others are not run without one."""
+    try:
+        return sandbox.choose(required=True)
+    except sandbox.SandboxError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def binding(box: sandbox.Sandbox) -> bool:
+    """Whether limits bind: seen with a harmless probe."""
+    return sandbox.limits_bind(box)
+
+
+@pytest.fixture(scope="session")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> list[CaseSet]:
+    """All cases, made once."""
+    return grade.case_sets(tmp_path_factory.mktemp("cases"), grade.Options())
+
+
+def graded(path: Path, box: sandbox.Sandbox, sets: list[CaseSet], folder: Path) -> Verdict:
+    """The verdict on a file: tokens for real, the timing generated, if it asks for one."""
+    wanted = head(path)
+    submission = folder / "parallel.py"
+    submission.write_text(program(path))
+    kinds = wanted.get("cases", ["2 workers"])[0].split(", ")
+    some = [replace(s, cases=tuple(case for case in s.cases if case.kind in kinds)) for s in sets]
+    options = grade.Options(sandbox=box, stages=("tokens",), sets=some, patience=QUICK, limits=LIMITS)
+    verdict = grade.grade(submission, options)
+    if "timing" in wanted:
+        evidence = verdict.evidence
+        evidence.timing = timings.named(wanted["timing"][0])
+        evidence.timing.recorded = {2: RECORDED.get(path.stem, {})}
+        verdict = judge(evidence)
+    return verdict
+
+
+RECORDED = {  # what a run with the recorder said
+    "uneven": {
+        "seconds": 1.0,
+        "threads": {
+            "worker-1": {"task": 0.8, "tasks": 50, "wait": {"Semaphore start 0 (parallel.py:23)": 0.1}},
+            "worker-2": {"task": 0.2, "tasks": 50, "wait": {"Semaphore start 1 (parallel.py:23)": 0.7}},
+        },
+    }
+}
+
+
+def check_expectations(path: Path, verdict: Verdict) -> None:
+    """Every `expect` line of the file."""
+    rows = {row.name: row for row in verdict.rows}
+    shown = "\n".join(f"{row.name} {row.status} {row.score}: {row.reason}" for row in verdict.rows)
+    for line in head(path)["expect"]:
+        name, status, phrase = re.fullmatch(r"(\S+) (\w+) \| ?(.*)", line).groups()
+        assert rows[name].status == status, f"{line}\n{shown}"
+        assert phrase in rows[name].reason, f"{line}\n{shown}"
+
+
+@pytest.mark.parametrize("path", [path for path in WRONG if "expect" in head(path)], ids=lambda path: path.stem)
+def test_wrong_submission(path: Path, box: sandbox.Sandbox, sets: list[CaseSet], tmp_path: Path) -> None:
+    verdict = graded(path, box, sets, tmp_path)
+    check_expectations(path, verdict)
+    assert verdict.exit_code == 1
+
+
+@pytest.mark.parametrize("path", ATTACKS, ids=lambda path: path.stem)
+def test_attack_gains_nothing(
+    path: Path, box: sandbox.Sandbox, sets: list[CaseSet], binding: bool, tmp_path: Path
+) -> None:
+    if box.backend != "bubblewrap":
+        pytest.skip("attacks are tried behind bubblewrap only: a weaker sandbox lets some of them litter /tmp")
+    if "dangerous" in head(path) and not binding:
+        pytest.skip("limits do not bind here")
+    before = {place: set(os.listdir(place)) for place in LITTERED}
+    verdict = graded(path, box, sets, tmp_path)
+    check_expectations(path, verdict)
+    assert verdict.exit_code == 1
+    rows = {row.name: row for row in verdict.rows}
+    scaling = sum(row.score for name, row in rows.items() if name.startswith("scaling"))
+    assert scaling == 0
+    if rows["public"].status != "passed":  # without the right tokens: no more than "it runs"
+        assert verdict.score <= verdict.evidence.points.points["runs"]
+    assert not processes_of_submissions()
+    assert os.listdir(tmp_path) == ["parallel.py"]
+    for place, there in before.items():
+        new = {
+            name
+            for name in set(os.listdir(place)) - there
+            if re.match(r"results|report|kept|fill|numpy|site|user|stdout", name)
+        }
+        assert not new, place
+
+
+LITTERED = [
+    place for place in ("/tmp", "/var/tmp", "/dev/shm", "/", str(Path(__file__).parents[1])) if os.path.isdir(place)
+]
+
+
+def processes_of_submissions() -> list[str]:
+    """Processes that belong to a user id of the sandbox's making and to this test's children."""
+    found = []
+    for child in sandbox.children_of(os.getpid()):
+        try:
+            found.append(Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()[:200])
+        except OSError:
+            continue
+    return [line for line in found if "bwrap" in line]
+
+
+@pytest.mark.parametrize("path", [path for path in WRONG if "check" in head(path)], ids=lambda path: path.stem)
+def test_thread_checks_deduct(path: Path, box: sandbox.Sandbox, tmp_path: Path) -> None:
+    tree = grade.build_tree(tmp_path / "check", (*grade.GIVEN, *grade.checker_files()), program(path))
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents:
+        if not parent.stat().st_mode & 0o001 and box.backend != "bubblewrap":
+            pytest.skip("pytest's folders are closed to other users")
+    found = threads.explore(box, tree, seconds=3.0)
+    assert not found.problem
+    assert head(path)["check"][0] in [finding.kind for finding in found.worth_points(load().deductions)]
+
+
+def test_there_are_enough() -> None:
+    assert len(WRONG) >= 25
+    assert len(ATTACKS) >= 25
+
+
+def test_base_is_right(box: sandbox.Sandbox, tmp_path: Path) -> None:
+    submission = tmp_path / "parallel.py"
+    submission.write_text((FOLDER / "base.py").read_text())
+    verdict = grade.grade(submission, grade.Options(sandbox=box, stages=("tokens",), patience=QUICK))
+    assert {row.name: row.status for row in verdict.rows[:-1]} == dict.fromkeys(
+        ("runs", "public", "hidden", "imports", "workers", "quiet"), "passed"
+    )
