@@ -130,7 +130,12 @@ class Checked(Runtime):
             if not self.over:
                 self.over = True
                 self.report(Finding(kind, message, detail, where or [], tool="checked"))
-        raise CheckFailed(message)
+        failed = CheckFailed(message)
+        if self.failure is None:
+            self.failure = WorkerFailed(message)
+            self.failure.__cause__ = failed
+            self.wake_all()  # the others must not wait for what this thread holds
+        raise failed
 
     # ---- threads
 
@@ -170,23 +175,24 @@ class Checked(Runtime):
         def over() -> bool:
             return all(record.ended for record in records)
 
-        if not over():
-            self.blocked(self.me(), "joins", [record.name for record in records], caller_place(), over)
-        try:
+        if over():
             super().join(threads)
-        finally:
-            self.me().blocked = None
+            return
+        names = [record.name for record in records]
+        self.blocked(self.me(), "joins", names, caller_place(), over, lambda: Runtime.join(self, threads))
 
     # ---- waiting
 
-    def blocked(self, me: Record, verb: str, info: Any, where: str, free: Callable[[], bool]) -> None:
-        """me is about to wait; free() says, without waiting, whether it need not wait any more."""
+    def blocked(
+        self, me: Record, verb: str, info: Any, where: str, free: Callable[[], bool], wait: Callable[[], object]
+    ) -> None:
+        """me waits, by wait(); free() says, without waiting, whether it need not wait any more."""
         me.blocked = (verb, info, where, free)
         try:
             self.look_for_stall()
-        except CheckFailed:
+            wait()
+        finally:
             me.blocked = None
-            raise
 
     def look_for_stall(self) -> None:
         """Does every thread wait, none of them able to go on? This can change only through a thread that does not
@@ -246,9 +252,7 @@ class Checked(Runtime):
             if me.held:
                 self.look_at_order(me, info, here)
             if not acquire(False):
-                self.blocked(me, "locks", info, place(*here), lambda: not locked())
-                acquire()
-                me.blocked = None
+                self.blocked(me, "locks", info, place(*here), lambda: not locked(), acquire)
             info.holder, info.since = me, here
             me.held.append(info)
 
@@ -331,6 +335,7 @@ class Checked(Runtime):
         info = self.info(cond, "condition")
 
         def wait(mutex: Mutex) -> None:
+            self.check()
             me, here = self.me(), caller_place()
             held = _infos.get(mutex)
             if held is None or held.holder is not me:
@@ -344,13 +349,12 @@ class Checked(Runtime):
             turn.acquire()
             parked.append(turn)
             mutex.unlock()
-            if self.failure is None:
-                self.blocked(me, "waits", info, here, lambda: not turn.locked())
-                turn.acquire()
-                me.blocked = None
-            mutex.lock()
-            if self.failure is not None:
-                raise self.failure
+            try:
+                if self.failure is None:
+                    self.blocked(me, "waits", info, here, lambda: not turn.locked(), turn.acquire)
+            finally:
+                mutex.lock()
+            self.check()
 
         def wake() -> None:
             with suppress(IndexError, RuntimeError):
@@ -393,12 +397,8 @@ class Checked(Runtime):
                 turn.acquire()
                 parked.append(turn)
             if self.failure is None:
-                me = self.me()
-                self.blocked(me, "P", info, caller_place(), lambda: not turn.locked())
-                turn.acquire()
-                me.blocked = None
-            if self.failure is not None:
-                raise self.failure
+                self.blocked(self.me(), "P", info, caller_place(), lambda: not turn.locked(), turn.acquire)
+            self.check()
 
         def V() -> None:
             nonlocal count

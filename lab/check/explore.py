@@ -543,6 +543,8 @@ def shrink(explorer: Explorer, run: Run, seed: int) -> list[tuple[int, int]]:
         return True
 
     attempt(Default())
+    if cost[:2] == (0, 0):
+        return []
     size = max(1, len(best.scheduler.local) // 2)
     while best.scheduler.local and size:  # leave out half of the decisions, a quarter, ... single ones
         parts = best.scheduler.local

@@ -260,7 +260,7 @@ class Scheduler(Runtime):
 
     def finished(self, runner: Runner) -> None:
         """A thread returned in the ordinary way."""
-        if runner.held and not self.ending:
+        if runner.held and not self.ending and self.failure is None:
             states = runner.held
             names = " and ".join(f"{state.label}, locked at {state.since}" for state in states)
             self.fail_run(
@@ -495,7 +495,7 @@ class Scheduler(Runtime):
         state = mutex.state = MutexState(mutex, self)
 
         def lock() -> None:
-            if state.holder is self.current and not self.ending:
+            if state.holder is self.current and not self.ending and self.failure is None:
                 self.misuse(f"locks {state.label} again, which it has held since {state.since}", [state.since])
             self.take(self.point("locks", state, state.free), state)
 
@@ -504,6 +504,8 @@ class Scheduler(Runtime):
                 return
             me = self.point("unlocks", state)
             if state.holder is not me:
+                if self.failure is not None:
+                    return  # the failure has let everybody go
                 self.misuse(f"unlocks {state.label}, {holder_in_words(state)}", [])
             self.release(me, state)
 
@@ -530,6 +532,9 @@ class Scheduler(Runtime):
 
         def wait(mutex: Mutex) -> None:
             me = self.point("waits for", state)
+            if self.failure is not None:
+                self.told = self.told or me.number == 0
+                raise self.failure
             held = mutex.state
             if held.holder is not me:
                 self.misuse(f"waits for {state.label} with {held.label}, {holder_in_words(held)}", [])
