@@ -294,6 +294,12 @@ def test_what_is_refused(tokens, tmp_path, capsys):
     trainer.save(tmp_path / "cut.npz")
     (tmp_path / "cut.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:-3000])
     assert "not the saved state" in refused(capsys, "--resume", tmp_path / "cut.npz")
+    trainer.settings.data, trainer.settings.val_data = tokens[1], tokens[3]
+    trainer.save(tmp_path / "same.npz")
+    changed = np.array(data.read_tokens(tokens[1]))
+    changed[7] += 1
+    data.write_tokens(tokens[1], changed)
+    assert "the run began with other data" in refused(capsys, "--resume", tmp_path / "same.npz")
     (tmp_path / "file").write_text("")
     assert "file: File exists" in refused(
         capsys, *tokens, "--from", TINY, "--seq", 16, "--out", tmp_path / "file" / "o.bin"

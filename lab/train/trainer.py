@@ -2,6 +2,7 @@
 
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -231,6 +232,7 @@ class Trainer:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         meta = {"settings": asdict(self.settings), "step": self.optimizer.step, "waited": self.waited}
+        meta["tokens"] = self.fingerprint()
         meta["best"] = None if self.best == float("inf") else self.best
         arrays = {"params": self.model.params_memory, "m": self.optimizer.m_memory, "v": self.optimizer.v_memory}
         if self.average is not None:
@@ -243,9 +245,15 @@ class Trainer:
         finally:
             partial.unlink(missing_ok=True)
 
+    def fingerprint(self) -> list[int]:
+        """What tells other training data from these."""
+        return [self.train_tokens.size, zlib.crc32(np.ascontiguousarray(self.train_tokens).astype("<u2"))]
+
     def restore(self, path: str | os.PathLike) -> None:
         """Take over what `save` wrote, for a trainer of the same settings. Raises StateError."""
         meta = read_meta(path)
+        if meta["tokens"] != self.fingerprint():
+            raise StateError(f"{path}: the run began with other data than {self.settings.data} is now")
         wanted = {"params": self.model.params_memory, "m": self.optimizer.m_memory, "v": self.optimizer.v_memory}
         if self.average is not None:
             wanted["average"] = self.average
@@ -276,7 +284,7 @@ def opened(path: str | os.PathLike) -> Iterator[Mapping[str, np.ndarray]]:
 
 
 def read_meta(path: str | os.PathLike) -> dict:
-    """The settings and counters of a saved run: settings (by name), step, waited, best. Raises StateError."""
+    """What describes a saved run: settings (by name), step, waited, best, tokens. Raises StateError."""
     with opened(path) as file:
         meta = json.loads(file["meta"].tobytes())
         Settings(**meta["settings"])
