@@ -155,11 +155,14 @@ def gpt(arguments: list[str]) -> Iterator[subprocess.Popen]:
 
 def pieces(tokens: Iterator[int]) -> Iterator[str]:
     """The text of tokens as it becomes known: a character whose bytes are spread over tokens waits for the last one."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder, spoken = codecs.getincrementaldecoder("utf-8")("replace"), False
     for token in tokens:
-        if token == EOT:  # the model says that its text is over
+        if token == EOT and spoken:  # the model says that its text is over
             break
-        yield decoder.decode(decode_bytes([token]))
+        if token != EOT:  # what was typed was a whole text: the answer is the next one
+            piece = decoder.decode(decode_bytes([token]))
+            spoken = spoken or bool(piece.strip())
+            yield piece
     yield decoder.decode(b"", final=True)
 
 

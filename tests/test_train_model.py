@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from lab import serial
+from lab.chat import pieces
 from lab.checkpoint import read_checkpoint, read_header
+from lab.serial import GPT2_EOT
 from lab.tokenizer import encode
 from lab.train import bench, data, evaluate
 from lab.train.sample import sample
@@ -58,6 +60,16 @@ def test_it_speaks(model):
         assert len(set(tokens)) >= 15
         assert max(np.bincount(tokens)) <= 15
     assert list(serial.generate(model, start, len(start) + 8)) == tokens[:8]
+
+
+def test_it_answers(model):
+    """To a whole sentence its first word is that the speech is over: the next speaker's is the answer."""
+    start = encode("What news, my lord?")
+    answer = sample(model, start, len(start) + 40)
+    assert GPT2_EOT in answer[:3]
+    said = "".join(pieces(iter(answer)))
+    assert len(said.split()) > 5
+    assert "<|endoftext|>" not in said
 
 
 def test_evaluate_command(tmp_path, capsys):
