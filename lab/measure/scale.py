@@ -2,7 +2,7 @@
 
     .venv/bin/python -m lab.measure.scale --engine parallel
 
-For each k the program splits its work for k workers, but one worker does it all: nobody is in its way, so its task
+For each k the program splits its work for k workers, but only one task runs at a time: nobody is in its way, so task
 times can be added up.
 
     work             all tasks and serial pieces together
@@ -35,7 +35,6 @@ from lab.measure.machine import Load, bandwidth, caches, cores
 from lab.measure.recording import Pass, Recording
 from lab.measure.runner import (
     Program,
-    ProgramError,
     check_tokens,
     guarded,
     program_arguments,
@@ -47,7 +46,6 @@ from lab.measure.runner import (
 )
 
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-PATIENCE = 15.0  # seconds for starting and loading, before a recording counts as hung
 ROUNDS = 5  # measured runs for each k
 REPEATS = 3  # recordings of each, of which the medians count
 
@@ -169,37 +167,18 @@ def measured_costs(recordings: Sequence[Recording], regions: dict[str, float]) -
     return Costs(max(fixed, 0.0), max(statistics.median(slopes), 0.0) if slopes else 0.0)
 
 
-def record_splits(program: Program, expected: list[int], guess: float) -> tuple[list[Recording], dict]:
-    """The program split for each of COUNTS and recorded, and the costs measured there. Raises ProgramError, ValueError.
-
-    `guess` is about how long one run takes: a program that hangs with one worker is recorded with all of them, in turn.
-    """
-    options = ("--record", *(str(k) for k in COUNTS * REPEATS), "--burden")
-    patience = min(program.timeout, PATIENCE + 5 * guess * len(COUNTS) * REPEATS)
-    try:
-        report = run(replace(program, timeout=patience), *options, "--recorder", "one-worker")
-    except ProgramError as error:
-        if "hung" not in str(error):
-            raise
-        say("the program needs all its workers: recording it with all of them, one task at a time ...")
-        report = run_in_turn(replace(program, timeout=patience), *options)
+def record_splits(program: Program, expected: list[int]) -> tuple[list[Recording], dict]:
+    """The program split for each of COUNTS and recorded, and the costs measured there. Raises ProgramError, ValueError."""
+    report = run(program, "--record", *(str(k) for k in COUNTS * REPEATS), "--alone", "--burden")
     for one in report["runs"]:
         check_tokens(program, one["tokens"], expected)
     recordings = [Recording(one) for one in report["runs"]]
     if not all(recording.regions for recording in recordings):
         raise ValueError(f"{program.name} told the recorder nothing: it has no regions (threadlib.region, perform)")
-    return recordings, report["burden"]
-
-
-def run_in_turn(program: Program, *options: str) -> dict:
-    """A recording with all workers, one task at a time. Raises ProgramError."""
-    try:
-        return run(program, *options, "--recorder", "one-at-a-time")
-    except ProgramError as error:
-        if "hung" not in str(error):
-            raise
+    if any(len(recording.pieces) > len(recording.tasks) for recording in recordings):
         reason = "its tasks wait for each other, and a prediction needs tasks that run to their end"
-        raise ProgramError(f"{program.name} cannot be recorded one task at a time: {reason}") from None
+        raise ValueError(f"{program.name} cannot be recorded one task at a time: {reason}")
+    return recordings, report["burden"]
 
 
 def measure(program: Program, counts: Sequence[int], rounds: int, expected: list[int]) -> dict[int, list[float]]:
@@ -284,7 +263,7 @@ def scale(options: argparse.Namespace, arguments: list[str] | None) -> int:
         expected = run(serial_program(program))["tokens"]
         times = measure(program, counts, options.rounds, expected)
         say(f"recording it split for {COUNTS[0]} to {COUNTS[-1]} workers ...")
-        recordings, burden = record_splits(program, expected, times[1][0])
+        recordings, burden = record_splits(program, expected)
         gigabytes = bandwidths(config)
     costs = measured_costs([one for one in recordings if one.workers == 1], burden["regions"])
     every = [split_of(recording, burden["bodies"], config) for recording in recordings]

@@ -51,36 +51,66 @@ def recorded(engine: ModuleType, model: GPT2, prompt: Sequence[int], n: int, wor
     return {"workers": workers, "tokens": tokens, "marks": marks, "events": [list(event) for event in runtime.events()]}
 
 
-class OneWorker(threadlib.Recorder):
-    """A recorder under which only the first worker lives, though the program believes in k and splits its work for k.
-
-    Its task times are those of a worker that has the machine to itself: nothing in them is waiting for memory, cores
-    or the interpreter that others use, so they can be added up, and scheduled anew on k workers. A program that gives
-    each worker a share of its own, instead of letting whoever is free take the next task, waits for ever under it.
-    """
-
-    def spawn(self, thread: threadlib.Thread, fn: Any) -> None:
-        """Start the first, pretend for the others."""
-        if thread.number == 1:
-            super().spawn(thread, fn)
-        else:
-            thread.system = threading.Thread()  # never started: join() finds it not alive
+SETTLE = 1e-4  # seconds without a sign of life from any thread, after which all others are asleep
 
 
 class OneAtATime(threadlib.Recorder):
-    """A recorder under which all workers live and one task runs at a time: second best, if a program needs them all."""
+    """A recorder under which only one task runs at a time, and begins when all other threads are asleep.
+
+    Its task times are those of a worker that has the machine to itself: nothing in them is waiting for memory, cores
+    or the interpreter that others use, so they can be added up, and scheduled anew on k workers.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.turn = threading.Lock()
+        self.holder = 0  # the thread whose turn it is
+        self.signs = 0  # how often a thread has begun to wait or to ask for its turn
 
     def perform(self, fn: Any, task: Any) -> None:
         """fn(task), alone, noted as a task."""
-        with self.turn:
+        self.take_turn()
+        try:
             super().perform(fn, task)
+        finally:
+            self.give_turn()
+
+    def timed(self, operation: Any, name: str) -> Any:
+        """As Recorder's; a task that waits lets others have their turn meanwhile."""
+        timed_operation = super().timed(operation, name)
+
+        def in_turn(*arguments: Any) -> None:
+            self.signs += 1
+            holding = self.holder == threading.get_ident()
+            if holding:
+                self.give_turn()
+            try:
+                timed_operation(*arguments)
+            finally:
+                if holding:
+                    self.take_turn()
+
+        return in_turn
+
+    def take_turn(self) -> None:
+        """Wait for the turn, then until nobody else stirs."""
+        self.signs += 1
+        self.turn.acquire()
+        self.holder = threading.get_ident()
+        seen = -1
+        while seen != self.signs:
+            seen = self.signs
+            time.sleep(SETTLE)
+
+    def give_turn(self) -> None:
+        """Let the next have it."""
+        self.holder = 0
+        self.turn.release()
 
 
-RECORDERS = {"all": threadlib.Recorder, "one-worker": OneWorker, "one-at-a-time": OneAtATime}
+def recorder(k: int, alone: bool) -> threadlib.Recorder:
+    """A recorder for a run on k workers; `alone` is one task at a time, which with one worker it is anyway."""
+    return OneAtATime() if alone and k > 1 else threadlib.Recorder()
 
 
 @contextmanager
@@ -108,7 +138,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--result", type=Path, required=True, help="JSON file for tokens and times")
     parser.add_argument("--sampler", type=int, metavar="RATE", help="sample from inside, RATE times a second")
     parser.add_argument("--record", type=int, nargs="+", metavar="K", help="record a run on K workers, for each K")
-    parser.add_argument("--recorder", choices=RECORDERS, default="all", help="who works while recording")
+    parser.add_argument("--alone", action="store_true", help="record with only one task running at a time")
     parser.add_argument("--burden", action="store_true", help="also measure what synchronisation costs")
     parser.add_argument("--control", type=Path, nargs=2, metavar="FIFO", help="perf's control and acknowledge fifos")
     parser.add_argument("--count", action="store_true", help="count the time inside each function")
@@ -127,11 +157,10 @@ def main(arguments: list[str] | None = None) -> int:
 def record(options: argparse.Namespace, engine: ModuleType, model: GPT2) -> dict:
     """One recorded run for each number of workers asked for, after one that is not recorded, to make all warm."""
     generation(engine, model, options.prompt, options.n, options.record[0])
-    recorder = RECORDERS[options.recorder]
-    runs = [recorded(engine, model, options.prompt, options.n, k, recorder()) for k in options.record]
+    runs = [recorded(engine, model, options.prompt, options.n, k, recorder(k, options.alone)) for k in options.record]
     report = {"tokens": runs[0]["tokens"], "runs": runs}
     if options.burden:
-        report["burden"] = burden.measure(engine, model, options.prompt, options.n, options.record, recorder())
+        report["burden"] = burden.measure(engine, model, options.prompt, options.n, options.record, OneAtATime())
     return report
 
 
