@@ -315,7 +315,7 @@ def plots(options: argparse.Namespace, arguments: list[str] | None) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Draw speedup, seconds by operation and the roofline."""
     parser = Parser(prog="python -m lab.measure.plots", description=main.__doc__)
-    program_arguments(parser, engine="parallel", n=20, workers=min(4, max(2, cores())))
+    program_arguments(parser, engine="parallel", n=20)
     options = parser.parse_args(arguments)
     return guarded(lambda: plots(options, arguments))
 

@@ -219,7 +219,7 @@ def profile(options: argparse.Namespace, arguments: list[str] | None) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Sample a program and print its hot-spot table; write a flame graph, collapsed stacks and a speedscope file."""
     parser = Parser(prog="python -m lab.measure.profile", description=main.__doc__)
-    program_arguments(parser, engine="serial", n=20, workers=2)
+    program_arguments(parser, engine="serial", n=20)
     parser.add_argument("--rate", type=whole_number(1), help="samples a second (default 100; for perf 499)")
     parser.add_argument(
         "--profiler",

@@ -20,7 +20,7 @@ from rich.console import Console
 from lab.command import Parser, quietly
 from lab.measure import hotspots, plots, profile, scale, timeline
 from lab.measure.files import shown, write_text
-from lab.measure.machine import cores, summary
+from lab.measure.machine import summary
 from lab.measure.plots import load_json
 from lab.measure.runner import Program, guarded, program_arguments, program_of
 from lab.measure.stats import Estimate
@@ -129,7 +129,7 @@ def report(options: argparse.Namespace) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Put hot spots, flame graphs, timeline, scaling and roofline on one HTML page."""
     parser = Parser(prog="python -m lab.measure.report", description=main.__doc__)
-    program_arguments(parser, engine="parallel", n=20, workers=min(4, max(2, cores())))
+    program_arguments(parser, engine="parallel", n=20)
     parser.add_argument("--fresh", action="store_true", help="measure everything anew")
     parser.add_argument("--title", help="heading of the page, for example with your name")
     options = parser.parse_args(arguments)

@@ -23,6 +23,7 @@ from lab.measure.engines import ENGINES
 from lab.measure.files import PROFILES, ROOT
 from lab.measure.machine import Load, summary
 from lab.models import ModelError, find, timing_model
+from lab.parallel import default_workers
 
 PROMPT = (464, 3280, 318)  # any tokens would do: the time does not depend on them
 TIMEOUT = 300.0  # seconds
@@ -152,7 +153,7 @@ def serial_program(program: Program) -> Program:
 # -------------------------------------------------------------------------------------------------------- command lines
 
 
-def program_arguments(parser: argparse.ArgumentParser, engine: str, n: int, workers: int) -> None:
+def program_arguments(parser: argparse.ArgumentParser, engine: str, n: int) -> None:
     """The arguments that all commands about a program share, with their defaults."""
     parser.add_argument(
         "--engine",
@@ -160,6 +161,7 @@ def program_arguments(parser: argparse.ArgumentParser, engine: str, n: int, work
         default=engine,
         help=f"serial, parallel, cached, or a .py file with generate() (default {engine})",
     )
+    workers = default_workers()
     parser.add_argument("--model", help="checkpoint, or its name in models/ (default: GPT-2 124M, or one of its size)")
     parser.add_argument("-n", type=whole_number(1), default=n, help=f"tokens in all, prompt included (default {n})")
     parser.add_argument("--workers", type=whole_number(1), default=workers, help=f"worker threads (default {workers})")

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from lab.measure.files import ROOT
+
 ENTRY = ("generation", "target.py")  # everything outside this function is loading; its caller is of no interest
 WAIT_LINE = re.compile(r"\.lock\(\)|\.P\(\)|\.wait\(|\bjoin\(|with .*mutex\b.*:|\.acquire\(")
 WAIT_FUNCTIONS = ("wait", "P", "lock", "join", "_wait_for_tstate_lock", "timed_operation")
@@ -35,8 +37,10 @@ class Frame(NamedTuple):
     @property
     def is_ours(self) -> bool:
         """In the lab or in a submission, neither in Python's library nor in an installed package."""
-        outside = self.file.startswith(("<", sys.prefix, sys.base_prefix)) or self.base == CLOCK
-        return not outside and "site-packages" not in self.file and not re.search(r"/lib/python3[^/]*/", self.file)
+        if self.base == CLOCK or self.file.startswith("<") or self.file.startswith(f"{sys.prefix}/"):
+            return False
+        installed = self.file.startswith(f"{sys.base_prefix}/") or re.search(r"/lib/python3|site-packages", self.file)
+        return self.file.startswith(f"{ROOT}/") or not installed
 
     @property
     def source(self) -> str:

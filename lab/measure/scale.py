@@ -168,7 +168,7 @@ def measured_costs(recordings: Sequence[Recording], regions: dict[str, float]) -
 
 
 def record_splits(program: Program, expected: list[int]) -> tuple[list[Recording], dict]:
-    """The program split for each of COUNTS and recorded, and the costs measured there. Raises ProgramError, ValueError."""
+    """The program split for each of COUNTS and recorded, and the costs measured. Raises ProgramError, ValueError."""
     report = run(program, "--record", *(str(k) for k in COUNTS * REPEATS), "--alone", "--burden")
     for one in report["runs"]:
         check_tokens(program, one["tokens"], expected)
@@ -307,7 +307,7 @@ def scale(options: argparse.Namespace, arguments: list[str] | None) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Compute work, span and parallelism from tasks recorded on one worker, and predict the time on 1 to 64 workers."""
     parser = Parser(prog="python -m lab.measure.scale", description=main.__doc__)
-    program_arguments(parser, engine="parallel", n=12, workers=1)
+    program_arguments(parser, engine="parallel", n=12)
     parser.add_argument(
         "--rounds", type=whole_number(1), default=ROUNDS, help=f"measured runs for each k (default {ROUNDS})"
     )

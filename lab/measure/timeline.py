@@ -19,7 +19,7 @@ from rich.text import Text
 
 from lab.command import Parser, quietly
 from lab.measure.files import shown, write_json
-from lab.measure.machine import Load, cores
+from lab.measure.machine import Load
 from lab.measure.palette import colour, short
 from lab.measure.recording import MAIN, Pass, Recording, Span, tidy
 from lab.measure.runner import (
@@ -352,7 +352,7 @@ def timeline(options: argparse.Namespace, arguments: list[str] | None) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Record a run of the parallel program: trace for Perfetto, picture of a forward pass, table of waits."""
     parser = Parser(prog="python -m lab.measure.timeline", description=main.__doc__)
-    program_arguments(parser, engine="parallel", n=20, workers=min(4, max(2, cores())))
+    program_arguments(parser, engine="parallel", n=20)
     options = parser.parse_args(arguments)
     return guarded(lambda: timeline(options, arguments))
 
