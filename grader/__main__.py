@@ -58,7 +58,7 @@ the points and how they are measured: docs/grading.md
 def main(arguments: list[str] | None = None) -> int:
     """Grade, show, write; returns the exit code."""
     args = parser().parse_args(arguments)
-    errors = Console(stderr=True, highlight=False, markup=False)
+    errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     stages = tuple(part for part in args.stages.split(",") if part)
     unknown = [stage for stage in stages if stage not in grade.STAGES]
     if unknown or not stages:
@@ -72,8 +72,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         points = load(args.points) if args.points else load()
         options = grade.Options(
-            points, args.seed, args.cases, find(args.model) if args.model else None, stages, backend=args.backend, require_sandbox=required, progress=progress,
-        )  # fmt: skip
+            points,
+            seed=args.seed,
+            cases=args.cases,
+            model=find(args.model) if args.model else None,
+            stages=stages,
+            backend=args.backend,
+            require_sandbox=required,
+            progress=progress,
+        )
         verdict = grade.grade(args.file, options)
     except SandboxError as error:
         errors.print(f"{error}. Without a sandbox: --no-require-sandbox" if required else str(error))

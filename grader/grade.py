@@ -21,7 +21,6 @@ from lab import models
 LAB = Path(models.__file__).parent
 HARNESS = Path(__file__).with_name("harness.py")
 GIVEN = ("__init__.py", "checkpoint.py", "threadlib.py", "serial.py")  # of the lab, what a submission may import
-TRUSTED = (*GIVEN, "measure/capacity.py")
 STAGES = ("tokens", "checks", "timing")
 FULL = 1.0  # credit from which nothing needs to be explained
 
@@ -80,13 +79,13 @@ def run_stages(evidence: Evidence, source: str, box: Sandbox, folder: Path, opti
     public = evidence.correctness.of(hidden=False)
     if "checks" in options.stages and started:
         tell("thread checks: exploring schedules")
-        checking = build_tree(folder / "check", (*GIVEN, *checker_files()), source)
+        checking = build_tree(folder / "check", (*GIVEN, *files_of("check")), source)
         evidence.findings = threads.explore(box, checking, seconds=options.check_seconds)
     if "timing" not in options.stages:
         evidence.untimed = "not asked for (--stages)"
     elif started and all(outcome.equal for outcome in public):
-        model = options.model or models.timing_model()
-        trusted = build_tree(folder / "trusted", TRUSTED, None)
+        model = readable_model(options.model or models.timing_model(), box, folder)
+        trusted = build_tree(folder / "trusted", (*GIVEN, *files_of("measure")), None)
         seed = secrets.randbits(32)
         evidence.timing = timing.measure(box, trusted, tree, model, evidence.points, seed, tell, options.budget)
         explain_speed(evidence, box, trusted, tree, model, seed)
@@ -98,6 +97,17 @@ def case_sets(folder: Path, options: Options) -> list[CaseSet]:
     if options.cases:
         return [public, cases.instructor_cases(folder, options.cases)]
     return [public, cases.hidden_cases(folder, options.seed)]
+
+
+def readable_model(model: Path, box: Sandbox, folder: Path) -> Path:
+    """The model where the program in the sandbox can read it."""
+    model = model.resolve()
+    if box.backend != "other-user" or sandbox.reachable(model):
+        return model
+    copy = folder / model.name
+    shutil.copyfile(model, copy)
+    copy.chmod(0o644)
+    return copy
 
 
 def build_tree(folder: Path, files: tuple[str, ...], source: str | None) -> Path:
@@ -116,9 +126,9 @@ def build_tree(folder: Path, files: tuple[str, ...], source: str | None) -> Path
     return folder
 
 
-def checker_files() -> tuple[str, ...]:
-    """lab.check and what it imports of the lab."""
-    return tuple(str(path.relative_to(LAB)) for path in sorted((LAB / "check").glob("*.py")))
+def files_of(package: str) -> tuple[str, ...]:
+    """lab.check or lab.measure, with what they share; no solution is among them."""
+    return ("command.py", *(str(path.relative_to(LAB)) for path in sorted((LAB / package).glob("*.py"))))
 
 
 def explain_tokens(

@@ -32,7 +32,14 @@ from lab import BLAS_THREAD_VARIABLES
 
 MB = 1 << 20
 PACKAGES = ("numpy", "numpy.libs")  # of the virtual environment, what a submission needs ...
-PACKAGES += ("rich", "pygments", "markdown_it", "mdurl")  # ... and what lab.check prints with
+PACKAGES += (
+    "rich",
+    "pygments",
+    "markdown_it",
+    "mdurl",
+    "psutil",
+    "threadpoolctl.py",
+)  # ... and lab.check and lab.measure
 SYSTEM = ("/usr/lib", "/usr/lib64", "/usr/lib32", "/usr/libexec", "/lib", "/lib64", "/lib32")  # shared libraries
 SETTINGS = {  # setpriv's options that leave a user id nothing to climb back with
     True: ["--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"],
@@ -223,6 +230,7 @@ def choose(wanted: str | None = None, required: bool = False) -> Sandbox:
     reasons = []
     for backend in BACKENDS if wanted is None else (wanted,):
         if backend == "limits" and required:
+            reasons.append("limits alone are no sandbox")
             break
         sandbox, reason = candidate(backend)
         reason = reason or sandbox.works()
@@ -334,7 +342,12 @@ def copied(sandbox: Sandbox, prefix: str, packages: list[Path]) -> Sandbox:
         for library in Path(prefix, "lib").glob("libpython*.so*"):
             shutil.copy2(library, made / "lib" / library.name)
         for package in packages:
-            shutil.copytree(package, made / "packages" / package.name, ignore=shutil.ignore_patterns("tests"))
+            target = made / "packages" / package.name
+            target.parent.mkdir(exist_ok=True)
+            if package.is_dir():
+                shutil.copytree(package, target, ignore=shutil.ignore_patterns("tests"))
+            else:
+                shutil.copy2(package, target)
         try:
             made.rename(home)
         except OSError:

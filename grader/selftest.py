@@ -76,9 +76,10 @@ class SelfTest:
         self.broken += not kept
         rows = [row for row in verdict.rows if row.name.startswith("scaling") and row.most] or verdict.rows[:1]
         lost = [row for row in verdict.rows if row.score < row.most and row.status not in (INCONCLUSIVE,)]
+        mark = "ok    " if kept else "BROKEN"
         why = "; ".join(f"{row.title}: {row.reason}" for row in (lost or rows)[:2])
         self.console.print(
-            f"{'ok    ' if kept else 'BROKEN'}  {name:24}  {verdict.score:5g}  {verdict.evidence.seconds:3.0f} s  {why}",
+            f"{mark}  {name:24}  {verdict.score:5g}  {verdict.evidence.seconds:3.0f} s  {why}",
             soft_wrap=True,
         )
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from grader.cases import MARGIN, timing_prompts
 from grader.child import Child, Patience, Run
 from grader.points import Points, gain
-from grader.sandbox import MB, Limits, Sandbox
+from grader.sandbox import MB, Limits, Sandbox, SandboxError
 from lab.checkpoint import read_header
 from lab.measure.stats import Estimate, estimate
 
@@ -158,6 +158,8 @@ def disturbance(round_: Round) -> str:
     others = max(sample.others for sample in samples)
     steal = max(sample.steal for sample in samples)
     waiting = round_.serial.delay / max(round_.serial.seconds, 1e-9)
+    if not all(round_.capacity.values()):
+        return "the capacity could not be measured"
     if others > OTHERS:
         return f"other programs used {others:.0%} of the cores"
     if steal > STEAL:
@@ -235,7 +237,8 @@ def measure(
     }
     try:
         for child in capacity.values():
-            child.wait_ready()
+            if (failed := child.wait_ready()) is not None:
+                raise SandboxError(f"the capacity cannot be measured: {failed.outcome} {failed.error[-1:]}")
         for number in range(MOST_ROUNDS):
             if progress:
                 progress(f"round {number + 1}" + (f": {decision(timing, points)}" if timing.rounds else ""))
@@ -255,12 +258,13 @@ def measure(
 def one_round(
     watch: Stopwatch, prompts: Iterator[list[int]], timing: Timing, capacity: dict[int, Child], number: int
 ) -> Round | None:
-    """One round; None when the submission failed, which `timing.failure` then says."""
+    """One round; None when the submission failed, which `timing.failure` then says. Raises SandboxError."""
     while True:
         prompt = next(prompts)
         trusted, sample = watch.serial(prompt, N)
         if len(trusted.tokens) != N - PROMPT_LENGTH:
-            raise RuntimeError(f"the trusted serial program failed: {trusted.outcome} {trusted.error}")
+            why = trusted.error[-1]["message"] if trusted.error else trusted.outcome
+            raise SandboxError(f"the serial program cannot be timed on {watch.model.name}: {why}")
         round_ = Round(sample, many={k: [] for k in timing.measured})
         turns = [1, *timing.measured, 0, *reversed(timing.measured), 1]
         if number % 2:
@@ -268,7 +272,7 @@ def one_round(
         usable = True
         for k in turns:
             if k == 0:
-                round_.capacity = {k: float(child.value(capacity=k)["capacity"]) for k, child in capacity.items()}
+                round_.capacity = {k: one_capacity(child, k) for k, child in capacity.items()}
                 continue
             run, sample = watch.submission(prompt, N, k, round_.serial.seconds)
             if run.outcome != "done" or run.tokens != trusted.tokens:
@@ -280,6 +284,12 @@ def one_round(
             (round_.one if k == 1 else round_.many[k]).append(sample)
         if usable:
             return replace(round_, disturbed=disturbance(round_))
+
+
+def one_capacity(child: Child, k: int) -> float:
+    """C_k now; 0 if it did not come, so that the round does not count."""
+    found = child.value(capacity=k)
+    return float(found["capacity"]) if isinstance(found, dict) else 0.0
 
 
 def judgeable(tokens: list[int], trusted: Run) -> bool:

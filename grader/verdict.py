@@ -139,6 +139,8 @@ def runs_row(evidence: Evidence) -> Row:
             "runs", "runs", 0.0, most, FAILED, start_line(correctness.start, correctness.start_stderr, evidence.limits)
         )
     outcomes = correctness.outcomes
+    if not outcomes:
+        return Row("runs", "runs", 0.0, most, SKIPPED, "no case was asked for")
     if any(outcome.run and outcome.run.tokens for outcome in outcomes):
         return Row("runs", "runs", most, most, PASSED)
     first = next((outcome for outcome in outcomes if outcome.run), None)

@@ -160,7 +160,7 @@ def processes_of_submissions() -> list[str]:
 
 @pytest.mark.parametrize("path", [path for path in WRONG if "check" in head(path)], ids=lambda path: path.stem)
 def test_thread_checks_deduct(path: Path, box: sandbox.Sandbox, tmp_path: Path) -> None:
-    tree = grade.build_tree(tmp_path / "check", (*grade.GIVEN, *grade.checker_files()), program(path))
+    tree = grade.build_tree(tmp_path / "check", (*grade.GIVEN, *grade.files_of("check")), program(path))
     tmp_path.chmod(0o755)
     for parent in tmp_path.parents:
         if not parent.stat().st_mode & 0o001 and box.backend != "bubblewrap":
