@@ -47,7 +47,8 @@ from lab.measure.runner import (
 
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 ROUNDS = 5  # measured runs for each k
-REPEATS = 3  # recordings of each, of which the medians count
+REPEATS = 3  # recordings of each up to FEW workers, of which the medians count
+FEW = 8
 
 # ------------------------------------------------------------------------------------------------------------ the model
 
@@ -169,7 +170,8 @@ def measured_costs(recordings: Sequence[Recording], regions: dict[str, float]) -
 
 def record_splits(program: Program, expected: list[int]) -> tuple[list[Recording], dict]:
     """The program split for each of COUNTS and recorded, and the costs measured. Raises ProgramError, ValueError."""
-    report = run(program, "--record", *(str(k) for k in COUNTS * REPEATS), "--alone", "--burden")
+    counts = [*COUNTS, *[k for k in COUNTS if k <= FEW] * (REPEATS - 1)]
+    report = run(program, "--record", *map(str, counts), "--alone", "--burden")
     for one in report["runs"]:
         check_tokens(program, one["tokens"], expected)
     recordings = [Recording(one) for one in report["runs"]]
@@ -244,11 +246,14 @@ def table(rows: list[dict]) -> Table:
 
 
 def headline(result: dict) -> str:
-    """Work, span, parallelism, burdened span, in words."""
+    """Work, span, parallelism, burdened span, and the best prediction, in words."""
     work, span, burdened, k = result["work"], result["span"], result["burdened_span"], result["split"]
+    best = min(result["rows"], key=lambda row: row["limited"])
+    gain = result["rows"][0]["limited"] / best["limited"]
     return (
-        f"Split for {k} workers: work {work:.3f} s, span {span:.3f} s, parallelism {work / span:.1f}; "
-        f"burdened span {burdened:.3f} s, so more than {work / burdened:.1f} is out of reach."
+        f"Split for {k} workers: work {work:.3f} s, span {span:.3f} s, parallelism {work / span:.1f}. With "
+        f"synchronisation the span is {burdened:.3f} s (burdened), so {k} workers gain at most {work / burdened:.1f}. "
+        f"Best of the predictions: {best['k']} workers, {gain:.2f} times as fast as one."
     )
 
 
@@ -307,7 +312,7 @@ def scale(options: argparse.Namespace, arguments: list[str] | None) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Compute work, span and parallelism from tasks recorded on one worker, and predict the time on 1 to 64 workers."""
     parser = Parser(prog="python -m lab.measure.scale", description=main.__doc__)
-    program_arguments(parser, engine="parallel", n=12)
+    program_arguments(parser, engine="parallel", n=10)
     parser.add_argument(
         "--rounds", type=whole_number(1), default=ROUNDS, help=f"measured runs for each k (default {ROUNDS})"
     )
