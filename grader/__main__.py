@@ -58,6 +58,9 @@ the points and how they are measured: docs/grading.md
 def main(arguments: list[str] | None = None) -> int:
     """Grade, show, write; returns the exit code."""
     args = parser().parse_args(arguments)
+    if sys.platform != "linux":
+        print("the grader needs Linux: it watches programs through /proc (a container or WSL will do)", file=sys.stderr)
+        return 2
     errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     stages = tuple(part for part in args.stages.split(",") if part)
     unknown = [stage for stage in stages if stage not in grade.STAGES]

@@ -147,69 +147,74 @@ def html(verdict: Verdict, instructor: bool = False) -> str:
     return environment.get_template("report.html").render(
         verdict=verdict, rows=[(row, MARKS[row.status][0], points_text(row)) for row in verdict.rows],
         headline=headline(verdict),
-        plot=plot(verdict.scaling) if verdict.scaling else "", speeds=[speeds(s) for s in verdict.scaling],
+        plots=plots(verdict.scaling) if verdict.scaling else [], speeds=[speeds(s) for s in verdict.scaling],
         instructor=instructor,
         evidence=verdict.evidence,
     )  # fmt: skip
 
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 560, 320, 48, 40, 16, 128
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 430, 300, 36, 42, 30, 112
+Point = tuple[int, float, float, float]  # workers, median, lower and upper end of the interval
 
 
-def plot(scaling: list[Scaling]) -> str:
-    """Speedup over the number of workers, as an SVG element:
-    ideal, capacity, this program against itself and against serial.
-    """
+def plots(scaling: list[Scaling]) -> list[str]:
+    """Speedup over the number of workers: against the program itself, which earns the points, and against serial."""
     most = max(s.k for s in scaling)
-    highest = max([most, *(s.speedup.high for s in scaling)]) * 1.05
+    first = scaling[0].algorithm
+    ideal = [(1, 1.0, 1.0, 1.0), (most, most, most, most)]
+    capacity = [(1, 1.0, 1.0, 1.0), *((s.k, s.capacity, s.capacity, s.capacity) for s in scaling)]
+    itself = [(1, 1.0, 1.0, 1.0), *((s.k, s.threads.median, s.threads.low, s.threads.high) for s in scaling)]
+    serial = [(1, first.median, first.low, first.high), *((s.k, *s.speedup) for s in scaling)]
+    series = {"ideal": ("ideal", ideal), "capacity": ("capacity C", capacity), "self": ("yours: E", itself)}
+    return [
+        plot("times as fast as on 1 worker", series),
+        plot("times as fast as the serial program", {"serial": ("yours: S", serial)}),
+    ]
+
+
+def plot(title: str, series: dict[str, tuple[str, list[Point]]]) -> str:
+    """One SVG element; series: name -> (label, points). The name is the CSS class."""
+    ks = sorted({k for _, points in series.values() for k, *_ in points})
+    highest = max(high for _, points in series.values() for *_, high in points) * 1.08
 
     def at(k: float, speedup: float) -> tuple[float, float]:
-        x = LEFT + (k - 1) / max(1, most - 1) * (WIDTH - LEFT - RIGHT)
-        return x, HEIGHT - BOTTOM - min(speedup, highest) / highest * (HEIGHT - BOTTOM - TOP)
+        x = LEFT + (k - 1) / max(1, ks[-1] - 1) * (WIDTH - LEFT - RIGHT)
+        return x, HEIGHT - BOTTOM - speedup / highest * (HEIGHT - BOTTOM - TOP)
 
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="speedup over workers">']
-    step = 1 if highest <= 8 else 2 if highest <= 16 else 5
-    for tick in range(0, int(highest) + 1, step):
-        x, y = at(1, tick)
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">']
+    parts.append(f'<text class="title" x="{LEFT}" y="16">{escape(title)}</text>')
+    for tick in ticks(highest):
+        y = at(1, tick)[1]
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick}</text>')
-    for k in [1, *(s.k for s in scaling)]:
+        parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
+    for k in ks:
         x, y = at(k, 0)
-        parts.append(f'<text class="tick" x="{x:.1f}" y="{y + 18:.1f}" text-anchor="middle">{k}</text>')
-    parts.append(
-        f'<text class="tick" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">workers</text>'
-    )
-    first = scaling[0]
-    series = [
-        ("ideal", "ideal: k", [(1, 1.0, 1.0, 1.0), (most, most, most, most)]),
-        ("capacity", "capacity C", [(1, 1.0, 1.0, 1.0), *((s.k, s.capacity, s.capacity, s.capacity) for s in scaling)]),
-        (
-            "self",
-            "against itself: E",
-            [(1, 1.0, 1.0, 1.0), *((s.k, s.threads.median, s.threads.low, s.threads.high) for s in scaling)],
-        ),
-        ("serial", "against serial: S", [(1, *first.algorithm), *((s.k, *s.speedup) for s in scaling)]),
-    ]
+        parts.append(f'<text x="{x:.1f}" y="{y + 18:.1f}" text-anchor="middle">{k}</text>')
+    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">workers</text>')
     labels = []
-    for name, label, values in series:
-        dots = [at(k, median) for k, median, _, _ in values]
+    for name, (label, points) in series.items():
+        dots = [at(k, median) for k, median, _, _ in points]
         parts.append(f'<polyline class="{name}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in dots)}"/>')
-        for (k, median, low, high), (x, y) in zip(values, dots, strict=True):
+        for (k, median, low, high), (x, y) in zip(points, dots, strict=True):
             (_, y_low), (_, y_high) = at(k, low), at(k, high)
+            parts.append(f'<line class="{name}" x1="{x:.1f}" x2="{x:.1f}" y1="{y_low:.1f}" y2="{y_high:.1f}"/>')
+            text = f"{label}, {k} workers: {median:.2f}"
             parts.append(
-                f'<line class="{name} interval" x1="{x:.1f}" x2="{x:.1f}" y1="{y_low:.1f}" y2="{y_high:.1f}"/>'
+                f'<circle class="{name}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"><title>{escape(text)}</title></circle>'
             )
-            title = f"{label}, {k} workers: {median:.2f}"
-            parts.append(
-                f'<circle class="{name}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"><title>{escape(title)}</title></circle>'
-            )
-        labels.append([dots[-1][1], name, label])
+        labels.append([dots[-1][1], name, label if name == "ideal" else f"{label} {points[-1][1]:.2f}"])
     labels.sort()
     for before, after in pairwise(labels):
         after[0] = max(after[0], before[0] + 15)  # no label over another
     for y, name, label in labels:
-        parts.append(f'<text class="label {name}" x="{WIDTH - RIGHT + 10}" y="{y + 4:.1f}">{escape(label)}</text>')
+        parts.append(f'<text class="{name}" x="{WIDTH - RIGHT + 8}" y="{y + 4:.1f}">{escape(label)}</text>')
     return "".join([*parts, "</svg>"])
+
+
+def ticks(highest: float) -> list[float]:
+    """Round numbers from 0 to `highest`, at most nine."""
+    step = next(step for step in (0.5, 1, 2, 5, 10, 20, 50, 100, 1000, 10000) if highest / step < 9 or step == 10000)
+    return [step * i for i in range(int(highest / step) + 1)]
 
 
 # ------------------------------------------------------------------------------------------------------------- writing

@@ -45,6 +45,7 @@ class Sample:
     threads_at_ready: int = 0  # besides the main thread, before the prompt was sent
     others: float = 0.0  # share of the cores that other programs used
     steal: float = 0.0  # share of the time the hypervisor took
+    pressure: float = 0.0  # share of the time in which something on this machine waited for a core (PSI)
 
 
 @dataclass
@@ -123,6 +124,7 @@ class Weather:
     busy: float  # seconds of all these cores together
     steal: float
     own: float  # the grader's own CPU time
+    pressure: float  # seconds in which something waited for a core
 
     @classmethod
     def now(cls, cores: list[int]) -> "Weather":
@@ -139,15 +141,26 @@ class Weather:
                         steal += stolen
         except (OSError, ValueError):
             pass  # without /proc/stat nothing is known of the others
-        return cls(time.perf_counter(), busy, steal, time.process_time())
+        return cls(time.perf_counter(), busy, steal, time.process_time(), cpu_pressure())
 
-    def since(self, before: "Weather", cpu: float, cores: int) -> tuple[float, float]:
-        """Shares of all these cores' time that others used and that was stolen, between the two moments;
-        `cpu`: the program's own.
+    def since(self, before: "Weather", cpu: float, cores: int) -> tuple[float, float, float]:
+        """Shares of these cores' time that others used and that was stolen between the two moments, and the pressure.
+
+        cpu: the program's own CPU time.
         """
-        wall = max(1e-6, self.at - before.at) * cores
+        wall = max(1e-6, self.at - before.at)
         others = (self.busy - before.busy) - cpu - (self.own - before.own)
-        return max(0.0, others / wall), max(0.0, (self.steal - before.steal) / wall)
+        stolen, pressure = self.steal - before.steal, self.pressure - before.pressure
+        return max(0.0, others / wall / cores), max(0.0, stolen / wall / cores), max(0.0, pressure / wall)
+
+
+def cpu_pressure() -> float:
+    """Seconds since boot in which something was ready to run and had no core; 0 where the kernel does not say."""
+    try:
+        with open("/proc/pressure/cpu") as file:
+            return int(file.readline().rpartition("total=")[2]) / 1e6
+    except (OSError, ValueError):
+        return 0.0
 
 
 def disturbance(round_: Round) -> str:
@@ -161,7 +174,9 @@ def disturbance(round_: Round) -> str:
     if not all(round_.capacity.values()):
         return "the capacity could not be measured"
     if others > OTHERS:
-        return f"other programs used {others:.0%} of the cores"
+        pressure = max(sample.pressure for sample in samples)
+        told = f", something waited for a core {pressure:.0%} of the time" if pressure > others else ""
+        return f"other programs used {others:.0%} of the cores{told}"
     if steal > STEAL:
         return f"the hypervisor took {steal:.0%} of the time (steal)"
     if waiting > WAITING:
@@ -202,18 +217,10 @@ class Stopwatch:
                 return failed, Sample(float("nan"))
             before = Weather.now(cores)
             run = child.ask(prompt, n, k)
-            others, steal = Weather.now(cores).since(before, run.use.cpu, len(cores))
+            weather = Weather.now(cores).since(before, run.use.cpu, len(cores))
             use = run.use
-            return run, Sample(
-                run.seconds,
-                use.cpu,
-                use.delay,
-                use.main,
-                use.threads[: 2 * k + 2],
-                child.threads_at_ready,
-                others,
-                steal,
-            )
+            threads = use.threads[: 2 * k + 2]
+            return run, Sample(run.seconds, use.cpu, use.delay, use.main, threads, child.threads_at_ready, *weather)
 
 
 def measure(

@@ -172,7 +172,7 @@ def tokens_row(evidence: Evidence, hidden: bool) -> Row:
     bad = [outcome for outcome in outcomes if not outcome.equal]
     score = round(most * (len(kinds) - len(bad_kinds)) / len(kinds), 1)
     if not bad:
-        return Row(name, title, most, most, PASSED, f"{len(outcomes)} cases")
+        return Row(name, title, most, most, PASSED, plural(len(outcomes), "case"))
     first = next((outcome for outcome in bad if outcome.run), bad[0])
     shown = outcome_line(first, evidence.limits, evidence.source, private=hidden)
     note = "" if hidden or not evidence.notes else ". " + ". ".join(evidence.notes)
@@ -297,6 +297,9 @@ def scaling_row(evidence: Evidence, timing: Timing, k: int, most: float) -> tupl
             f"{len(timing.rounds) - len(quiet)} of {len(timing.rounds)} rounds were disturbed: {why}. "
             "Nothing is lost: run it again"
         )
+        return Row(name, title, 0.0, most, INCONCLUSIVE, reason), shown
+    if not all(sample.cpu > 0 for round_ in quiet for sample in (*round_.one, *round_.many[k])):
+        reason = "the CPU time of other processes cannot be seen here, so the timing cannot be judged"
         return Row(name, title, 0.0, most, INCONCLUSIVE, reason), shown
     unfair = unfair_baseline(quiet, k, points)
     if unfair:

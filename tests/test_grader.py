@@ -360,6 +360,20 @@ def test_rounds_that_disagree_are_inconclusive():
     assert scaling_row(timing).status == INCONCLUSIVE
 
 
+def test_without_cpu_times_nothing_is_judged():
+    timing = timings.named("reference")
+    for sample in timing.rounds[0].one:
+        sample.cpu = 0.0
+    assert scaling_row(timing).status == INCONCLUSIVE
+
+
+def test_a_recorded_measurement_on_a_crowded_machine_is_inconclusive(data):
+    """The reference beside six other users of two cores, as it was recorded."""
+    timing = Timing.from_json(json.loads((data / "grader_timing_crowded.json").read_text()))
+    row = scaling_row(timing)
+    assert row.status == INCONCLUSIVE and "other programs used" in row.reason
+
+
 def test_an_idle_worker_is_a_fact_even_on_a_disturbed_machine():
     assert scaling_row(timings.named("batch_split", disturbed="other programs used 48% of the cores")).status == FAILED
 
