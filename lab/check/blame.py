@@ -33,7 +33,7 @@ def blame(detector: Detector, model: Any, expected: dict[str, np.ndarray]) -> To
         found, wanted = memory[start : start + array.size], expected[name].reshape(-1)
         written = detector.log_pass[root.last[start : start + array.size]] == detector.now
         with np.errstate(invalid="ignore"):
-            wrong = ~(np.abs(found - wanted) <= TOLERANCE + TOLERANCE * np.abs(wanted))
+            wrong = ~(np.abs(found - wanted) <= TOLERANCE + TOLERANCE * np.abs(wanted)) & ~np.isnan(wanted)
         early = early_read(detector, root, start, array.size)
         if early is not None and (wrong.any() or not written.all()):
             return tell_early(detector, root, early, start, written)

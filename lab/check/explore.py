@@ -21,7 +21,7 @@ import numpy as np
 from lab.check import picture, tiny
 from lab.check.blame import blame
 from lab.check.program import Program
-from lab.check.races import Detector
+from lab.check.races import Detector, Race
 from lab.check.report import Finding, Findings, ProgramError, counted, listed, place
 from lab.check.scheduler import Failure, Runner, Scheduler, Strategy
 from lab.check.strategies import PCT, Bounded, Default, Exhaustive, RandomWalk, Replay, ReplayByPlace, Segments, seeded
@@ -259,7 +259,7 @@ class Explorer:
 
 def describe_left(runner: Runner) -> str:
     """What an unjoined thread is doing."""
-    if runner.ended:
+    if runner.over_before_the_end:
         return "which has ended"
     doing = {
         "locks": "waiting for a mutex",
@@ -386,7 +386,7 @@ def races(
 
 def look_for_races(explorer: Explorer, plan: Plan, schedules: int, deadline: float, result: Findings) -> None:
     """Tracked runs: half of them switch at statements."""
-    found: dict[tuple, Finding] = {}
+    found: dict[tuple, tuple[Race, str]] = {}
     writers: dict[int, int] = {}  # thread -> elements of activations written, over all runs
     threads = 0
     for index in range(schedules):
@@ -399,19 +399,32 @@ def look_for_races(explorer: Explorer, plan: Plan, schedules: int, deadline: flo
         result.schedules += 1
         threads = max(threads, run.scheduler.spawned)
         for race in run.detector.races.values():
-            if race.key not in found:
-                schedule = setting.string(run.scheduler.deviations)
-                found[race.key] = Finding(
-                    "race", race.message(), where=race.where(), schedule=schedule, seed=plan.seed, tool="races"
-                )
+            found.setdefault(race.key, (race, setting.string(run.scheduler.deviations)))
         for root in run.detector.clocks.roots:
             if root.names is not None:
                 for slot, count in root.writers().items():
                     writers[slot] = writers.get(slot, 0) + count
-    result.findings += found.values()
+    result.findings += race_findings(list(found.values()), plan.seed)
     workers = [slot for slot in writers if slot > 0]
     if len(workers) == 1 and threads > 1 and result.schedules >= 4:
         result.findings.append(one_does_all(explorer, workers[0], plan, result.schedules))
+
+
+def race_findings(found: list[tuple[Race, str]], seed: int) -> list[Finding]:
+    """One finding for each array or variable: its first race, those of two writes before others; the rest as detail."""
+    by_name: dict[str, list[tuple[Race, str]]] = {}
+    for race, schedule in found:
+        by_name.setdefault(race.name, []).append((race, schedule))
+    findings = []
+    for pairs in by_name.values():
+        pairs.sort(key=lambda pair: pair[0].first.kind + pair[0].second.kind)
+        race, schedule = pairs[0]
+        lines = [f"also {other.message()}" for other, _schedule in pairs[1:4]]
+        if len(pairs) > 4:
+            lines.append(f"and {counted(len(pairs) - 4, 'more pair')} of lines")
+        where = list(dict.fromkeys(site for other, _schedule in pairs for site in other.where()))
+        findings.append(Finding("race", race.message(), "\n".join(lines), where, schedule, seed, tool="races"))
+    return findings
 
 
 def one_does_all(explorer: Explorer, slot: int, plan: Plan, schedules: int) -> Finding:
@@ -598,6 +611,8 @@ def tell(explorer: Explorer, run: Run) -> Finding:
         lines.append(race.message())
     for race in related[:4]:
         finding.where += [site for site in race.where() if site not in finding.where]
+    if run.wrong and len(run.wrong) <= 2 and "nobody has written" in run.wrong[0]:
+        lines += meanwhile(run)
     lines += hints(explorer, run, finding)
     if failure.kind in ("assertion", "tokens") and not lines[1:]:
         lines += how_they_ended(explorer, run, finding)
@@ -622,6 +637,16 @@ def tell_exception(explorer: Explorer, failure: Failure, finding: Finding, lines
         finding.message = f"{name} in {failure.runner}{at}: {first}"
     finding.where = list(dict.fromkeys(sites))
     lines += [f"{place(frame.filename, frame.lineno or 0)} in {frame.name}: {frame.line}" for frame in frames]
+
+
+def meanwhile(run: Run) -> list[str]:
+    """What the workers were about to do when the run was stopped."""
+    words = []
+    for runner in run.scheduler.everyone:
+        if runner.number and not runner.over_before_the_end:
+            verb = "had not begun" if not runner.points else f"was {describe_left(runner)}"
+            words.append(f"{runner.name} {verb}")
+    return [f"meanwhile {listed(words)}"] if words else []
 
 
 def how_they_ended(explorer: Explorer, run: Run, finding: Finding) -> list[str]:
@@ -688,7 +713,7 @@ def went_back_to_sleep(run: Run, runner: Runner) -> tuple[str, str, str] | None:
     mine = [(verb, what) for other, verb, what, _site in trace if other is runner and verb != "at"]
     if len(mine) < 2 or mine[-1] != ("waits for", state) or mine[-2][0] != "wakes" or mine[-2][1][0] is not state:
         return None
-    signals = [(site, verb) for _name, site, woken, verb in state.woke if woken == runner.name]
+    signals = [(site, verb) for _name, site, _step, woken, verb in state.woke if woken == runner.name]
     if not signals or signals[-1][1] != "signal":
         return None
     return signals[-1][0], runner.site, state.label
@@ -708,10 +733,8 @@ def replay(program: Program, schedule: str, picture_file: str | None = None) -> 
     result.depth = run.scheduler.decisions
     if run.failure is not None:
         result.findings.append(tell(explorer, run))
-    result.findings += [
-        Finding("race", race.message(), where=race.where(), tool="races")
-        for race in (run.detector.races.values() if run.failure is None else ())
-    ]
+    else:
+        result.findings += race_findings([(race, schedule) for race in run.detector.races.values()], 0)
     for finding in result.findings:
         finding.schedule, finding.preemptions = setting.string(run.scheduler.deviations), run.scheduler.preemptions
         finding.trace = picture.lines(run.scheduler)

@@ -33,7 +33,7 @@ from lab.threadlib import Cond, Mutex, Semaphore
 
 WRITE, READ = 0, 1
 WORDS = {WRITE: "written", READ: "read"}
-MOST_RACES = 20  # different ones kept from one run
+MOST_RACES = 200  # different ones kept from one run
 
 # -------------------------------------------------------------------------------------------------------- vector clocks
 
@@ -150,9 +150,13 @@ class Race:
     @property
     def key(self) -> tuple:
         """The same for every occurrence of the same mistake."""
-        name = self.what.split("[")[0]
         sides = sorted([(self.first.site, self.first.kind), (self.second.site, self.second.kind)])
-        return (name, *sides)
+        return (self.name, *sides)
+
+    @property
+    def name(self) -> str:
+        """The array or variable, without indices."""
+        return self.what.split("[")[0]
 
     def message(self) -> str:
         """acts.fch[0, :, 512:520] written by worker 1 at parallel.py:88 and worker 2 at parallel.py:88"""

@@ -49,8 +49,8 @@ class Runner:
     """A thread of the program under check."""
 
     __slots__ = (
-        "baton", "ended", "fn", "held", "ident", "jolted", "line", "name", "number", "points", "ready", "signalled",
-        "site", "spawned_at", "spins", "unwound", "verb", "what",
+        "baton", "ended", "fn", "held", "ident", "jolted", "line", "name", "number", "over_before_the_end", "points",
+        "ready", "signalled", "site", "spawned_at", "spins", "unwound", "verb", "what",
     )  # fmt: skip
 
     def __init__(self, number: int, name: str, fn: Callable[[], object]) -> None:
@@ -60,7 +60,9 @@ class Runner:
         self.verb, self.what = "starts", None  # what it is about to do, and with which primitive
         self.site = ""  # where, when sites are looked for
         self.held: list[MutexState] = []
-        self.ended = self.signalled = self.jolted = False  # jolted: its one spurious wakeup is used up
+        self.ended = self.over_before_the_end = self.signalled = self.jolted = (
+            False  # jolted: its one spurious wakeup is used up
+        )
         self.spins = self.unwound = self.ident = self.points = self.line = 0
         self.spawned_at = ""
 
@@ -104,8 +106,8 @@ class CondState(PrimitiveState):
     def __init__(self, cond: Cond, scheduler: "Scheduler") -> None:
         super().__init__(cond, scheduler)
         self.waiters: list[Runner] = []
-        self.lost: list[tuple[str, str]] = []  # (thread, site)
-        self.woke: list[tuple[str, str, str, str]] = []  # (thread, site, woken thread, "signal" or "broadcast")
+        self.lost: list[tuple[str, str, int]] = []  # (thread, site, step)
+        self.woke: list[tuple[str, str, int, str, str]] = []  # the same, woken thread, "signal" or "broadcast"
         self.mutex: MutexState | None = None  # what its waiters wait with
 
 
@@ -251,6 +253,7 @@ class Scheduler(Runtime):
             return  # it was left behind; whoever waits for it has gone on
         runner.fn = _nothing
         runner.ended = True
+        runner.over_before_the_end = not self.ending
         self.live.remove(runner)
         if self.clocks:
             self.clocks.end(runner)
@@ -565,7 +568,7 @@ class Scheduler(Runtime):
             state.waiters.remove(woken)
             woken.signalled = True
             if self.traced:
-                state.woke.append((me.name, me.site, woken.name, verb))
+                state.woke.append((me.name, me.site, self.steps, woken.name, verb))
 
         def signal() -> None:
             if self.ending:
@@ -576,7 +579,7 @@ class Scheduler(Runtime):
             if state.waiters:
                 wake(me, "signal")
             else:
-                state.lost.append((me.name, me.site))
+                state.lost.append((me.name, me.site, self.steps))
 
         def broadcast() -> None:
             if self.ending:
@@ -585,7 +588,7 @@ class Scheduler(Runtime):
             if self.clocks:
                 self.clocks.publish(me, state)
             if not state.waiters:
-                state.lost.append((me.name, me.site))
+                state.lost.append((me.name, me.site, self.steps))
             while state.waiters:
                 wake(me, "broadcast")
 
@@ -782,10 +785,10 @@ def cond_history(state: CondState) -> list[str]:
     """What happened to its signals."""
     lines = []
     if state.woke:
-        name, site, woken, verb = state.woke[-1]
+        name, site, step, woken, verb = state.woke[-1]
         lines.append(f"the last {verb} of {state.label} that reached a thread, by {name} at {site}, woke {woken}")
-    if state.lost:
-        name, site = state.lost[-1]
+    if state.lost and not (state.woke and state.lost[-1][2] < step):
+        name, site, _step = state.lost[-1]
         lines.append(
             f"a signal of {state.label} by {name} at {site} woke nobody: nobody was waiting then, and it is not kept"
         )

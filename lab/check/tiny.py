@@ -75,7 +75,7 @@ def fresh_model(acts_memory: np.ndarray) -> serial.GPT2:
 
 @dataclass(frozen=True)
 class Expected:
-    """What serial.py does: the tokens, and a copy of all activations after each pass."""
+    """What serial.py does: the tokens, and a copy of all activations after each pass, NaN where it writes nothing."""
 
     tokens: tuple[int, ...]
     activations: tuple[dict[str, np.ndarray], ...]
@@ -84,9 +84,11 @@ class Expected:
 @lru_cache(maxsize=len(CASES))
 def expected(case: Case) -> Expected:
     """Run serial.py."""
-    model = fresh_model(np.zeros(acts_size(case.n), dtype=np.float32))
+    memory = np.full(acts_size(case.n), np.nan, dtype=np.float32)
+    model = fresh_model(memory)
     tokens, activations = [], []
     for token in serial.generate(model, list(case.prompt), case.n):
         tokens.append(int(token))
         activations.append({name: array.copy() for name, array in vars(model.acts).items()})
+        memory.fill(np.nan)
     return Expected(tuple(tokens), tuple(activations))
