@@ -224,6 +224,8 @@ class Child:
                     "slow" if late and run.tokens else "spin" if idle < min(1.0, self.patience.idle) else "hang"
                 )
                 run.most_threads = max(run.most_threads, len(self.tasks()) - 1)
+                if not ready:
+                    run.use.cpu = cpu - self.before[0]
                 run.stacks = self.dump()
                 run.status = self.started.end()
                 return

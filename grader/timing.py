@@ -76,6 +76,7 @@ class Timing:
     measured: list[int]  # numbers of workers
     not_measured: dict[int, str] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
+    given_up: list[str] = field(default_factory=list)  # rounds that others made so slow that they were given up: why
     failure: Run | None = None
     expected: list[int] = field(default_factory=list)  # of the failed run
     failed_workers: int = 0
@@ -248,13 +249,14 @@ def measure(
                 raise SandboxError(f"the capacity cannot be measured: {failed.outcome} {failed.error[-1:]}")
         for number in range(MOST_ROUNDS):
             if progress:
-                progress(f"round {number + 1}" + (f": {decision(timing, points)}" if timing.rounds else ""))
+                progress(f"round {number + 1}" + (f": {decision(timing)}" if number else ""))
             round_ = one_round(watch, prompts, timing, capacity, number)
-            if round_ is None:
+            if timing.failure is not None:
                 break
-            timing.rounds.append(round_)
-            late = time.perf_counter() - begin > budget and number + 1 >= LEAST_ROUNDS
-            if late or decided(timing, points):
+            if round_ is not None:
+                timing.rounds.append(round_)
+            late = time.perf_counter() - begin > budget
+            if (late and enough(timing)) or decided(timing, points):
                 break
     finally:
         for child in capacity.values():
@@ -265,7 +267,7 @@ def measure(
 def one_round(
     watch: Stopwatch, prompts: Iterator[list[int]], timing: Timing, capacity: dict[int, Child], number: int
 ) -> Round | None:
-    """One round; None when the submission failed, which `timing.failure` then says. Raises SandboxError."""
+    """One round; None when it came to nothing: `timing.failure` or `timing.given_up` says why. Raises SandboxError."""
     while True:
         prompt = next(prompts)
         trusted, sample = watch.serial(prompt, N)
@@ -286,7 +288,10 @@ def one_round(
                 if run.outcome == "done" and not judgeable(run.tokens, trusted):
                     usable = False  # rounding decides there: no case; another prompt
                     break
-                timing.failure, timing.expected, timing.failed_workers = run, trusted.tokens, k
+                if run.outcome in ("hang", "spin", "slow") and sample.others > OTHERS:
+                    timing.given_up.append(f"other programs used {sample.others:.0%} of the cores")
+                else:
+                    timing.failure, timing.expected, timing.failed_workers = run, trusted.tokens, k
                 return None
             (round_.one if k == 1 else round_.many[k]).append(sample)
         if usable:
@@ -356,8 +361,16 @@ def decided(timing: Timing, points: Points) -> bool:
     return True
 
 
-def decision(timing: Timing, points: Points) -> str:
+def enough(timing: Timing) -> bool:
+    """Whether to stop when time is up: with the least number of quiet rounds, or with hardly a hope of getting them."""
+    quiet = len(timing.quiet())
+    return quiet >= LEAST_ROUNDS or quiet <= (len(timing.rounds) + len(timing.given_up)) / 2
+
+
+def decision(timing: Timing) -> str:
     """How it stands, for the progress line."""
+    if timing.given_up:
+        return timing.given_up[-1]
     last = timing.rounds[-1]
     k = timing.measured[-1]
     ratio = last.best_one().seconds / last.best(k).seconds

@@ -293,10 +293,9 @@ def scaling_row(evidence: Evidence, timing: Timing, k: int, most: float) -> tupl
     quiet = timing.quiet()
     if len(quiet) < LEAST_ROUNDS:
         why = next((r.disturbed for r in reversed(timing.rounds) if r.disturbed), "too few rounds")
-        reason = (
-            f"{len(timing.rounds) - len(quiet)} of {len(timing.rounds)} rounds were disturbed: {why}. "
-            "Nothing is lost: run it again"
-        )
+        why = timing.given_up[-1] if timing.given_up else why
+        rounds = len(timing.rounds) + len(timing.given_up)
+        reason = f"{rounds - len(quiet)} of {rounds} rounds were disturbed: {why}. Nothing is lost: run it again"
         return Row(name, title, 0.0, most, INCONCLUSIVE, reason), shown
     if not all(sample.cpu > 0 for round_ in quiet for sample in (*round_.one, *round_.many[k])):
         reason = "the CPU time of other processes cannot be seen here, so the timing cannot be judged"

@@ -367,6 +367,13 @@ def test_without_cpu_times_nothing_is_judged():
     assert scaling_row(timing).status == INCONCLUSIVE
 
 
+def test_rounds_given_up_because_of_others_are_inconclusive():
+    timing = timings.named("reference", rounds=1)
+    timing.given_up = ["other programs used 90% of the cores"] * 2
+    row = scaling_row(timing)
+    assert row.status == INCONCLUSIVE and "2 of 3 rounds" in row.reason and "90%" in row.reason
+
+
 def test_a_recorded_measurement_on_a_crowded_machine_is_inconclusive(data):
     """The reference beside six other users of two cores, as it was recorded."""
     timing = Timing.from_json(json.loads((data / "grader_timing_crowded.json").read_text()))

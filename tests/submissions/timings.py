@@ -43,7 +43,7 @@ NAMED = {
     "serial_copy": {"one": 2.6, "many": 2.6, "shares": ()},
     "batch_split": {"many": 0.60, "shares": (1.0, 0.0)},
     "interpreter_bound": {"one": 2.0, "many": 2.1, "cpu_many": 2.2},
-    "uneven": {"many": 0.50, "shares": (0.8, 0.2)},
+    "uneven": {"many": 0.50, "shares": (0.7, 0.3)},
     "sleeps": {"one": 1.5, "many": 1.2, "busy": 0.45},
     "slower_than_serial": {"one": 12.0, "many": 7.0},
     "sleep_at_one": {"one": 1.2, "many": 0.35, "busy": 0.5},

@@ -11,7 +11,7 @@ def run(self, fn, tasks):
     self.fn, self.tasks = fn, list(tasks)
     for semaphore in self.start:
         semaphore.V()
-    time.sleep(0.002)
+    time.sleep(0.005)
     for _ in self.start:
         self.done.P()
 

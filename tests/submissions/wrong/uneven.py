@@ -1,4 +1,4 @@
-# The first worker gets four fifths of the rows.
+# The first worker gets seven tenths of the rows.
 # on: base
 # expect: public passed |
 # timing: uneven
@@ -6,7 +6,7 @@
 
 
 def split(count, k):
-    first = count * 4 // 5 if k > 1 else count
+    first = count * 7 // 10 if k > 1 else count
     rest = count - first
     return [slice(0, first)] + [
         slice(first + rest * i // (k - 1), first + rest * (i + 1) // (k - 1)) for i in range(k - 1)
