@@ -12,7 +12,7 @@ timeline: $(READY) ## what each worker did when, and what it waited for (ENGINE=
 	@$(PYTHON) -m lab.measure.timeline $(MEASURE_FLAGS) $(MEASURE_WORKERS)
 .PHONY: timeline
 
-scale: $(READY) ## work, span, and the time on 1 to 64 workers, predicted (ENGINE=parallel|cached MODEL= N=)
+scale: $(READY) ## work, span, and the time on 1 to 64 workers, predicted (ENGINE=parallel|file.py MODEL= N=)
 	@$(PYTHON) -m lab.measure.scale $(MEASURE_FLAGS)
 .PHONY: scale
 
@@ -20,7 +20,7 @@ plots: $(READY) ## pictures: speedup, seconds by operation, roofline (ENGINE=par
 	@$(PYTHON) -m lab.measure.plots $(MEASURE_FLAGS) $(MEASURE_WORKERS)
 .PHONY: plots
 
-report: $(READY) ## all of these on one HTML page, for handing in (ENGINE= WORKERS= MODEL= N= TITLE= FRESH=1)
+report: $(READY) ## all of these on one HTML page, for handing in (ENGINE= WORKERS= MODEL= N= TITLE="..." FRESH=1)
 	@$(PYTHON) -m lab.measure.report $(MEASURE_FLAGS) $(MEASURE_WORKERS) $(if $(TITLE),--title "$(TITLE)") \
 	    $(if $(FRESH),--fresh)
 .PHONY: report
