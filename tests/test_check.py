@@ -456,3 +456,59 @@ def test_checked_mode_does_not_hang_on_a_program_that_never_ends(tmp_path: Path)
     result = api.run_checked(ZOO / "wrong" / "spinning.py", seconds=0.5)
     assert result.findings[0].kind == "livelock"
     assert "worker-1 is at spinning.py:1" in result.findings[0].message
+
+
+# -------------------------------------------------------------------------------------------------------- the documents
+
+
+@pytest.mark.parametrize("name", ["ab_ba", "overlapping_slices"])
+def test_documents_show_what_is_printed(name: str):
+    tool = api.check_races if name == "overlapping_slices" else api.explore_submission
+    message = tool(ZOO / "wrong" / f"{name}.py").findings[0].message
+    texts = [" ".join((ROOT / "docs" / file).read_text().split()) for file in ("concurrency.md", "failures.md")]
+    assert any(message in text for text in texts)
+
+
+def test_documents_explain_every_kind():
+    from lab.check.report import KINDS
+
+    text = (ROOT / "docs" / "failures.md").read_text()
+    assert all(kind in text for kind in KINDS if kind != "refused")
+
+
+def test_tiny_model_notices_every_missing_part(monkeypatch: pytest.MonkeyPatch):
+    import numpy as np
+
+    from lab import serial
+
+    matmul, attention = serial.matmul_forward, serial.attention_forward
+    C, V = tiny.CONFIG.channels, tiny.CONFIG.vocab_size
+    missing: tuple[int, int] = (-1, 0)  # which of the five products (5: attention), which output channel (head)
+    count = 0
+
+    def matmul_forward(out, *arguments):
+        nonlocal count
+        matmul(out, *arguments)
+        if count % 5 == missing[0]:
+            out[..., missing[1]] = 0
+        count += 1
+
+    def attention_forward(out, *arguments):
+        attention(out, *arguments)
+        if missing[0] == 5:
+            out[..., 4 * missing[1] : 4 * missing[1] + 4] = 0
+
+    def tokens() -> list[list[int]]:
+        nonlocal count
+        found, count = [], 0
+        for case in tiny.CASES:
+            model = tiny.fresh_model(np.zeros(tiny.acts_size(case.n), dtype=np.float32))
+            found.append(list(serial.generate(model, list(case.prompt), case.n)))
+        return found
+
+    monkeypatch.setattr(serial, "matmul_forward", matmul_forward)
+    monkeypatch.setattr(serial, "attention_forward", attention_forward)
+    right = tokens()
+    parts = [(product, channel) for product, size in enumerate((3 * C, C, 4 * C, C)) for channel in range(size)]
+    for missing in [*parts, (4, V - 1), (5, 0), (5, 1), (5, 2)]:
+        assert tokens() != right, missing

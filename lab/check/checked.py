@@ -39,7 +39,7 @@ class Record:
 
     def __init__(self, name: str) -> None:
         self.name, self.held, self.ended = name, [], False
-        self.blocked: tuple[str, Any, str, Callable[[], bool]] | None = None
+        self.blocked: tuple[str, Any, Site, Callable[[], bool]] | None = None
 
 
 class Info:
@@ -50,9 +50,9 @@ class Info:
     def __init__(self, label: str, made_at: str) -> None:
         self.label, self.made_at = label, made_at
         self.holder: Record | None = None
-        self.since: tuple[str, int] = ("", 0)  # where it was locked: file, line
+        self.since: Site = ("", 0)  # where it was locked
         self.mutex: Info | None = None  # of a condition: what its waiters wait with
-        self.last: str = ""  # of a semaphore or condition: the last V or signal
+        self.last: Site | None = None  # of a semaphore or condition: the last V or signal
         self.after: weakref.WeakKeyDictionary[Info, Edge] = (
             weakref.WeakKeyDictionary()
         )  # of a mutex: those locked while it was held
@@ -70,20 +70,23 @@ class Edge(NamedTuple):
 _ENTER = Mutex.__enter__.__code__
 
 
-def caller() -> tuple[str, int]:
-    """File and line of whoever called lock() or the like."""
+Site = tuple[str, int]  # file, line; put into words only when they are needed
+
+
+def caller() -> Site:
+    """Whoever called lock(), P() or the like."""
     frame = sys._getframe(2)
     if frame.f_code is _ENTER:
         frame = frame.f_back
     return frame.f_code.co_filename, frame.f_lineno
 
 
-def caller_place() -> str:
-    """The same as file:line, beyond all frames of the libraries."""
+def outer_caller() -> Site:
+    """The same, beyond all frames of the libraries."""
     frame = sys._getframe(2)
     while frame.f_back is not None and is_ours(frame.f_code.co_filename):
         frame = frame.f_back
-    return place(frame.f_code.co_filename, frame.f_lineno)
+    return frame.f_code.co_filename, frame.f_lineno
 
 
 class Checked(Runtime):
@@ -179,17 +182,21 @@ class Checked(Runtime):
             super().join(threads)
             return
         names = [record.name for record in records]
-        self.blocked(self.me(), "joins", names, caller_place(), over, lambda: Runtime.join(self, threads))
+        self.blocked(self.me(), "joins", names, outer_caller(), over, lambda: Runtime.join(self, threads))
 
     # ---- waiting
 
     def blocked(
-        self, me: Record, verb: str, info: Any, where: str, free: Callable[[], bool], wait: Callable[[], object]
+        self, me: Record, verb: str, info: Any, where: Site, free: Callable[[], bool], wait: Callable[[], object]
     ) -> None:
         """me waits, by wait(); free() says, without waiting, whether it need not wait any more."""
         me.blocked = (verb, info, where, free)
         try:
-            self.look_for_stall()
+            for record in self.alive:
+                if record.blocked is None:
+                    break  # the usual case; that one will look if it stops, too
+            else:
+                self.look_for_stall()
             wait()
         finally:
             me.blocked = None
@@ -205,21 +212,22 @@ class Checked(Runtime):
             if any(state is None or state[3]() for state in states):
                 return
             lines = [self.words(record) for record in records]
-            where = [state[2] for state in states if state is not None]
+            where = [place(*state[2]) for state in states if state is not None]
             self.stop("deadlock", "; ".join(lines), self.circle(records), where)
 
     def words(self, record: Record) -> str:
         """One thread's wait."""
         assert record.blocked is not None
-        verb, info, where, _free = record.blocked
+        verb, info, site, _free = record.blocked
+        where = place(*site)
         if verb == "locks":
             holder = info.holder.name if info.holder is not None else "nobody"
             return f"{record.name} waits for {info.label} ({where}), held by {holder} since {place(*info.since)}"
         if verb == "waits":
-            last = f"; its last signal was at {info.last}" if info.last else "; it was never signalled"
+            last = f"; its last signal was at {place(*info.last)}" if info.last else "; it was never signalled"
             return f"{record.name} waits for {info.label} ({where}) and nobody is left to signal it{last}"
         if verb == "P":
-            last = f"; its last V was at {info.last}" if info.last else "; there was no V"
+            last = f"; its last V was at {place(*info.last)}" if info.last else "; there was no V"
             return f"{record.name} waits in P({info.label}) ({where}) and no thread that can run will V it{last}"
         return f"{record.name} waits for the end of {listed(info)} ({where})"
 
@@ -252,7 +260,7 @@ class Checked(Runtime):
             if me.held:
                 self.look_at_order(me, info, here)
             if not acquire(False):
-                self.blocked(me, "locks", info, place(*here), lambda: not locked(), acquire)
+                self.blocked(me, "locks", info, here, lambda: not locked(), acquire)
             info.holder, info.since = me, here
             me.held.append(info)
 
@@ -274,7 +282,7 @@ class Checked(Runtime):
 
     def stop_unlock(self, me: Record, info: Info) -> None:
         """me unlocks what it does not hold."""
-        here = caller_place()
+        here = place(*outer_caller())
         held = f"which {info.holder.name} has held since {place(*info.since)}" if info.holder else "which nobody holds"
         where = [here, place(*info.since)] if info.holder else [here]
         self.stop("misuse", f"{me.name} at {here} unlocks {info.label}, {held}", where=where)
@@ -336,14 +344,14 @@ class Checked(Runtime):
 
         def wait(mutex: Mutex) -> None:
             self.check()
-            me, here = self.me(), caller_place()
+            me, here = self.me(), caller()
             held = _infos.get(mutex)
             if held is None or held.holder is not me:
-                self.stop_wait(me, info, held, here)
+                self.stop_wait(me, info, held, place(*here))
             if parked and info.mutex is not held and info.mutex is not None:
                 others = f"others wait for it with {info.mutex.label}"
-                message = f"{me.name} at {here} waits for {info.label} with {held.label}, but {others}"
-                self.stop("misuse", message, where=[here])
+                message = f"{me.name} at {place(*here)} waits for {info.label} with {held.label}, but {others}"
+                self.stop("misuse", message, where=[place(*here)])
             info.mutex = held
             turn = allocate_lock()
             turn.acquire()
@@ -361,11 +369,11 @@ class Checked(Runtime):
                 parked.popleft().release()
 
         def signal() -> None:
-            info.last = caller_place()
+            info.last = caller()
             wake()
 
         def broadcast() -> None:
-            info.last = caller_place()
+            info.last = caller()
             for _ in range(len(parked)):
                 wake()
 
@@ -397,12 +405,12 @@ class Checked(Runtime):
                 turn.acquire()
                 parked.append(turn)
             if self.failure is None:
-                self.blocked(self.me(), "P", info, caller_place(), lambda: not turn.locked(), turn.acquire)
+                self.blocked(self.me(), "P", info, caller(), lambda: not turn.locked(), turn.acquire)
             self.check()
 
         def V() -> None:
             nonlocal count
-            info.last = caller_place()
+            info.last = caller()
             with guard:
                 while parked:
                     turn = parked.popleft()
@@ -556,7 +564,9 @@ def look_for_unjoined(result: Findings) -> None:
         for thread in left:
             record = getattr(thread.system, "record", None)
             state = record.blocked if record is not None else None
-            words.append(f"{thread.name}, {f'waiting at {state[2]}' if state else 'which has ended or still runs'}")
+            words.append(
+                f"{thread.name}, {f'waiting at {place(*state[2])}' if state else 'which has ended or still runs'}"
+            )
         result.findings.append(
             Finding("unjoined", f"the program is over, but nobody has joined {'; '.join(words)}", tool="checked")
         )
