@@ -9,6 +9,8 @@ from lab.check.scheduler import Scheduler
 
 LONGEST = 400  # lines of a trace that are kept
 ROW, COLUMN, LEFT, TOP = 18, 250, 46, 64
+LETTERS = 34  # of an operation, in the picture
+WAITS = "waits: "
 COLOURS = ("#4c566a", "#2e7d5b", "#b5541c", "#3567a8", "#8a4a9e", "#9a7b16", "#b03050", "#4a8a8a")
 
 
@@ -44,7 +46,7 @@ def rows(scheduler: Scheduler) -> list[tuple[bool, Any, str, str]]:
         before = runner
     for runner in scheduler.everyone:
         if runner.ready is not None and scheduler.outcome is not None and scheduler.outcome.kind == "deadlock":
-            found.append((True, runner, f"waits: {waiting_words(runner)}", runner.site))
+            found.append((True, runner, WAITS + waiting_words(runner), runner.site))
     return found[-LONGEST:]
 
 
@@ -92,21 +94,17 @@ def write_svg(path: Path, scheduler: Scheduler, title: str, schedule: str) -> No
         x = place[number]
         parts.append(f'<text x="{x}" y="54" font-weight="bold" fill="{colour(number)}">{escape(names[number])}</text>')
         parts.append(f'<line x1="{x - 6}" y1="{TOP - 6}" x2="{x - 6}" y2="{height - 10}" stroke="#ddd"/>')
-    last = None
-    for index, (changed, runner, words, site) in enumerate(found):
+    parts += arrows(found, place)
+    for index, (_changed, runner, words, site) in enumerate(found):
         x, y = place[runner.number], TOP + ROW * index
-        if changed and last is not None and last != runner.number:
-            x0, y0 = place[last] - 6, y - ROW + 5
-            parts.append(f'<path d="M{x0} {y0} L{x - 6} {y + 5}" stroke="#999" fill="none" stroke-dasharray="3 2"/>')
-        stuck = words.startswith("waits: ")
-        fill = "#c62828" if stuck else colour(runner.number)
+        fill = "#c62828" if words.startswith(WAITS) else colour(runner.number)
         parts.append(f'<circle cx="{x - 6}" cy="{y + 5}" r="3.5" fill="{fill}"/>')
-        text = escape(f"{words}"[:34])
+        text = escape(words if len(words) <= LETTERS else words[: LETTERS - 1] + "…")
         parts.append(
-            f'<text x="{x}" y="{y + 9}" fill="{fill}">{text}<title>{escape(words)} {escape(site)}</title></text>'
+            f'<text x="{x}" y="{y + 9}" fill="{fill}" stroke="white" stroke-width="4" paint-order="stroke">{text}'
+            f"<title>{escape(words)} {escape(site)}</title></text>"
         )
         parts.append(f'<text x="4" y="{y + 9}" fill="#999" font-size="9">{escape(site.rpartition(":")[2])}</text>')
-        last = runner.number
     parts.append("</svg>")
     partial = path.with_name(path.name + ".part")
     try:
@@ -115,6 +113,18 @@ def write_svg(path: Path, scheduler: Scheduler, title: str, schedule: str) -> No
         partial.replace(path)
     except OSError as error:
         raise ProgramError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def arrows(found: list[tuple[bool, Any, str, str]], place: dict[int, int]) -> list[str]:
+    """A dashed line wherever another thread goes on."""
+    parts = []
+    for index, (changed, runner, words, _site) in enumerate(found):
+        before = found[index - 1][1].number if index else runner.number
+        if changed and before != runner.number and not words.startswith(WAITS):
+            y = TOP + ROW * index + 5
+            path = f"M{place[before] - 6} {y - ROW} L{place[runner.number] - 6} {y}"
+            parts.append(f'<path d="{path}" stroke="#aaa" fill="none" stroke-dasharray="3 2"/>')
+    return parts
 
 
 def colour(number: int) -> str:
