@@ -202,8 +202,12 @@ class Explorer:
 
     def wrong_tokens(self, run: Run, expected: tiny.Expected, tokens: list[int]) -> None:
         """End the run."""
-        wanted = list(expected.tokens[: max(1, len(tokens))])
-        run.scheduler.fail_run(Failure("tokens", f"tokens {tokens} instead of serial's {wanted}"))
+        wanted = list(expected.tokens)
+        if tokens[: len(wanted)] == wanted[: len(tokens)]:
+            words = f"too {'few' if len(tokens) < len(wanted) else 'many'} tokens: {tokens} instead of {wanted}"
+        else:
+            words = f"tokens {tokens} instead of serial's {wanted[: len(tokens)]}"
+        run.scheduler.fail_run(Failure("tokens", words))
 
     def none_running(self, run: Run, when: str) -> None:
         """Importing starts nothing."""
@@ -352,7 +356,7 @@ def explore(program: Program, workers: int = 3, plan: Plan | None = None, spurio
     with one_core():
         explorer = Explorer(program, workers, spurious)
         first = explorer.prepare()
-        if plan.races and first.failure is None:
+        if plan.races and first.failure is None and first.scheduler.spawned:
             share = begin + 0.3 * plan.seconds if plan.seconds is not None else float("inf")
             look_for_races(explorer, plan, min(TRACKED_SCHEDULES, plan.schedules), share, result)
         search(explorer, plan, deadline, first, result)
@@ -400,10 +404,9 @@ def look_for_races(explorer: Explorer, plan: Plan, schedules: int, deadline: flo
         threads = max(threads, run.scheduler.spawned)
         for race in run.detector.races.values():
             found.setdefault(race.key, (race, setting.string(run.scheduler.deviations)))
-        for root in run.detector.clocks.roots:
-            if root.names is not None:
-                for slot, count in root.writers().items():
-                    writers[slot] = writers.get(slot, 0) + count
+        for root in run.detector.activations:
+            for slot, count in root.writers().items():
+                writers[slot] = writers.get(slot, 0) + count
     result.findings += race_findings(list(found.values()), plan.seed)
     workers = [slot for slot in writers if slot > 0]
     if len(workers) == 1 and threads > 1 and result.schedules >= 4:

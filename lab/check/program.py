@@ -45,11 +45,11 @@ class Program:
             line = getattr(error, "lineno", None)
             at = f"{name}:{line}" if line else str(name)
             raise ProgramError(f"{at}: {getattr(error, 'msg', None) or error}") from None
-        functions = {node.name for node in self.tree.body if isinstance(node, ast.FunctionDef)}
-        self.entry = next((entry for entry in ("generate", "main") if entry in functions), "")
+        names = top_level_names(self.tree.body)
+        self.entry = next((entry for entry in ("generate", "main") if entry in names), "")
         if not self.entry:
             raise ProgramError(f"{name}: has neither generate(model, prompt, n, workers) nor main()")
-        self.has_check = "check" in functions
+        self.has_check = "check" in names
         self.bare_waits = waits_outside_loops(self.tree)
         self._codes: dict[tuple[bool, bool], CodeType] = {}
 
@@ -83,6 +83,22 @@ class Program:
         sys.modules[MODULE_NAME] = module  # dataclasses look their module up
         exec(self.code(steps, notes), module.__dict__)
         return module
+
+
+def top_level_names(body: list[ast.stmt]) -> set[str]:
+    """The names a module defines, imports or assigns to, as far as that can be seen."""
+    names: set[str] = set()
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        for block in ("body", "orelse", "finalbody"):
+            if isinstance(node, ast.If | ast.Try | ast.With):
+                names |= top_level_names(getattr(node, block, []))
+    return names
 
 
 def locate(name: str) -> tuple[Path, str]:

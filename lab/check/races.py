@@ -21,6 +21,7 @@ import linecache
 import re
 import sys
 import types
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,6 +34,7 @@ from lab.threadlib import Cond, Mutex, Semaphore
 
 WRITE, READ = 0, 1
 WORDS = {WRITE: "written", READ: "read"}
+LARGEST_TRACKED, MOST_TRACKED = 1 << 18, 1 << 24  # elements of an array that a program makes, and of all of them
 MOST_RACES = 200  # different ones kept from one run
 
 # -------------------------------------------------------------------------------------------------------- vector clocks
@@ -44,7 +46,7 @@ class Clocks:
     def __init__(self) -> None:
         self.slots = 6
         self.of: dict[int, np.ndarray] = {}
-        self.roots: list[Root] = []
+        self.roots: weakref.WeakSet[Root] = weakref.WeakSet()
 
     def ensure(self, number: int) -> None:
         """Make room for a thread number."""
@@ -201,21 +203,25 @@ class Detector:
         self.stale_reads: list[tuple[Root, str, str, np.ndarray, int, int]] = []
         self.variables: dict[Any, dict[int, dict[int, tuple[int, str]]]] = {}
         self.kept: list[Any] = []  # objects whose id stands in a key
-        self.off = 0
+        self.activations: list[Root] = []
+        self.tracked = 0  # elements, in all
 
     def track(
         self, array: np.ndarray, name: str, names: Callable[[], dict[str, np.ndarray]] | None = None
     ) -> "Tracked":
         """A tracked array on the memory of `array`, which must be in one piece."""
         tracked = array.view(Tracked)
-        tracked._root = Root(self, array, name, names)
-        self.clocks.roots.append(tracked._root)
+        root = tracked._root = Root(self, array, name, names)
+        self.clocks.roots.add(root)
+        self.tracked += root.size
+        if names is not None:
+            self.activations.append(root)
         return tracked
 
     def active(self) -> Runner | None:
         """The running thread, if accesses count now."""
         scheduler = self.scheduler
-        return None if scheduler is None or scheduler.ending or self.off else scheduler.current
+        return None if scheduler is None or scheduler.ending else scheduler.current
 
     def site_number(self) -> int:
         """The line of the program that makes this access, as a number."""
@@ -802,16 +808,15 @@ class TrackingNumpy(types.ModuleType):
         def make(*arguments: Any, **options: Any) -> Any:
             read(arguments)
             made = function(*plain(arguments), **options)
-            if (
-                self._detector.active() is None
-                or not isinstance(made, np.ndarray)
-                or made.dtype.hasobject
-                or not made.size
-            ):
-                return made
-            return self._detector.track(made, array_name())
+            return self._detector.track(made, array_name()) if self._worth_tracking(made) else made
 
         return make
+
+    def _worth_tracking(self, made: Any) -> bool:
+        """Arrays of numbers, unless they are huge: the shadow is much larger than the array."""
+        if self._detector.active() is None or not isinstance(made, np.ndarray) or made.dtype.hasobject:
+            return False
+        return 0 < made.size <= LARGEST_TRACKED and self._detector.tracked < MOST_TRACKED
 
     def _converter(self, function: Callable) -> Callable:
         def convert(value: Any, *arguments: Any, **options: Any) -> Any:

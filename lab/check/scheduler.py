@@ -25,6 +25,7 @@ from lab.threadlib import Cond, Mutex, Runtime, Semaphore, Thread, WorkerFailed
 STEP_LIMIT = 20_000  # points in one run, after which it counts as endless
 SPINS = 100  # rounds of while loops without a point before a thread must let others run
 STUBBORN = 100  # Unwinds a thread may swallow before it is left behind
+STUCK = ("locks", "P", "wakes", "joins")  # what threads wait for, what is most telling first
 SILENT_SECONDS = 10.0  # real time without a point after which a thread is hopelessly busy
 
 
@@ -650,9 +651,8 @@ class Scheduler(Runtime):
 
     def stop_deadlock(self) -> None:
         """Nobody can go on."""
-        stuck = sorted(
-            self.live, key=lambda runner: runner.verb == "joins"
-        )  # who only waits for the others' end comes last
+        circle = find_circle(self.live)
+        stuck = sorted(self.live, key=lambda runner: (runner not in circle, STUCK.index(runner.verb)))
         waiting = [describe_wait(runner, self) for runner in stuck]
         where = [runner.site for runner in stuck]
         self.fail_run(Failure("deadlock", "; ".join(waiting), deadlock_detail(self), where))
