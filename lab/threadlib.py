@@ -169,6 +169,7 @@ class Runtime:
         """Start `thread`; it is a daemon, so that a program whose main thread is done can end."""
         thread.system = threading.Thread(target=self.work, args=(thread, fn), name=thread.name, daemon=True)
         thread.system.start()
+        bind_to_cores(_threads)
 
     def work(self, thread: Thread, fn: Callable[[int], object]) -> None:
         """What a spawned thread runs."""
@@ -282,6 +283,22 @@ class Runtime:
     def region(self, fn: Callable[[Any], object]) -> Any:
         """A context manager that does nothing."""
         return nullcontext()
+
+
+def bind_to_cores(threads: list[Thread]) -> None:
+    """Once there is a thread for each core that this process may use, give each thread a core of its own.
+
+    Threads that wake each other often are otherwise put on one core again and again, while another is idle. With fewer
+    threads than cores they stay free to move: somebody else may be using the core we would choose.
+    """
+    if not hasattr(os, "sched_setaffinity"):  # not Linux
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) == 1 or len(threads) < len(cores):
+        return
+    for thread in threads if len(threads) == len(cores) else threads[-1:]:
+        with suppress(OSError):  # it has ended already
+            os.sched_setaffinity(thread.system.native_id, {cores[(thread.number - 1) % len(cores)]})
 
 
 def _release(lock: Any) -> None:
