@@ -433,7 +433,7 @@ def engine_names(text: str | None, n: int) -> list[str]:
 
 def bench(options: argparse.Namespace) -> int:
     """Measure, print, write. Raises BenchError, ModelError, CheckpointError."""
-    out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 110)
+    out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
     err = Console(stderr=True, highlight=False)
     counts, names = worker_counts(options.workers), engine_names(options.engines, options.n)
     python = torch_python(options.torch_python) if options.peers else None
