@@ -139,6 +139,11 @@ class TorchPeer:
         self.about = self.answer()
         self.threads = threads
 
+    def close(self) -> None:
+        """End it; its CPU time then counts as ours."""
+        self.process.stdin.close()
+        self.process.wait()
+
     def answer(self) -> dict:
         """The next line it prints. Raises BenchError if there is none."""
         line = self.process.stdout.readline()
@@ -444,13 +449,16 @@ def bench(options: argparse.Namespace) -> int:
     touch_pages(model.params_memory)
     contenders = [engine_contender("serial", 1, model)] if "serial" in names else []
     contenders += [engine_contender(name, k, model) for name in names if name != "serial" for k in counts]
-    if python:
-        contenders += TorchPeer(python, path, max(k for k in counts if k <= machine.cores())).contenders()
+    peer = TorchPeer(python, path, max(k for k in counts if k <= machine.cores())) if python else None
+    if peer:
+        contenders += peer.contenders()
     contenders += [command_contender(command) for command in options.peer_cmd]
     usable = [k for k in counts if k <= machine.cores()]
     results = Results(options.n, contenders, {k: [] for k in usable if k > 1}, {k: [] for k in usable})
     with machine.Load() as load:
         measure(results, model, options.rounds, err.print)
+        if peer:
+            peer.close()
     overheads = {"region_us": {k: region_microseconds(k) for k in usable if k > 1}, "lock_ratio": lock_ratio()}
     out.print(machine.summary())
     out.print(f"{load}; {path.name}, n = {options.n}, medians of {options.rounds} rounds, [95 % interval]\n")
