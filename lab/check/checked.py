@@ -19,6 +19,7 @@ from _thread import allocate_lock, get_ident
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from types import CodeType
 from typing import Any, NamedTuple
 
 from lab import threadlib
@@ -50,7 +51,7 @@ class Info:
     def __init__(self, label: str, made_at: str) -> None:
         self.label, self.made_at = label, made_at
         self.holder: Record | None = None
-        self.since: Site = ("", 0)  # where it was locked
+        self.since: Site | None = None  # where it was locked
         self.mutex: Info | None = None  # of a condition: what its waiters wait with
         self.last: Site | None = None  # of a semaphore or condition: the last V or signal
         self.after: weakref.WeakKeyDictionary[Info, Edge] = (
@@ -70,7 +71,7 @@ class Edge(NamedTuple):
 _ENTER = Mutex.__enter__.__code__
 
 
-Site = tuple[str, int]  # file, line; put into words only when they are needed
+Site = tuple[CodeType, int]  # a place in the program: code and instruction, which cost less to get than a line
 
 
 def caller() -> Site:
@@ -78,7 +79,7 @@ def caller() -> Site:
     frame = sys._getframe(2)
     if frame.f_code is _ENTER:
         frame = frame.f_back
-    return frame.f_code.co_filename, frame.f_lineno
+    return frame.f_code, frame.f_lasti
 
 
 def outer_caller() -> Site:
@@ -86,7 +87,16 @@ def outer_caller() -> Site:
     frame = sys._getframe(2)
     while frame.f_back is not None and is_ours(frame.f_code.co_filename):
         frame = frame.f_back
-    return frame.f_code.co_filename, frame.f_lineno
+    return frame.f_code, frame.f_lasti
+
+
+def at(site: Site | None) -> str:
+    """file:line"""
+    if site is None:
+        return "nowhere"
+    code, instruction = site
+    lines = (line for start, stop, line in code.co_lines() if start <= instruction < stop and line)
+    return place(code.co_filename, next(lines, code.co_firstlineno))
 
 
 class Checked(Runtime):
@@ -167,8 +177,8 @@ class Checked(Runtime):
         self.records[get_ident()] = record
         fn(number)
         if record.held and self.failure is None:
-            held = [f"{info.label}, locked at {place(*info.since)}" for info in record.held]
-            where = [place(*info.since) for info in record.held]
+            held = [f"{info.label}, locked at {at(info.since)}" for info in record.held]
+            where = [at(info.since) for info in record.held]
             self.stop("misuse", f"{record.name} has ended with {' and '.join(held)}", where=where)
 
     def join(self, threads: list[Thread]) -> None:
@@ -212,22 +222,22 @@ class Checked(Runtime):
             if any(state is None or state[3]() for state in states):
                 return
             lines = [self.words(record) for record in records]
-            where = [place(*state[2]) for state in states if state is not None]
+            where = [at(state[2]) for state in states if state is not None]
             self.stop("deadlock", "; ".join(lines), self.circle(records), where)
 
     def words(self, record: Record) -> str:
         """One thread's wait."""
         assert record.blocked is not None
         verb, info, site, _free = record.blocked
-        where = place(*site)
+        where = at(site)
         if verb == "locks":
             holder = info.holder.name if info.holder is not None else "nobody"
-            return f"{record.name} waits for {info.label} ({where}), held by {holder} since {place(*info.since)}"
+            return f"{record.name} waits for {info.label} ({where}), held by {holder} since {at(info.since)}"
         if verb == "waits":
-            last = f"; its last signal was at {place(*info.last)}" if info.last else "; it was never signalled"
+            last = f"; its last signal was at {at(info.last)}" if info.last else "; it was never signalled"
             return f"{record.name} waits for {info.label} ({where}) and nobody is left to signal it{last}"
         if verb == "P":
-            last = f"; its last V was at {place(*info.last)}" if info.last else "; there was no V"
+            last = f"; its last V was at {at(info.last)}" if info.last else "; there was no V"
             return f"{record.name} waits in P({info.label}) ({where}) and no thread that can run will V it{last}"
         return f"{record.name} waits for the end of {listed(info)} ({where})"
 
@@ -251,12 +261,15 @@ class Checked(Runtime):
     def mutex(self, mutex: Mutex) -> tuple[Callable, Callable]:
         """(lock, unlock)"""
         acquire, release = super().mutex(mutex)
-        locked, records, info = mutex.state.locked, self.records, self.info(mutex, "mutex")
+        locked, records, info, getframe = mutex.state.locked, self.records, self.info(mutex, "mutex"), sys._getframe
         _infos[mutex] = info
 
         def lock() -> None:
             me = records.get(get_ident()) or self.me()
-            here = caller()
+            frame = getframe(1)
+            if frame.f_code is _ENTER:
+                frame = frame.f_back
+            here = frame.f_code, frame.f_lasti
             if me.held:
                 self.look_at_order(me, info, here)
             if not acquire(False):
@@ -282,17 +295,17 @@ class Checked(Runtime):
 
     def stop_unlock(self, me: Record, info: Info) -> None:
         """me unlocks what it does not hold."""
-        here = place(*outer_caller())
-        held = f"which {info.holder.name} has held since {place(*info.since)}" if info.holder else "which nobody holds"
-        where = [here, place(*info.since)] if info.holder else [here]
+        here = at(outer_caller())
+        held = f"which {info.holder.name} has held since {at(info.since)}" if info.holder else "which nobody holds"
+        where = [here, at(info.since)] if info.holder else [here]
         self.stop("misuse", f"{me.name} at {here} unlocks {info.label}, {held}", where=where)
 
-    def look_at_order(self, me: Record, info: Info, here: tuple[str, int]) -> None:
+    def look_at_order(self, me: Record, info: Info, here: Site) -> None:
         """me holds mutexes and locks another one: was it ever the other way round?"""
         if info in me.held:
-            since = place(*info.since)
-            message = f"{me.name} at {place(*here)} locks {info.label} again, which it has held since {since}"
-            self.stop("misuse", message, where=[place(*here), since])
+            since = at(info.since)
+            message = f"{me.name} at {at(here)} locks {info.label} again, which it has held since {since}"
+            self.stop("misuse", message, where=[at(here), since])
         for held in me.held:
             gates = frozenset(id(other) for other in me.held if other is not held)
             known = held.after.get(info)
@@ -300,7 +313,7 @@ class Checked(Runtime):
                 continue
             if known is not None:
                 gates &= known.gates
-            held.after[info] = Edge(place(*held.since), place(*here), me.name, gates)
+            held.after[info] = Edge(at(held.since), at(here), me.name, gates)
             path = self.path(info, held)
             if path and frozenset.intersection(gates, *(first.after[second].gates for first, second in path)):
                 continue
@@ -322,12 +335,10 @@ class Checked(Runtime):
                         queue.append(following)
             return ways.get(goal, [])
 
-    def report_order(
-        self, me: Record, held: Info, info: Info, here: tuple[str, int], path: list[tuple[Info, Info]]
-    ) -> None:
+    def report_order(self, me: Record, held: Info, info: Info, here: Site, path: list[tuple[Info, Info]]) -> None:
         """Not yet a deadlock, but it can be one."""
-        mine = f"{me.name} locks {held.label} ({place(*held.since)}) and then {info.label} ({place(*here)})"
-        where = [place(*here), place(*held.since)]
+        mine = f"{me.name} locks {held.label} ({at(held.since)}) and then {info.label} ({at(here)})"
+        where = [at(here), at(held.since)]
         others = []
         for first, second in path:
             at_first, at_second, name, _gates = first.after[second]
@@ -347,11 +358,11 @@ class Checked(Runtime):
             me, here = self.me(), caller()
             held = _infos.get(mutex)
             if held is None or held.holder is not me:
-                self.stop_wait(me, info, held, place(*here))
+                self.stop_wait(me, info, held, at(here))
             if parked and info.mutex is not held and info.mutex is not None:
                 others = f"others wait for it with {info.mutex.label}"
-                message = f"{me.name} at {place(*here)} waits for {info.label} with {held.label}, but {others}"
-                self.stop("misuse", message, where=[place(*here)])
+                message = f"{me.name} at {at(here)} waits for {info.label} with {held.label}, but {others}"
+                self.stop("misuse", message, where=[at(here)])
             info.mutex = held
             turn = allocate_lock()
             turn.acquire()
@@ -383,8 +394,8 @@ class Checked(Runtime):
         """me waits without the mutex."""
         label = mutex.label if mutex is not None else "a mutex of another runtime"
         holder = mutex.holder if mutex is not None else None
-        held = f"which {holder.name} has held since {place(*mutex.since)}" if holder and mutex else "which nobody holds"
-        where = [here, place(*mutex.since)] if holder and mutex else [here]
+        held = f"which {holder.name} has held since {at(mutex.since)}" if holder and mutex else "which nobody holds"
+        where = [here, at(mutex.since)] if holder and mutex else [here]
         self.stop("misuse", f"{me.name} at {here} waits for {info.label} with {label}, {held}", where=where)
 
     def semaphore(self, semaphore: Semaphore, n: int) -> tuple[Callable, Callable]:
@@ -564,9 +575,7 @@ def look_for_unjoined(result: Findings) -> None:
         for thread in left:
             record = getattr(thread.system, "record", None)
             state = record.blocked if record is not None else None
-            words.append(
-                f"{thread.name}, {f'waiting at {place(*state[2])}' if state else 'which has ended or still runs'}"
-            )
+            words.append(f"{thread.name}, {f'waiting at {at(state[2])}' if state else 'which has ended or still runs'}")
         result.findings.append(
             Finding("unjoined", f"the program is over, but nobody has joined {'; '.join(words)}", tool="checked")
         )
