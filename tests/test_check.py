@@ -452,6 +452,17 @@ def test_checked_mode_lets_right_programs_end():
     assert (run.returncode, run.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("name", ["queue_of_tasks", "bounded_buffer", "gate", "ring_of_one_producer"])
+def test_checked_mode_raises_no_alarm_when_threads_are_switched_all_the_time(name: str):
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # a thread that has been woken often stands still before its next instruction
+    try:
+        result = api.run_checked(ZOO / "right" / f"{name}.py", repeats=250)
+    finally:
+        sys.setswitchinterval(interval)
+    assert result.ok, [finding.text() for finding in result.findings]
+
+
 def test_checked_mode_does_not_hang_on_a_program_that_never_ends(tmp_path: Path):
     result = api.run_checked(ZOO / "wrong" / "spinning.py", seconds=0.5)
     assert result.findings[0].kind == "livelock"

@@ -6,7 +6,9 @@ it has not deadlocked yet), and, when every thread waits for another, who waits 
 nobody joined.
 
 A thread that has to wait says so first, and then looks whether any thread is left that does not wait: the last one to
-stop finds out. No clock is involved, so a slow machine raises no alarm.
+stop finds out. No clock is involved, so a slow machine raises no alarm. Nor is the state of a lock: a thread that has
+been given one may not have run since. What counts is what whoever gave it has put down: that the mutex has no holder,
+that the turn is no longer parked.
 """
 
 import atexit
@@ -221,6 +223,8 @@ class Checked(Runtime):
             states = [record.blocked for record in records]
             if any(state is None or state[3]() for state in states):
                 return
+            if any(record.blocked is not state for record, state in zip(records, states, strict=True)):
+                return  # one has gone on since: it will look itself if it stops again
             lines = [self.words(record) for record in records]
             where = [at(state[2]) for state in states if state is not None]
             self.stop("deadlock", "; ".join(lines), self.circle(records), where)
@@ -261,7 +265,7 @@ class Checked(Runtime):
     def mutex(self, mutex: Mutex) -> tuple[Callable, Callable]:
         """(lock, unlock)"""
         acquire, release = super().mutex(mutex)
-        locked, records, info, getframe = mutex.state.locked, self.records, self.info(mutex, "mutex"), sys._getframe
+        records, info, getframe = self.records, self.info(mutex, "mutex"), sys._getframe
         _infos[mutex] = info
 
         def lock() -> None:
@@ -273,7 +277,7 @@ class Checked(Runtime):
             if me.held:
                 self.look_at_order(me, info, here)
             if not acquire(False):
-                self.blocked(me, "locks", info, here, lambda: not locked(), acquire)
+                self.blocked(me, "locks", info, here, lambda: info.holder is None, acquire)
             info.holder, info.since = me, here
             me.held.append(info)
 
@@ -370,7 +374,7 @@ class Checked(Runtime):
             mutex.unlock()
             try:
                 if self.failure is None:
-                    self.blocked(me, "waits", info, here, lambda: not turn.locked(), turn.acquire)
+                    self.blocked(me, "waits", info, here, lambda: turn not in parked, turn.acquire)
             finally:
                 mutex.lock()
             self.check()
@@ -416,7 +420,7 @@ class Checked(Runtime):
                 turn.acquire()
                 parked.append(turn)
             if self.failure is None:
-                self.blocked(self.me(), "P", info, caller(), lambda: not turn.locked(), turn.acquire)
+                self.blocked(self.me(), "P", info, caller(), lambda: turn not in parked, turn.acquire)
             self.check()
 
         def V() -> None:
