@@ -22,7 +22,7 @@ import numpy as np
 
 from lab import parallel
 from lab.parallel import Workers, default_workers
-from lab.serial import GPT2, GPT2_EOT, gpt2_allocate, sample_mult, softmax_forward
+from lab.serial import GPT2, gpt2_allocate, sample_mult, softmax_forward
 from lab.threadlib import Mutex, Semaphore
 
 
@@ -92,7 +92,7 @@ class Decoder:
 
     def __init__(self, model: GPT2, n: int, parts: int) -> None:
         config = model.config
-        self.model, self.parts, self.barrier = model, parts, Barrier(parts)
+        self.model, self.barrier = model, Barrier(parts)
         L, NH, C = config.num_layers, config.num_heads, config.channels
         self.hs = C // NH
         self.scale = 1.0 / math.sqrt(self.hs)
@@ -179,9 +179,7 @@ class Decoder:
 
 def generate(model: GPT2, prompt: Sequence[int], n: int = 10, workers: int | None = None) -> Iterator[int]:
     """Yield each token as it is made, until prompt and generated tokens are n together; on `workers` workers."""
-    tokens = np.full((1, n), GPT2_EOT, dtype=np.int32)
     T, V, Vp = len(prompt), model.config.vocab_size, model.config.padded_vocab_size
-    tokens[0, :T] = prompt
     if n <= T:
         return
     gpt2_allocate(model, 1, T)
@@ -193,12 +191,11 @@ def generate(model: GPT2, prompt: Sequence[int], n: int = 10, workers: int | Non
         # parts = 1  # Stage 5: once your workers run at the same time, a part for each of them
         # END PROMPT
         decoder = Decoder(model, n, parts)
-        parallel.gpt2_forward(team, model, tokens[:, :T], 1, T)
+        parallel.gpt2_forward(team, model, np.array([prompt], dtype=np.int32), 1, T)
         decoder.fill_cache(T)
         probs = model.acts.probs[0, T - 1]
         for t in range(T, n):
             next_token = sample_mult(probs, V)
-            tokens[0, t] = next_token
             yield next_token
             if t + 1 < n:
                 decoder.start(next_token, t)
