@@ -2,6 +2,8 @@
 
 import argparse
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -55,6 +57,25 @@ the points and how they are measured: docs/grading.md
 """
 
 
+@contextmanager
+def progress_lines(console: Console, quiet: bool) -> Iterator[Callable[..., None]]:
+    """What shows how far it is: a line for each step, and on a terminal its changing detail below."""
+    if quiet:
+        yield lambda line, detail="": None
+        return
+    latest = ""
+    with console.status("") as status:
+
+        def tell(line: str, detail: str = "") -> None:
+            nonlocal latest
+            if line != latest:
+                console.print(f"  {line}", style="dim")
+                latest = line
+            status.update(detail or line)
+
+        yield tell
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Grade, show, write; returns the exit code."""
     args = parser().parse_args(arguments)
@@ -70,7 +91,6 @@ def main(arguments: list[str] | None = None) -> int:
     if args.seed < 0:
         errors.print(f"--seed {args.seed}: a seed is not negative")
         return 2
-    progress = None if args.quiet else lambda line: errors.print(f"  {line}", style="dim")
     required = args.require_sandbox if args.require_sandbox is not None else args.file.resolve() != OWN.resolve()
     try:
         points = load(args.points) if args.points else load()
@@ -82,9 +102,9 @@ def main(arguments: list[str] | None = None) -> int:
             stages=stages,
             backend=args.backend,
             require_sandbox=required,
-            progress=progress,
         )
-        verdict = grade.grade(args.file, options)
+        with progress_lines(errors, args.quiet) as options.progress:
+            verdict = grade.grade(args.file, options)
     except SandboxError as error:
         errors.print(f"{error}. Without a sandbox: --no-require-sandbox" if required else str(error))
         return 2

@@ -1,6 +1,9 @@
 """The parent's side of a sandboxed program: sends prompts, stamps tokens as they arrive, and watches from outside.
 
 Times, CPU times, numbers of threads and all limits are seen from here; nothing of it asks the program.
+
+A program either runs through (`ask`), or takes turns with others (`begin`, then `turn` for each token): between two of
+its turns it is stopped (SIGSTOP), and that time does not count.
 """
 
 import json
@@ -12,6 +15,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
@@ -61,11 +65,17 @@ class Run:
     left_threads: int = 0  # still there when it was done
     values: dict[str, object] = field(default_factory=dict)  # margins, activations, recorded, value, bypass
     printed: bytes = b""  # on stdout during this run
+    ahead: float = 0.0  # CPU seconds it took while it was stopped
 
     @property
     def seconds(self) -> float:
-        """From the prompt to the last token."""
+        """From the prompt to the last token, without the time it was stopped."""
         return self.stamps[-1] if self.stamps else float("nan")
+
+    @property
+    def seconds_of_tokens(self) -> list[float]:
+        """How long each token took."""
+        return [after - before for before, after in pairwise([0.0, *self.stamps])]
 
 
 class Child:
@@ -116,9 +126,12 @@ class Child:
             self.selector.register(fd, selectors.EVENT_READ, name)
         self.pending = b""
         self.last = 0  # tokens after which the program waits for us
-        self.step = False  # it waits after every token
+        self.step = False  # it waits after every token, and is told to go on at once
+        self.turns = False  # it waits after every token until its next turn, stopped
         self.stack_text = bytearray()
         self.pid: int | None = None
+        self.stopped_at = 0.0  # when, if it is; a moment of time.perf_counter()
+        self.stopped_cpu = 0.0  # its CPU time then
 
     def __enter__(self) -> "Child":
         return self
@@ -146,7 +159,7 @@ class Child:
     def wait_ready(self) -> Run | None:
         """Wait until it is loaded; None if so, else a Run that says what happened instead."""
         run = Run([], 0, 0)
-        self.follow(run, ready=True)
+        self.follow(run, "ready")
         if run.outcome != "ready":
             return run
         self.pid = self.started.program()
@@ -155,10 +168,40 @@ class Child:
 
     def ask(self, prompt: Sequence[int], n: int, workers: int, **more: object) -> Run:
         """Send a prompt and follow the program until it is done or something happens; keeps what there is."""
-        run = Run(list(prompt), n, workers)
-        self.step = bool(more.get("step"))
+        self.turns, self.step = False, bool(more.get("step"))
         self.last = int(more.get("close_after", 0)) or n - len(prompt)
-        return self.command({"prompt": list(prompt), "n": n, "workers": workers, **more}, run)
+        return self.command({"prompt": list(prompt), "n": n, "workers": workers, **more}, Run(list(prompt), n, workers))
+
+    def begin(self, prompt: Sequence[int], n: int, workers: int) -> Run:
+        """A run that turn() takes token by token; the prompt is sent with its first turn."""
+        self.turns, self.step, self.last = True, False, n - len(prompt)
+        return Run(list(prompt), n, workers)
+
+    def turn(self, run: Run) -> None:
+        """Let the program go on to its next token, and stop it; with the last token, to its end. The run says if
+        something else happened.
+        """
+        if not run.stamps:
+            self.send({"prompt": run.prompt, "n": run.n, "workers": run.workers, "step": True}, run)
+        else:
+            run.ahead += max(0.0, self.cpu_time() - self.stopped_cpu)
+            self.begun += time.perf_counter() - self.stopped_at
+            with suppress(OSError):  # it has ended: follow() will see it
+                os.kill(self.pid, signal.SIGCONT)
+                os.write(self.commands, b"\n")
+        if run.outcome == "done":
+            self.follow(run, "done" if len(run.tokens) + 1 == self.last else "token")
+            run.printed = bytes(self.stdout)
+
+    def pause(self, now: float) -> None:
+        """Stop all its threads; the time from now on does not count."""
+        self.stopped_at = now
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGSTOP)
+            while (state := state_of(self.pid)) not in ("T", "Z", ""):
+                if time.perf_counter() - self.stopped_at > 1.0:
+                    raise RuntimeError(f"process {self.pid} cannot be stopped: it is in state {state}")
+        self.stopped_cpu = self.cpu_time()
 
     def value(self, **command: object) -> object:
         """The answer to a command that makes no tokens (trusted engines only); None if there is none."""
@@ -167,25 +210,32 @@ class Child:
 
     def command(self, command: dict, run: Run) -> Run:
         """Send one command and follow the program through it."""
+        self.send(command, run)
+        if run.outcome == "done":
+            self.follow(run)
+            run.printed = bytes(self.stdout)
+        return run
+
+    def send(self, command: dict, run: Run) -> None:
+        """Send one command; a program that has ended cannot take it, which the run says then."""
         self.stdout.clear()
-        cpu, tasks = self.cpu_time(), self.tasks()
+        self.total = 0.0
+        self.before = self.cpu_time(), self.tasks()
         try:
             os.write(self.commands, json.dumps(command).encode() + b"\n")
         except OSError:
             run.outcome = "ended"
             run.status = self.process.wait()
-            return run
-        self.begin = time.perf_counter()
-        self.before = cpu, tasks
-        self.follow(run)
-        run.printed = bytes(self.stdout)
-        return run
+        self.begun = time.perf_counter()
 
-    def follow(self, run: Run, ready: bool = False) -> None:
-        """Read what comes until the program is done (or ready), or has ended, or has lost our patience."""
+    def follow(self, run: Run, until: str = "done") -> str:
+        """Read what comes until that word ("ready", "token" or "done"), or "done", which is returned; or until the
+        program has ended or has lost our patience, which the run says.
+        """
+        ready = until == "ready"
         if ready:
-            self.begin = time.perf_counter()
-        silent = idle = total = 0.0  # seconds without a token, without computing, altogether
+            self.begun, self.total = time.perf_counter(), 0.0
+        silent = idle = 0.0  # seconds without a token, without computing
         cpu_then, then = self.cpu_time(), time.perf_counter()
         word = ""
         while True:
@@ -198,23 +248,23 @@ class Child:
                         if word == "ready" and not ready:
                             word = "protocol"
                         silent = idle = 0.0
-                        if word in ("done", "ready", "protocol"):
+                        if word in (until, "done", "protocol"):
                             break
                 else:
                     self.keep({"stdout": self.stdout, "stderr": self.stderr, "stacks": self.stack_text}[key.data], data)
-            if word in ("done", "ready"):
+            if word in (until, "done"):
                 break
-            if self.stopped(run, word):
-                return
+            if self.over(run, word):
+                return ""
             step = min(
                 time.perf_counter() - then, 2 * POLL
             )  # no more: the whole machine may have been stopped for a while
             then = time.perf_counter()
-            silent, idle, total = silent + step, idle + step, total + step
+            silent, idle, self.total = silent + step, idle + step, self.total + step
             cpu = self.cpu_time()
             if cpu > cpu_then + 0.02 * POLL or self.wants_core():
                 idle, cpu_then = 0.0, cpu
-            late = not ready and total > self.patience.total
+            late = not ready and self.total > self.patience.total
             if (
                 late
                 or silent > (self.patience.start if ready else self.patience.token)
@@ -228,14 +278,15 @@ class Child:
                     run.use.cpu = cpu - self.before[0]
                 run.stacks = self.dump()
                 run.status = self.started.end()
-                return
+                return ""
         if word == "ready":
             run.outcome = "ready"
-            return
-        run.left_threads = self.left_threads()
-        self.drain()
+        elif word == "done":
+            run.left_threads = self.left_threads()
+            self.drain()
+        return word
 
-    def stopped(self, run: Run, word: str) -> bool:
+    def over(self, run: Run, word: str) -> bool:
         """Whether the program has ended, or has to be ended for what it sends; the run then says so."""
         if word == "protocol" or self.results_bytes > PROTOCOL_LIMIT:
             run.outcome = "protocol"
@@ -258,7 +309,9 @@ class Child:
                 run.tokens.append(int(rest))
             except ValueError:
                 return "protocol"
-            run.stamps.append(now - self.begin)
+            run.stamps.append(now - self.begun)
+            if self.turns and len(run.tokens) < self.last:
+                self.pause(now)
             self.look(run)
             if len(run.tokens) == self.last or (self.step and len(run.tokens) < self.last):
                 with suppress(OSError):
@@ -399,6 +452,14 @@ class Child:
             if name == "stderr":
                 self.keep(self.stderr, self.read(fd))
         return self.started.end()
+
+
+def state_of(pid: int) -> str:
+    """The state of a process as one letter ("R", "S", "T" for stopped ...); "" when it has gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
 
 
 def ticks_of(pid: int) -> float:

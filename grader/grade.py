@@ -12,6 +12,7 @@ from grader import cases, explain, sandbox, threads, timing
 from grader.cases import CaseSet
 from grader.child import Patience
 from grader.correctness import Correctness, compare_activations, run_cases
+from grader.estimates import estimate_scaling
 from grader.points import Points, load
 from grader.sandbox import Limits, Sandbox
 from grader.submission import BadSubmission, read_submission
@@ -40,7 +41,7 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     patience: Patience | None = None
     budget: float = timing.BUDGET
-    progress: Callable[[str], None] | None = None
+    progress: Callable[..., None] | None = None  # called with a line, and perhaps a detail that soon changes
     check_seconds: float = threads.SECONDS
     sets: list[CaseSet] | None = None  # made before, the public ones first; for grading many files
 
@@ -66,7 +67,7 @@ def grade(path: str | os.PathLike, options: Options | None = None) -> Verdict:
 
 def run_stages(evidence: Evidence, source: str, box: Sandbox, folder: Path, options: Options) -> None:
     """Tokens, checks, timing."""
-    tell = options.progress or (lambda line: None)
+    tell = options.progress or (lambda line, detail="": None)
     tree = build_tree(folder / "lab", GIVEN, source)
     if "tokens" in options.stages:
         sets = options.sets or case_sets(folder, options)
@@ -162,8 +163,7 @@ def explain_speed(evidence: Evidence, box: Sandbox, trusted: Path, tree: Path, m
     if measured.failure is not None or not measured.rounds:
         return
     for k in measured.measured:
-        found = timing.gain_estimate(measured, k, evidence.points)
-        if found is not None and evidence.points.credit(found.high) >= FULL:
+        if evidence.points.credit(estimate_scaling(measured.rounds, k).gain.high) >= FULL:
             continue
         cores = sorted(os.sched_getaffinity(0))
         limits = Limits(memory=2048 * sandbox.MB + 3 * model.stat().st_size)

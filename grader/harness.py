@@ -13,7 +13,7 @@ JSON object a line:
     {..., "activations": true}                                 after the tokens, the activation tensors of the last pass
     {..., "record": true}                                      with the recorder of lab.threadlib, and what it noted
     (an empty line: go on, after the last token)
-    {"capacity": 2}                                            the capacity of 2 threads (only as engine "capacity")
+    {"capacity": 2, "one_first": true}                         seconds of 1 and of 2 trusted threads (engine "capacity")
 
 Whatever this program reports, the submission can forge, as it runs in the same process: nothing reported here earns
 a point. Tokens are compared, times and CPU times are taken, and threads are counted by the parent.
@@ -142,7 +142,7 @@ def summary(recorder):
     return {"threads": threads, "regions": regions}
 
 
-def margins(model, prompt_length, t):
+def margin(model, t):
     """How far the running sum of the probabilities stays from the coin on both sides, at the step that made token t."""
     import numpy as np
 
@@ -185,6 +185,7 @@ def main():
             from lab.measure import capacity
 
             kernel = capacity.Kernel()
+            kernel.seconds(1)  # pages and caches as they will be
         elif engine == "serial":
             generate = serial.generate
         else:
@@ -205,7 +206,10 @@ def main():
             continue  # a "go on" that nobody waited for
         command = json.loads(line)
         if "capacity" in command:
-            report("value", capacity.capacity(command["capacity"], kernel=kernel)._asdict())
+            k = command["capacity"]
+            turns = (1, k) if command["one_first"] else (k, 1)
+            seconds = {threads: kernel.seconds(threads) for threads in turns}
+            report("value", [seconds[1], seconds[k]])
             report("done")
             continue
         prompt, n = command["prompt"], command["n"]
@@ -220,11 +224,13 @@ def main():
                 tokens = generate(model, prompt, n, command["workers"])
             for t, token in enumerate(tokens):
                 number = operator.index(token)
-                write(results, b"token %d\n" % number if abs(number) < 1 << 40 else b"token -1\n")
                 if engine == "serial":
-                    found.append(margins(model, len(prompt), len(prompt) + t))
+                    found.append(margin(model, len(prompt) + t))
+                    report("margins", found)
+                write(results, b"token %d\n" % number if abs(number) < 1 << 40 else b"token -1\n")
                 if t + 1 == stop or t + 2 == most or (step and t + 1 < most):
-                    # the parent looks at the threads, before those that end now have ended; then it says go on
+                    # the parent looks at the threads, before those that end now have ended; then it says go on, or
+                    # stops this process until its next turn
                     commands.readline()
                 if t + 1 == stop or t + 1 == most:
                     tokens.close()
@@ -236,8 +242,6 @@ def main():
             report("recorded", summary(recorder))
         if command.get("activations"):
             report("activations", activations(model))
-        if found:
-            report("margins", found)
         sys.stdout.flush()
         report("done")
 

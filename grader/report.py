@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from grader.verdict import FAILED, INCONCLUSIVE, PARTIAL, PASSED, SKIPPED, Row, Scaling, Verdict
+from grader.estimates import Scaling
+from grader.verdict import FAILED, INCONCLUSIVE, PARTIAL, PASSED, SKIPPED, Row, Verdict
 
 MARKS = {
     PASSED: ("✓", "green"),
@@ -81,8 +82,8 @@ def speeds(s: Scaling) -> str:
     """What the algorithm gained and what the threads gained."""
     return (
         f"T_s {s.serial:.2f} s -> T_1 {s.one:.2f} s: the algorithm gained {s.algorithm}; -> T_{s.k} {s.many:.2f} s: "
-        f"{s.k} workers gained {s.threads}, this machine could give {s.capacity:.2f}; "
-        f"together S_{s.k} = {s.speedup} ({s.rounds} rounds)"
+        f"{s.k} workers gained {s.threads}, this machine could give {s.capacity}; "
+        f"together S_{s.k} = {s.speedup} ({s.sets} runs each)"
     )
 
 
@@ -162,8 +163,8 @@ def plots(scaling: list[Scaling]) -> list[str]:
     most = max(s.k for s in scaling)
     first = scaling[0].algorithm
     ideal = [(1, 1.0, 1.0, 1.0), (most, most, most, most)]
-    capacity = [(1, 1.0, 1.0, 1.0), *((s.k, s.capacity, s.capacity, s.capacity) for s in scaling)]
-    itself = [(1, 1.0, 1.0, 1.0), *((s.k, s.threads.median, s.threads.low, s.threads.high) for s in scaling)]
+    capacity = [(1, 1.0, 1.0, 1.0), *((s.k, *s.capacity) for s in scaling)]
+    itself = [(1, 1.0, 1.0, 1.0), *((s.k, *s.threads) for s in scaling)]
     serial = [(1, first.median, first.low, first.high), *((s.k, *s.speedup) for s in scaling)]
     series = {"ideal": ("ideal", ideal), "capacity": ("capacity C", capacity), "self": ("yours: E", itself)}
     return [

@@ -1,70 +1,74 @@
-"""The stage of scaling: rounds of trusted serial, submission on 1 worker, submission on k workers, and the capacity
-beside them.
+"""The stage of scaling: trusted serial, submission on 1 worker, submission on k workers, and the capacity beside them,
+taking turns token by token.
 
-One round has one new prompt, and a fresh process for every run:
+One round has one new prompt and a fresh process for each program: one trusted serial program and SETS sets of the
+submission with 1 worker and with k. All are loaded before the first turn. Then, for each token and each set,
 
-    even round    serial   1   k   capacity   k   1          odd round    serial   k   1   capacity   1   k
+    even turns    1   k   capacity          odd turns    capacity   k   1
 
-so that a machine that gets slower or faster meanwhile favours neither. All times are taken by the parent, from the
-prompt to the last token. T_1 and T_k of a round are the shorter of its two runs, E_k = T_1 / T_k, S_k = T_s / T_k.
-A round in which other programs took part of the cores, or the hypervisor took them away, is disturbed: it is
-repeated, and in the end "inconclusive", never a lost point.
+and the serial program once a token. Who is not at turn is stopped (SIGSTOP), all its threads, so nobody works ahead and
+nobody disturbs. A token takes a few hundredths of a second: what is compared was measured within a blink, and a
+disturbance hits single tokens, which the estimates (grader.estimates) leave out. All times are taken by the parent.
+
+A round in which other programs took part of the cores is disturbed: it is repeated, and in the end "inconclusive",
+never a lost point.
 """
 
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 from grader.cases import MARGIN, timing_prompts
 from grader.child import Child, Patience, Run
-from grader.points import Points, gain
+from grader.estimates import estimate_scaling
+from grader.points import Points
 from grader.sandbox import MB, Limits, Sandbox, SandboxError
+from grader.weather import Weather
 from lab.checkpoint import read_header
-from lab.measure.stats import Estimate, estimate
 
 PROMPT_LENGTH, N = 8, 18  # a prompt of 8 tokens, 10 more are made
-LEAST_ROUNDS, MOST_ROUNDS = 3, 8
-BUDGET = 60.0  # seconds after which no further round is begun, once there are LEAST_ROUNDS
-OTHERS = 0.10  # share of the cores that other programs took, from which on a run is disturbed
-STEAL = 0.02  # share of the time that the hypervisor took
+SETS = 3  # of processes of the submission, for each prompt
+LEAST_ROUNDS, MOST_ROUNDS = 2, 6
+BUDGET = 50.0  # seconds after which no further round is begun, once there are LEAST_ROUNDS
+OTHERS = 0.10  # share of the cores that other programs took, from which on a round is disturbed
 WAITING = 0.05  # share of its time that a trusted one-thread program waited for a core
 SLOWEST = 4.0  # times the serial program's time, plus 5 seconds: a submission that takes longer is stopped
 
 
 @dataclass
 class Sample:
-    """One timed run, seen from outside. Times in seconds."""
+    """One program's run, seen from outside. Times in seconds, without those in which it was stopped."""
 
-    seconds: float
+    tokens: list[float]  # how long each token took
     cpu: float = 0.0  # all threads
     delay: float = 0.0  # ready to run, but without a core
     main: float = 0.0  # CPU time of the main thread
     threads: list[float] = field(default_factory=list)  # of the others, busiest first
     threads_at_ready: int = 0  # besides the main thread, before the prompt was sent
-    others: float = 0.0  # share of the cores that other programs used
-    steal: float = 0.0  # share of the time the hypervisor took
-    pressure: float = 0.0  # share of the time in which something on this machine waited for a core (PSI)
+    ahead: float = 0.0  # CPU time while it was stopped
+    steal: float = 0.0  # what the hypervisor took of its cores during its turns, all cores together
+
+    @property
+    def seconds(self) -> float:
+        """From the prompt to the last token."""
+        return sum(self.tokens)
 
 
 @dataclass
 class Round:
-    """All samples for one prompt. many and capacity are by number of workers."""
+    """All samples for one prompt. many and capacity are by number of workers; one list entry for each set."""
 
     serial: Sample
     one: list[Sample] = field(default_factory=list)
     many: dict[int, list[Sample]] = field(default_factory=dict)
-    capacity: dict[int, float] = field(default_factory=dict)
+    capacity: dict[int, list[list[list[float]]]] = field(default_factory=dict)  # for each token, seconds of 1 and k
+    others: float = 0.0  # share of the cores that other programs used
+    pressure: float = 0.0  # share of the time in which something on this machine waited for a core (PSI)
     disturbed: str = ""  # why, or "" for a quiet round
-
-    def best_one(self) -> Sample:
-        """The shorter run on one worker."""
-        return min(self.one, key=lambda sample: sample.seconds)
-
-    def best(self, k: int) -> Sample:
-        """The shorter run on k workers."""
-        return min(self.many[k], key=lambda sample: sample.seconds)
 
 
 @dataclass
@@ -80,7 +84,6 @@ class Timing:
     failure: Run | None = None
     expected: list[int] = field(default_factory=list)  # of the failed run
     failed_workers: int = 0
-    limit: str = ""  # what stopped the failed run
     recorded: dict = field(default_factory=dict)  # k -> what the recorder noted, for the explanation only
 
     def quiet(self) -> list[Round]:
@@ -102,95 +105,83 @@ class Timing:
             data["model"], data["cores"], list(data["measured"]), {int(k): v for k, v in data["not_measured"].items()}
         )
         for entry in data["rounds"]:
-            timing.rounds.append(
-                Round(
-                    Sample(**entry["serial"]),
-                    [Sample(**sample) for sample in entry["one"]],
-                    {int(k): [Sample(**sample) for sample in samples] for k, samples in entry["many"].items()},
-                    {int(k): float(c) for k, c in entry["capacity"].items()},
-                    entry["disturbed"],
-                )
-            )
+            entry = dict(entry)
+            entry["serial"] = Sample(**entry["serial"])
+            entry["one"] = [Sample(**sample) for sample in entry["one"]]
+            entry["many"] = {int(k): [Sample(**sample) for sample in many] for k, many in entry["many"].items()}
+            entry["capacity"] = {int(k): sets for k, sets in entry["capacity"].items()}
+            timing.rounds.append(Round(**entry))
         return timing
 
 
-# --------------------------------------------------------------------------------------------------------- the weather
-
-
-@dataclass
-class Weather:
-    """Counters of the machine at one moment, for the given cores; differences of two say who else was at work."""
-
-    at: float
-    busy: float  # seconds of all these cores together
-    steal: float
-    own: float  # the grader's own CPU time
-    pressure: float  # seconds in which something waited for a core
-
-    @classmethod
-    def now(cls, cores: list[int]) -> "Weather":
-        """Read /proc/stat."""
-        busy = steal = 0.0
-        tick = os.sysconf("SC_CLK_TCK")
-        try:
-            with open("/proc/stat") as file:
-                for line in file:
-                    name, *numbers = line.split()
-                    if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in cores:
-                        user, nice, system, _, _, irq, softirq, stolen = (int(number) / tick for number in numbers[:8])
-                        busy += user + nice + system + irq + softirq
-                        steal += stolen
-        except (OSError, ValueError):
-            pass  # without /proc/stat nothing is known of the others
-        return cls(time.perf_counter(), busy, steal, time.process_time(), cpu_pressure())
-
-    def since(self, before: "Weather", cpu: float, cores: int) -> tuple[float, float, float]:
-        """Shares of these cores' time that others used and that was stolen between the two moments, and the pressure.
-
-        cpu: the program's own CPU time.
-        """
-        wall = max(1e-6, self.at - before.at)
-        others = (self.busy - before.busy) - cpu - (self.own - before.own)
-        stolen, pressure = self.steal - before.steal, self.pressure - before.pressure
-        return max(0.0, others / wall / cores), max(0.0, stolen / wall / cores), max(0.0, pressure / wall)
-
-
-def cpu_pressure() -> float:
-    """Seconds since boot in which something was ready to run and had no core; 0 where the kernel does not say."""
-    try:
-        with open("/proc/pressure/cpu") as file:
-            return int(file.readline().rpartition("total=")[2]) / 1e6
-    except (OSError, ValueError):
-        return 0.0
-
-
 def disturbance(round_: Round) -> str:
-    """Why a round does not count, or "". Only what the submission cannot cause:
-    other programs, the hypervisor, trusted runs that waited.
+    """Why a round does not count, or "". Only what the submission cannot cause: other programs, trusted runs that waited
+    or did not come.
     """
-    samples = [round_.serial, *round_.one, *(sample for runs in round_.many.values() for sample in runs)]
-    others = max(sample.others for sample in samples)
-    steal = max(sample.steal for sample in samples)
     waiting = round_.serial.delay / max(round_.serial.seconds, 1e-9)
-    if not all(round_.capacity.values()):
+    if not all(seconds for sets in round_.capacity.values() for turns in sets for seconds in turns):
         return "the capacity could not be measured"
-    if others > OTHERS:
-        pressure = max(sample.pressure for sample in samples)
-        told = f", something waited for a core {pressure:.0%} of the time" if pressure > others else ""
-        return f"other programs used {others:.0%} of the cores{told}"
-    if steal > STEAL:
-        return f"the hypervisor took {steal:.0%} of the time (steal)"
+    if round_.others > OTHERS:
+        told = f", something waited for a core {round_.pressure:.0%} of the time"
+        return f"other programs used {round_.others:.0%} of the cores{told if round_.pressure > round_.others else ''}"
     if waiting > WAITING:
         return f"the serial program waited {waiting:.0%} of its time for a core"
     return ""
 
 
-# ----------------------------------------------------------------------------------------------------------- measuring
+# ------------------------------------------------------------------------------------------------------------- programs
+
+
+class WrongRun(Exception):
+    """A program came to another end than its last token, or a token of the submission is wrong."""
+
+    def __init__(self, player: "Player") -> None:
+        super().__init__(player.run.outcome)
+        self.player = player
+
+
+class Unjudgeable(Exception):
+    """A token differs where rounding alone may decide it."""
+
+
+class Player:
+    """A program that takes turns."""
+
+    def __init__(self, child: Child, cores: list[int], workers: int) -> None:
+        self.child, self.cores, self.workers = child, cores, workers
+        self.steal = 0.0
+
+    def ready(self, prompt: list[int]) -> None:
+        """Wait until it is loaded. Raises WrongRun."""
+        failed = self.child.wait_ready()
+        self.run = failed or self.child.begin(prompt, N, self.workers)
+        if failed:
+            raise WrongRun(self)
+
+    def turn(self, allowed: float | None = None) -> None:
+        """One token; allowed: seconds from the prompt on, after which it is stopped. Raises WrongRun."""
+        if allowed is not None:
+            self.child.patience = Patience(token=allowed, idle=max(3.0, allowed / SLOWEST), total=allowed)
+        before = Weather.now(self.cores).steal
+        count = len(self.run.tokens)
+        self.child.turn(self.run)
+        self.steal += Weather.now(self.cores).steal - before
+        if self.run.outcome != "done" or len(self.run.tokens) != count + 1:
+            raise WrongRun(self)
+
+    def sample(self) -> Sample:
+        """What was seen of it."""
+        run, use = self.run, self.run.use
+        threads = use.threads[: 2 * self.workers + 2]
+        return Sample(
+            run.seconds_of_tokens, use.cpu, use.delay, use.main, threads, self.child.threads_at_ready, run.ahead,
+            self.steal,
+        )  # fmt: skip
 
 
 @dataclass
 class Stopwatch:
-    """Runs programs in the sandbox and times them."""
+    """Starts programs in the sandbox."""
 
     sandbox: Sandbox
     trusted: Path  # the grader's copy of the lab, with lab.measure
@@ -199,133 +190,187 @@ class Stopwatch:
     cores: list[int]
     limits: Limits
 
-    def serial(self, prompt: list[int], n: int) -> tuple[Run, Sample]:
-        """The trusted program on one core."""
-        return self.run(self.trusted, "serial", prompt, n, 1, Patience(start=60.0, token=120.0, idle=120.0))
+    def serial(self) -> Player:
+        """The trusted program, on one core."""
+        patience = Patience(start=60.0, token=120.0, idle=120.0, total=600.0)
+        return self.start(self.trusted, "serial", 1, patience)
 
-    def submission(self, prompt: list[int], n: int, k: int, serial_seconds: float) -> tuple[Run, Sample]:
-        """The submission on k workers and k cores."""
-        slowest = SLOWEST * serial_seconds + 5.0
-        patience = Patience(start=60.0, token=slowest, idle=max(3.0, serial_seconds), total=slowest)
-        return self.run(self.tree, "submission", prompt, n, k, patience)
+    def submission(self, k: int) -> Player:
+        """The submission with k workers, on k cores."""
+        return self.start(self.tree, "submission", k, Patience(start=60.0))
 
-    def run(self, tree: Path, engine: str, prompt: list[int], n: int, k: int, patience: Patience) -> tuple[Run, Sample]:
-        """One fresh process, one prompt."""
+    def start(self, tree: Path, engine: str, k: int, patience: Patience) -> Player:
+        """A fresh process."""
         cores = self.cores[:k]
-        with Child(self.sandbox, tree, self.model, engine, cores, self.limits, patience) as child:
-            failed = child.wait_ready()
-            if failed is not None:
-                return failed, Sample(float("nan"))
-            before = Weather.now(cores)
-            run = child.ask(prompt, n, k)
-            weather = Weather.now(cores).since(before, run.use.cpu, len(cores))
-            use = run.use
-            threads = use.threads[: 2 * k + 2]
-            return run, Sample(run.seconds, use.cpu, use.delay, use.main, threads, child.threads_at_ready, *weather)
+        return Player(Child(self.sandbox, tree, self.model, engine, cores, self.limits, patience), cores, k)
+
+    def capacity(self, k: int) -> Child:
+        """The trusted kernel on k cores, ready. Raises SandboxError."""
+        child = Child(self.sandbox, self.trusted, None, "capacity", self.cores[:k], self.limits)
+        if (failed := child.wait_ready()) is not None:
+            child.close()
+            raise SandboxError(f"the capacity cannot be measured: {failed.outcome} {failed.error[-1:]}")
+        return child
+
+
+# ----------------------------------------------------------------------------------------------------------- measuring
 
 
 def measure(
     sandbox: Sandbox, trusted: Path, tree: Path, model: Path, points: Points, seed: int,
-    progress: Callable[[str], None] | None = None,
-    budget: float = BUDGET,
+    tell: Callable[..., None] = lambda line, detail="": None, budget: float = BUDGET,
 ) -> Timing:  # fmt: skip
-    """Rounds until the points are decided, or the budget is used up. Stops at the first run with wrong tokens."""
+    """Rounds until the points are decided, or the budget is used up. Stops at the first run with wrong tokens.
+
+    Raises SandboxError when a trusted program cannot be run.
+    """
     available = sorted(os.sched_getaffinity(0))
     _, config = read_header(model)
     timing = Timing(model.stem, len(available), [k for k in points.workers if k <= len(available)])
     timing.not_measured = {k: f"this machine has {len(available)} cores" for k in points.workers if k > len(available)}
     if not timing.measured:
         return timing
-    memory = 2048 * MB + 3 * model.stat().st_size
-    watch = Stopwatch(sandbox, trusted, tree, model, available, Limits(memory=memory))
+    limits = Limits(memory=2048 * MB + 3 * model.stat().st_size)
+    watch = Stopwatch(sandbox, trusted, tree, model, available, limits)
     prompts = timing_prompts(config.vocab_size, PROMPT_LENGTH, seed)
     begin = time.perf_counter()
-    capacity = {
-        k: Child(sandbox, trusted, None, "capacity", available[:k], Limits(memory=memory)) for k in timing.measured
-    }
-    try:
+    with ExitStack() as stack:
+        capacity = {k: watch.capacity(k) for k in timing.measured}
         for child in capacity.values():
-            if (failed := child.wait_ready()) is not None:
-                raise SandboxError(f"the capacity cannot be measured: {failed.outcome} {failed.error[-1:]}")
+            stack.callback(child.close)
         for number in range(MOST_ROUNDS):
-            if progress:
-                progress(f"round {number + 1}" + (f": {decision(timing)}" if number else ""))
-            round_ = one_round(watch, prompts, timing, capacity, number)
-            if timing.failure is not None:
+            begun = time.perf_counter()
+            name = f"round {number + 1}" + (f": so far {standing(timing)}" if timing.rounds or timing.given_up else "")
+            one_round(watch, prompts, timing, capacity, partial(tell, name))
+            now = time.perf_counter()
+            late = now - begin + (now - begun) > budget  # the next one would end after it
+            if timing.failure is not None or (late and enough(timing)) or decided(timing, points):
                 break
-            if round_ is not None:
-                timing.rounds.append(round_)
-            late = time.perf_counter() - begin > budget
-            if (late and enough(timing)) or decided(timing, points):
-                break
-    finally:
-        for child in capacity.values():
-            child.close()
     return timing
 
 
 def one_round(
-    watch: Stopwatch, prompts: Iterator[list[int]], timing: Timing, capacity: dict[int, Child], number: int
-) -> Round | None:
-    """One round; None when it came to nothing: `timing.failure` or `timing.given_up` says why. Raises SandboxError."""
-    while True:
-        prompt = next(prompts)
-        trusted, sample = watch.serial(prompt, N)
-        if len(trusted.tokens) != N - PROMPT_LENGTH:
-            why = trusted.error[-1]["message"] if trusted.error else trusted.outcome
-            raise SandboxError(f"the serial program cannot be timed on {watch.model.name}: {why}")
-        round_ = Round(sample, many={k: [] for k in timing.measured})
-        turns = [1, *timing.measured, 0, *reversed(timing.measured), 1]
-        if number % 2:
-            turns = [*reversed(timing.measured), 1, 0, 1, *timing.measured]
-        usable = True
-        for k in turns:
-            if k == 0:
-                round_.capacity = {k: one_capacity(child, k) for k, child in capacity.items()}
-                continue
-            run, sample = watch.submission(prompt, N, k, round_.serial.seconds)
-            if run.outcome != "done" or run.tokens != trusted.tokens:
-                if run.outcome == "done" and not judgeable(run.tokens, trusted):
-                    usable = False  # rounding decides there: no case; another prompt
-                    break
-                if run.outcome in ("hang", "spin", "slow") and sample.others > OTHERS:
-                    timing.given_up.append(f"other programs used {sample.others:.0%} of the cores")
-                else:
-                    timing.failure, timing.expected, timing.failed_workers = run, trusted.tokens, k
-                return None
-            (round_.one if k == 1 else round_.many[k]).append(sample)
-        if usable:
-            return replace(round_, disturbed=disturbance(round_))
+    watch: Stopwatch,
+    prompts: Iterator[list[int]],
+    timing: Timing,
+    capacity: dict[int, Child],
+    tell: Callable[[str], None],
+) -> None:
+    """One round; it goes to timing.rounds, or timing.failure or timing.given_up says what came instead.
 
-
-def one_capacity(child: Child, k: int) -> float:
-    """C_k now; 0 if it did not come, so that the round does not count."""
-    found = child.value(capacity=k)
-    return float(found["capacity"]) if isinstance(found, dict) else 0.0
-
-
-def judgeable(tokens: list[int], trusted: Run) -> bool:
-    """Whether the first token that differs was made with the margin, so that the difference is a mistake and not
-    rounding.
+    Raises SandboxError when the serial program fails.
     """
-    margins = trusted.values.get("margins") or []
-    for step, expected in enumerate(trusted.tokens):
-        if step >= len(tokens) or tokens[step] != expected:
-            return not (step < len(margins) and margins[step] < 2 * MARGIN)  # margins are in float32: twice, to be sure
-    return True
+    while True:
+        with ExitStack() as stack:
+            group = Group(watch, timing.measured, capacity, stack)
+            try:
+                group.play(next(prompts), tell)
+                timing.rounds.append(group.round())
+            except Unjudgeable:
+                continue  # rounding decides there: no case; another prompt
+            except WrongRun as wrong:
+                note_failure(timing, group, wrong.player)
+            return
+
+
+def note_failure(timing: Timing, group: "Group", player: Player) -> None:
+    """A program that did not give the right tokens: the submission's fault, or that of others, or of the serial one."""
+    run = player.run
+    if player is group.serial:
+        why = run.error[-1]["message"] if run.error else run.outcome
+        raise SandboxError(f"the serial program cannot be timed on {group.watch.model.name}: {why}")
+    others = group.others()
+    if run.outcome in ("hang", "spin", "slow") and others > OTHERS:
+        timing.given_up.append(f"other programs used {others:.0%} of the cores")
+    else:
+        timing.failure, timing.expected, timing.failed_workers = run, group.serial.run.tokens, player.workers
+
+
+class Group:
+    """The programs of one round."""
+
+    def __init__(self, watch: Stopwatch, counts: list[int], capacity: dict[int, Child], stack: ExitStack) -> None:
+        self.watch, self.counts, self.kernels = watch, counts, capacity
+        self.serial = self.add(watch.serial(), stack)
+        self.sets = [{k: self.add(watch.submission(k), stack) for k in (1, *counts)} for _ in range(SETS)]
+        self.capacity: dict[int, list[list[list[float]]]] = {k: [[] for _ in self.sets] for k in counts}
+
+    def add(self, player: Player, stack: ExitStack) -> Player:
+        """It ends with the round."""
+        stack.callback(player.child.close)
+        return player
+
+    def players(self) -> Iterator[Player]:
+        """All of them."""
+        yield self.serial
+        for programs in self.sets:
+            yield from programs.values()
+
+    def play(self, prompt: list[int], tell: Callable[[str], None]) -> None:
+        """All turns. Raises WrongRun, Unjudgeable."""
+        for player in self.players():
+            player.ready(prompt)
+        self.cores = self.watch.cores[: max(self.counts)]
+        self.weather, self.own = Weather.now(self.cores), self.own_seconds()
+        count = N - len(prompt)
+        for token in range(count):
+            tell(f"token {token + 1} of {count}")
+            self.serial.turn()
+            for number in range(SETS):
+                self.turns_of_set(number, reverse=(token + number) % 2 == 1)
+
+    def turns_of_set(self, number: int, reverse: bool) -> None:
+        """One token of each program of a set, and the capacity."""
+        order = [1, *self.counts, 0]
+        for k in reversed(order) if reverse else order:
+            if k == 0:
+                for count, kernel in self.kernels.items():
+                    found = kernel.value(capacity=count, one_first=reverse)
+                    self.capacity[count][number].append(found if isinstance(found, list) else [])
+                continue
+            player = self.sets[number][k]
+            player.turn(SLOWEST * self.serial.run.seconds + 5.0)
+            check_token(player, self.serial.run)
+
+    def own_seconds(self) -> float:
+        """CPU seconds that the grader and the programs it started have used."""
+        children = [player.child for player in self.players()] + list(self.kernels.values())
+        return time.process_time() + sum(child.cpu_time() for child in children)
+
+    def others(self) -> float:
+        """The share of the cores that others have used since the first turn."""
+        return Weather.now(self.cores).others(self.weather, self.own_seconds() - self.own)
+
+    def round(self) -> Round:
+        """What was seen."""
+        one = [programs[1].sample() for programs in self.sets]
+        many = {k: [programs[k].sample() for programs in self.sets] for k in self.counts}
+        pressure = Weather.now(self.cores).pressed(self.weather)
+        found = Round(self.serial.sample(), one, many, self.capacity, self.others(), pressure)
+        found.disturbed = disturbance(found)
+        return found
+
+
+def check_token(player: Player, trusted: Run) -> None:
+    """Raises WrongRun for a wrong token, Unjudgeable for one that rounding decides."""
+    step = len(player.run.tokens) - 1
+    if player.run.tokens[step] != trusted.tokens[step]:
+        margins = trusted.values.get("margins") or []
+        if step < len(margins) and margins[step] < 2 * MARGIN:  # margins are in float32: twice, to be sure
+            raise Unjudgeable
+        raise WrongRun(player)
 
 
 def record(watch: Stopwatch, k: int, seed: int) -> dict:
-    """One run of the submission with the recorder of lab.threadlib:
-    for the explanation of a slow program, never for points.
+    """One run of the submission with the recorder of lab.threadlib: for the explanation of a slow program, never for
+    points.
     """
     _, config = read_header(watch.model)
     prompt = next(timing_prompts(config.vocab_size, PROMPT_LENGTH, seed))
-    with Child(
-        watch.sandbox, watch.tree, watch.model, "submission", watch.cores[:k], watch.limits, Patience(60, 60, 20)
-    ) as child:
+    with watch.submission(k).child as child:
         if child.wait_ready() is not None:
             return {}
+        child.patience = Patience(60, 60, 20)
         run = child.ask(prompt, PROMPT_LENGTH + 4, k, record=True)
     noted = run.values.get("recorded")
     return {"seconds": run.seconds, **noted} if isinstance(noted, dict) and run.stamps else {}
@@ -334,45 +379,28 @@ def record(watch: Stopwatch, k: int, seed: int) -> dict:
 # ------------------------------------------------------------------------------------------------------------ deciding
 
 
-def gains(timing: Timing, k: int, points: Points) -> list[float]:
-    """Round by round, the share of the possible gain;
-    rounds in which the machine could not show anything are left out.
-    """
-    found = []
-    for round_ in timing.quiet():
-        capacity = min(round_.capacity[k], float(k))
-        if capacity - 1 >= points.scaling["capacity"] * (k - 1):
-            found.append(gain(round_.best_one().seconds / round_.best(k).seconds, capacity))
-    return found
-
-
-def gain_estimate(timing: Timing, k: int, points: Points) -> Estimate | None:
-    """Median and interval of the share of the possible gain; None with fewer than LEAST_ROUNDS usable rounds."""
-    values = gains(timing, k, points)
-    return estimate(values) if len(values) >= LEAST_ROUNDS else None
-
-
-def decided(timing: Timing, points: Points) -> bool:
-    """Whether the interval leaves no doubt about the points, for every number of workers."""
-    for k in timing.measured:
-        found = gain_estimate(timing, k, points)
-        if found is None or points.credit(found.high) - points.credit(found.low) > 0.02:
-            return False
-    return True
-
-
 def enough(timing: Timing) -> bool:
     """Whether to stop when time is up: with the least number of quiet rounds, or with hardly a hope of getting them."""
     quiet = len(timing.quiet())
     return quiet >= LEAST_ROUNDS or quiet <= (len(timing.rounds) + len(timing.given_up)) / 2
 
 
-def decision(timing: Timing) -> str:
+def decided(timing: Timing, points: Points) -> bool:
+    """Whether the interval leaves no doubt about the points, for every number of workers."""
+    if len(timing.quiet()) < LEAST_ROUNDS:
+        return False
+    for k in timing.measured:
+        found = estimate_scaling(timing.quiet(), k)
+        if points.credit(found.gain.high) - points.credit(found.gain.low) > 0.02:
+            return False
+    return True
+
+
+def standing(timing: Timing) -> str:
     """How it stands, for the progress line."""
     if timing.given_up:
         return timing.given_up[-1]
-    last = timing.rounds[-1]
-    k = timing.measured[-1]
-    ratio = last.best_one().seconds / last.best(k).seconds
-    text = f"E_{k} {ratio:.2f} of C_{k} {last.capacity[k]:.2f}"
+    last, k = timing.rounds[-1], timing.measured[-1]
+    found = estimate_scaling([last], k)
+    text = f"E_{k} {found.threads.median:.2f} of C_{k} {found.capacity.median:.2f}"
     return f"{text}, disturbed: {last.disturbed}" if last.disturbed else text

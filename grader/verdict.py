@@ -6,12 +6,15 @@ from statistics import median
 
 from grader.child import Run
 from grader.correctness import Correctness
+from grader.estimates import Scaling, estimate_scaling
 from grader.explain import error_line, outcome_line, plural, run_line, slow_line, status_line
-from grader.points import Points
+from grader.points import Points, gain
 from grader.sandbox import Limits
 from grader.threads import Findings
-from grader.timing import LEAST_ROUNDS, Round, Timing, gain_estimate
-from lab.measure.stats import Estimate, estimate
+from grader.timing import LEAST_ROUNDS, Round, Timing
+
+STEAL = 0.02  # share of the time that the hypervisor took, up to which nobody asks what it may have cost
+AHEAD = 0.05  # CPU time while stopped / all CPU time: more than the stop itself explains
 
 PASSED, FAILED, PARTIAL, INCONCLUSIVE, SKIPPED = "passed", "failed", "partial", "inconclusive", "not judged"
 
@@ -56,22 +59,6 @@ class Evidence:
     sandbox: str = ""  # what protected the machine
     lacks: str = ""  # what it did not protect
     seconds: float = 0.0
-
-
-@dataclass
-class Scaling:
-    """What the report shows of one number of workers."""
-
-    k: int
-    serial: float
-    one: float
-    many: float
-    algorithm: Estimate  # T_s / T_1
-    threads: Estimate  # T_1 / T_k, E_k
-    speedup: Estimate  # T_s / T_k, S_k
-    capacity: float
-    gain: Estimate | None
-    rounds: int
 
 
 @dataclass
@@ -283,94 +270,87 @@ def judge_scaling(evidence: Evidence) -> tuple[list[Row], list[Scaling]]:
 
 def scaling_row(evidence: Evidence, timing: Timing, k: int, most: float) -> tuple[Row, Scaling | None]:
     """Points for k workers."""
-    points = evidence.points
-    name, title = f"scaling-{k}", f"scaling, {k} workers"
-    most = round(most, 2)
-    shown = scaling_numbers(timing, k, points)
-    certain = idle_worker(timing.rounds, k, points)
+    points, rounds = evidence.points, timing.quiet()
+    if len(rounds) < LEAST_ROUNDS:
+        rounds = timing.rounds
+    shown = estimate_scaling(rounds, k) if rounds else None
+
+    def row(status: str, reason: str, score: float = 0.0) -> tuple[Row, Scaling | None]:
+        return Row(f"scaling-{k}", f"scaling, {k} workers", score, round(most, 2), status, reason), shown
+
+    certain = idle_worker(timing.rounds, k, points) or worked_ahead(timing.rounds, k)
     if certain:
-        return Row(name, title, 0.0, most, FAILED, certain), shown
-    quiet = timing.quiet()
+        return row(FAILED, certain)
+    if unmeasured := why_not_measured(timing, k):
+        return row(INCONCLUSIVE, unmeasured)
+    unfair = unfair_baseline(rounds, k, points)
+    if unfair:
+        return row(FAILED, unfair)
+    if shown.capacity.median - 1 < points.scaling["capacity"] * (k - 1):
+        reason = f"{k} trusted threads are only {shown.capacity.median:.2f} times as fast as one on this machine now"
+        return row(INCONCLUSIVE, f"{reason}, so nobody's can be. Run it again when the machine is quiet")
+    reason = f"{shown.threads.median:.2f} times as fast as on 1 worker, where this machine could give "
+    reason += f"{shown.capacity.median:.2f}: {shown.gain.median:.0%} of the possible gain "
+    reason += f"[{shown.gain.low:.0%}, {shown.gain.high:.0%}]"
+    if shown.speedup.high < points.scaling["floor"] * shown.capacity.median:
+        return row(FAILED, f"{reason}; but with {k} workers it is {slower(shown.speedup.median)} the serial program")
+    if points.credit(shown.gain.high) - points.credit(shown.gain.low) > 0.5:
+        return row(INCONCLUSIVE, f"{reason}: the runs disagree too much. Run it again")
+    credit = points.credit(shown.gain.high)  # the doubt that is left goes to the student
+    if points.credit(gain_without_steal(shown)) > credit:
+        taken = f"the hypervisor took {shown.steal:.0%} of the time (steal), which may be why"
+        return row(INCONCLUSIVE, f"{reason}; {taken}. Nothing is lost: run it again")
+    if credit == 1:
+        return row(PASSED, reason, round(most, 2))
+    reason += f"; {points.scaling['full_credit']:.0%} is full marks"
+    if slow := slow_line(timing.recorded.get(k, {}), k):
+        reason += f"; {slow}"
+    return row(PARTIAL if credit else FAILED, reason, round(most * credit, 1))
+
+
+def slower(speedup: float) -> str:
+    """ "1.3 times slower than", or "only 1.10 times as fast as"."""
+    return f"{1 / speedup:.1f} times slower than" if speedup < 1 else f"only {speedup:.2f} times as fast as"
+
+
+def why_not_measured(timing: Timing, k: int) -> str:
+    """Why the rounds say nothing about k workers, or ""."""
+    quiet, rounds = timing.quiet(), len(timing.rounds) + len(timing.given_up)
     if len(quiet) < LEAST_ROUNDS:
         why = next((r.disturbed for r in reversed(timing.rounds) if r.disturbed), "too few rounds")
         why = timing.given_up[-1] if timing.given_up else why
-        rounds = len(timing.rounds) + len(timing.given_up)
-        reason = f"{rounds - len(quiet)} of {rounds} rounds were disturbed: {why}. Nothing is lost: run it again"
-        return Row(name, title, 0.0, most, INCONCLUSIVE, reason), shown
+        return f"{rounds - len(quiet)} of {rounds} rounds were disturbed: {why}. Nothing is lost: run it again"
     if not all(sample.cpu > 0 for round_ in quiet for sample in (*round_.one, *round_.many[k])):
-        reason = "the CPU time of other processes cannot be seen here, so the timing cannot be judged"
-        return Row(name, title, 0.0, most, INCONCLUSIVE, reason), shown
-    unfair = unfair_baseline(quiet, k, points)
-    if unfair:
-        return Row(name, title, 0.0, most, FAILED, unfair), shown
-    found = gain_estimate(timing, k, points)
-    if found is None:
-        low = median(round_.capacity[k] for round_ in quiet)
-        reason = (
-            f"{k} trusted threads are only {low:.2f} times as fast as one on this machine at this moment, "
-            "so nobody's can be"
-        )
-        return Row(name, title, 0.0, most, INCONCLUSIVE, f"{reason}. Run it again when the machine is quiet"), shown
-    if points.credit(found.high) - points.credit(found.low) > 0.5:
-        reason = f"the rounds disagree too much: {found.low:.0%} to {found.high:.0%} of the possible gain. Run it again"
-        return Row(name, title, 0.0, most, INCONCLUSIVE, reason), shown
-    reason = (
-        f"{shown.threads.median:.2f} times as fast as on 1 worker, where this machine could give {shown.capacity:.2f}"
-    )
-    reason += f": {found.median:.0%} of the possible gain [{found.low:.0%}, {found.high:.0%}]"
-    if shown.speedup.high < points.scaling["floor"] * shown.capacity:
-        slower = (
-            f"{1 / shown.speedup.median:.1f} times slower than"
-            if shown.speedup.median < 1
-            else f"only {shown.speedup.median:.2f} times as fast as"
-        )
-        return Row(
-            name, title, 0.0, most, FAILED, f"{reason}; but with {k} workers it is {slower} the serial program"
-        ), shown
-    credit = points.credit(found.high)  # the doubt that is left goes to the student
-    score = round(most * credit, 1) if credit < 1 else most
-    if score < most:
-        slow = slow_line(timing.recorded.get(k, {}), k)
-        reason += f"; {points.scaling['full_credit']:.0%} is full marks" + (f"; {slow}" if slow else "")
-    return Row(name, title, score, most, PASSED if score >= most else PARTIAL if score else FAILED, reason), shown
+        return "the CPU time of other processes cannot be seen here, so the timing cannot be judged"
+    return ""
 
 
-def scaling_numbers(timing: Timing, k: int, points: Points) -> Scaling | None:
-    """Medians and intervals over the quiet rounds, or over all if there are too few."""
-    rounds = timing.quiet() if len(timing.quiet()) >= LEAST_ROUNDS else timing.rounds
-    if not rounds:
-        return None
-    serial, one, many = (
-        [f(r).seconds for r in rounds] for f in (lambda r: r.serial, Round.best_one, lambda r: r.best(k))
-    )
-    return Scaling(
-        k, median(serial), median(one), median(many),
-        estimate([a / b for a, b in zip(serial, one, strict=True)]),
-        estimate([a / b for a, b in zip(one, many, strict=True)]),
-        estimate([a / b for a, b in zip(serial, many, strict=True)]),
-        median(r.capacity[k] for r in rounds), gain_estimate(timing, k, points), len(rounds),
-    )  # fmt: skip
+def gain_without_steal(shown: Scaling) -> float:
+    """The gain if every moment that the hypervisor took from any core had delayed the whole program, and were undone:
+    the upper end of its interval. Less than STEAL is always there, and is not counted.
+    """
+    if shown.steal <= STEAL:
+        return shown.gain.high
+    delayed = min(0.5, shown.k * shown.steal)
+    return gain(shown.threads.high / (1 - delayed), shown.capacity.median)
 
 
 def idle_worker(rounds: list[Round], k: int, points: Points) -> str:
-    """Whether fewer than k threads work, in every round: that no disturbance explains."""
+    """Whether fewer than k threads work, in every run: that no disturbance explains."""
     least = points.scaling["share_of_worker"]
     working = []
-    for round_ in rounds:
-        sample = round_.best(k)
-        if any(s.threads_at_ready for runs in (round_.one, round_.many[k]) for s in runs):
-            return "threads were there before generate() began; threads of the submission alone are measured"
+    if any(s.threads_at_ready for round_ in rounds for s in (*round_.one, *round_.many[k])):
+        return "threads were there before generate() began; threads of the submission alone are measured"
+    samples = [sample for round_ in rounds for sample in round_.many[k]]
+    for sample in samples:
         if sample.cpu - sample.main - sum(sample.threads) > 0.4 * sample.cpu:
             return ""  # threads that have ended did the work: their shares cannot be seen any more
-        able = (
-            sample.threads if len(sample.threads) >= k else [sample.main, *sample.threads]
-        )  # the main thread may be one of the k
+        able = sample.threads if len(sample.threads) >= k else [sample.main, *sample.threads]  # main may be one of k
         working.append(sum(share >= least * sample.cpu / k for share in sorted(able, reverse=True)[:k]))
     if not working or max(working) >= k:
         return ""
-    count = max(working)
+    count, sample = max(working), samples[-1]
     text = f"only {count} of {k} threads did any work" if count else f"none of the {k} workers did any work"
-    sample = rounds[-1].best(k)
     if not sample.threads:
         return f"{text}: no worker was there at all"
     shares = " + ".join(f"{seconds / max(sample.cpu, 1e-9):.0%}" for seconds in [sample.main, *sample.threads[:k]])
@@ -379,10 +359,19 @@ def idle_worker(rounds: list[Round], k: int, points: Points) -> str:
     )
 
 
+def worked_ahead(rounds: list[Round], k: int) -> str:
+    """Whether the program went on while it was stopped between two tokens: another process must have continued it."""
+    samples = [sample for round_ in rounds for sample in (*round_.one, *round_.many[k])]
+    if samples and median(sample.ahead / max(sample.cpu, 1e-9) for sample in samples) > AHEAD:
+        return "it went on computing while it was stopped between two tokens, so its times mean nothing"
+    return ""
+
+
 def unfair_baseline(rounds: list[Round], k: int, points: Points) -> str:
     """Whether the run on 1 worker was made slow, or the run on k used more than its k cores."""
     s = points.scaling
-    ones, manys = [r.best_one() for r in rounds], [r.best(k) for r in rounds]
+    ones = [sample for round_ in rounds for sample in round_.one]
+    manys = [sample for round_ in rounds for sample in round_.many[k]]
     busy = median((sample.cpu + sample.delay) / sample.seconds for sample in ones)
     if busy < s["busy_at_one"]:
         return (
