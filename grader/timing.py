@@ -30,7 +30,7 @@ from grader.sandbox import MB, Limits, Sandbox, SandboxError
 from grader.weather import Weather
 from lab.checkpoint import read_header
 
-PROMPT_LENGTH, N = 8, 18  # a prompt of 8 tokens, 10 more are made
+PROMPT_LENGTH, N = 28, 34  # a prompt of 28 tokens, 6 more are made
 SETS = 3  # of processes of the submission, for each prompt
 LEAST_ROUNDS, MOST_ROUNDS = 2, 6
 BUDGET = 50.0  # seconds after which no further round is begun, once there are LEAST_ROUNDS
@@ -115,8 +115,8 @@ class Timing:
 
 
 def disturbance(round_: Round) -> str:
-    """Why a round does not count, or "". Only what the submission cannot cause: other programs, trusted runs that waited
-    or did not come.
+    """Why a round does not count, or "". Only what the submission cannot cause counts: other programs, trusted runs
+    that waited or did not come.
     """
     waiting = round_.serial.delay / max(round_.serial.seconds, 1e-9)
     if not all(seconds for sets in round_.capacity.values() for turns in sets for seconds in turns):

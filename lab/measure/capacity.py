@@ -13,7 +13,7 @@ import numpy as np
 
 from lab.measure.machine import seconds_together
 
-BLOCKS, ROWS, CHANNELS, POSITIONS = 1344, 32, 768, 8  # 132 MB of weights, in blocks that stay in a core's cache
+BLOCKS, ROWS, CHANNELS, POSITIONS = 1344, 32, 768, 32  # 132 MB of weights, in blocks that stay in a core's cache
 LAYERS = 0.69  # the part of GPT-2 124M's weights that is in the layers; the rest makes the logits
 
 

@@ -5,36 +5,44 @@ In unit tests the verdict is fed these; real ones need the 124M and a quiet mach
 
 import random
 
-from grader.timing import Round, Sample, Timing
+from grader.timing import SETS, Round, Sample, Timing
+
+TOKENS = 6
 
 
 def timing(
     serial: float = 2.6, one: float = 0.60, many: float = 0.35, capacity: float = 1.85, k: int = 2, busy: float = 1.0,
-    main: float = 0.08, cpu_many: float | None = None, shares: tuple[float, ...] | None = None, rounds: int = 5,
-    noise: float = 0.01, seed: int = 1, disturbed: str = "",
+    main: float = 0.08, cpu_many: float | None = None, shares: tuple[float, ...] | None = None, rounds: int = 4,
+    noise: float = 0.01, hit: float = 0.0, steal: float = 0.0, seed: int = 1, disturbed: str = "",
 ) -> Timing:  # fmt: skip
-    """Rounds around the given times, in seconds.
+    """Rounds around the given times, in seconds for all tokens.
 
-    busy: the share of T_1 that is computed; shares: of the workers' CPU time, at k.
+    busy: the share of T_1 that is computed; shares: of the workers' CPU time, at k; hit: the share of all tokens that
+    take half as long again, because of something else on the machine; steal: the share of k cores' time that is stolen.
     """
     rng = random.Random(seed)
 
     def around(value: float) -> float:
-        return value * (1 + rng.gauss(0, noise))
+        return value * (1 + rng.gauss(0, noise)) * (1.5 if rng.random() < hit else 1.0)
 
-    def sample(seconds: float, cpu: float, shares: tuple[float, ...]) -> Sample:
+    def sample(seconds: float, busy: float, shares: tuple[float, ...], steal: float = 0.0) -> Sample:
+        tokens = [around(seconds / TOKENS) for _ in range(TOKENS)]
+        cpu = sum(tokens) * busy
         by_main = cpu * main if shares else cpu
-        return Sample(seconds, cpu, 0.002, by_main, sorted(((cpu - by_main) * share for share in shares), reverse=True))
+        threads = sorted(((cpu - by_main) * share for share in shares), reverse=True)
+        return Sample(tokens, cpu, 0.002, by_main, threads, steal=steal * sum(tokens))
+
+    def capacity_turns() -> list[list[float]]:
+        return [[around(0.018), around(0.018 / capacity)] for _ in range(TOKENS)]
 
     shares = (1 / k,) * k if shares is None else shares
+    cores = (one * busy if cpu_many is None else cpu_many) / many
     found = Timing("generated", 2 if k == 2 else 4, [k])
     for _ in range(rounds):
-        work = one * busy
-        ones = [sample(t, t * busy, (1.0,) if shares else ()) for t in (around(one), around(one))]
-        many_cpu = work if cpu_many is None else cpu_many
-        manys = [sample(t, many_cpu * t / many, shares) for t in (around(many), around(many))]
-        t = around(serial)
-        found.rounds.append(Round(Sample(t, t), ones, {k: manys}, {k: around(capacity)}, disturbed))
+        ones = [sample(one, busy, (1.0,) if shares else ()) for _ in range(SETS)]
+        manys = [sample(many, cores, shares, k * steal) for _ in range(SETS)]
+        turns = [capacity_turns() for _ in range(SETS)]
+        found.rounds.append(Round(sample(serial, 1.0, ()), ones, {k: manys}, {k: turns}, disturbed=disturbed))
     return found
 
 
