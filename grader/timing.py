@@ -291,9 +291,11 @@ class Group:
 
     def __init__(self, watch: Stopwatch, counts: list[int], capacity: dict[int, Child], stack: ExitStack) -> None:
         self.watch, self.counts, self.kernels = watch, counts, capacity
+        self.cores = watch.cores[: max(counts)]
         self.serial = self.add(watch.serial(), stack)
         self.sets = [{k: self.add(watch.submission(k), stack) for k in (1, *counts)} for _ in range(SETS)]
         self.capacity: dict[int, list[list[list[float]]]] = {k: [[] for _ in self.sets] for k in counts}
+        self.begin = self.now()
 
     def add(self, player: Player, stack: ExitStack) -> Player:
         """It ends with the round."""
@@ -310,8 +312,7 @@ class Group:
         """All turns. Raises WrongRun, Unjudgeable."""
         for player in self.players():
             player.ready(prompt)
-        self.cores = self.watch.cores[: max(self.counts)]
-        self.weather, self.own = Weather.now(self.cores), self.own_seconds()
+        self.begin = self.now()
         count = N - len(prompt)
         for token in range(count):
             tell(f"token {token + 1} of {count}")
@@ -332,20 +333,21 @@ class Group:
             player.turn(SLOWEST * self.serial.run.seconds + 5.0)
             check_token(player, self.serial.run)
 
-    def own_seconds(self) -> float:
-        """CPU seconds that the grader and the programs it started have used."""
+    def now(self) -> tuple[Weather, float]:
+        """The weather, and the CPU seconds that the grader and the programs it started have used."""
         children = [player.child for player in self.players()] + list(self.kernels.values())
-        return time.process_time() + sum(child.cpu_time() for child in children)
+        return Weather.now(self.cores), time.process_time() + sum(child.cpu_time() for child in children)
 
     def others(self) -> float:
-        """The share of the cores that others have used since the first turn."""
-        return Weather.now(self.cores).others(self.weather, self.own_seconds() - self.own)
+        """The share of the cores that others have used since the first turn, or since the programs were started."""
+        (weather, own), (before, own_before) = self.now(), self.begin
+        return weather.others(before, own - own_before)
 
     def round(self) -> Round:
         """What was seen."""
         one = [programs[1].sample() for programs in self.sets]
         many = {k: [programs[k].sample() for programs in self.sets] for k in self.counts}
-        pressure = Weather.now(self.cores).pressed(self.weather)
+        pressure = Weather.now(self.cores).pressed(self.begin[0])
         found = Round(self.serial.sample(), one, many, self.capacity, self.others(), pressure)
         found.disturbed = disturbance(found)
         return found

@@ -14,6 +14,7 @@ import pytest
 from jsonschema import validate
 
 from grader import explain, grade, report, sandbox
+from grader import timing as timing_module
 from grader.__main__ import main
 from grader.cases import MARGIN, CasesError, hidden_cases, in_double, instructor_cases, public_cases, serial_tokens
 from grader.child import Child, Patience, Run
@@ -787,3 +788,43 @@ def test_turns_end_with_what_happened(box):
             assert (run.outcome, run.tokens) == ("done", [7])
             child.turn(run)
     assert run.outcome == "error" and run.error[0]["message"] == "no more" and run.tokens == [7]
+
+
+def timed(box, source: str, monkeypatch) -> Timing:
+    """The timing of a program on the tiny model, which is too short to mean anything: one set, one round."""
+    monkeypatch.setattr(timing_module, "SETS", 1)
+    monkeypatch.setattr(timing_module, "LEAST_ROUNDS", 1)
+    with sandbox.temporary_folder() as name:
+        model = public_cases(Path(name)).model
+        trusted = grade.build_tree(Path(name) / "trusted", (*grade.GIVEN, *grade.files_of("measure")), None)
+        tree = grade.build_tree(Path(name) / "lab", grade.GIVEN, source)
+        return timing_module.measure(box, trusted, tree, model, load(), seed=1, budget=0.0)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_a_round_has_a_sample_of_every_program(box, monkeypatch):
+    found = timed(box, BASE.read_text(), monkeypatch)
+    assert found.failure is None and found.rounds, found
+    round_ = found.rounds[0]
+    tokens = timing_module.N - timing_module.PROMPT_LENGTH
+    for sample in (round_.serial, round_.one[0], round_.many[2][0]):
+        assert len(sample.tokens) == tokens and min(sample.tokens) > 0 and sample.cpu > 0
+    assert len(round_.one[0].threads) == 1 and len(round_.many[2][0].threads) == 2
+    assert [len(turn) for turn in round_.capacity[2][0]] == [2] * tokens
+    assert estimate_scaling(found.rounds, 2).speedup.median > 0
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+@pytest.mark.parametrize(
+    "change, outcome, workers",
+    [
+        (("yield int(tokens[0, t])", "yield int(tokens[0, t]) if workers == 1 else 102"), "done", 2),
+        (("yield int(tokens[0, t])", "yield int(tokens[0, t]) // (t < 30)"), "error", 1),
+        (("import numpy as np", "import numpy as np\nraise OSError"), "error", 1),
+    ],
+)
+def test_a_failing_program_ends_the_rounds(box, monkeypatch, change, outcome, workers):
+    source = BASE.read_text()
+    assert change[0] in source
+    found = timed(box, source.replace(*change, 1), monkeypatch)
+    assert (found.failure.outcome, found.failed_workers, found.rounds) == (outcome, workers, [])
