@@ -6,7 +6,9 @@ sandbox.py      who may do what: bubblewrap, another user, or limits alone
 harness.py      the program inside the sandbox
 child.py        the parent's side of it: sends prompts, stamps tokens, watches from outside
 correctness.py  the stage of tokens and workers
-timing.py       the stage of scaling: rounds, capacity, disturbance
+timing.py       the stage of scaling: programs that take turns, capacity, disturbance
+estimates.py    from timings to E_k and C_k, with intervals
+weather.py      what other programs and the hypervisor take
 threads.py      what lab.check found
 explain.py      from what was observed to a sentence that helps
 verdict.py      from observations to points; pure, so that recorded timings can be fed to it

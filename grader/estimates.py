@@ -38,7 +38,7 @@ def estimate_scaling(rounds: list, k: int) -> Scaling:
     samples = [sample for round_ in rounds for sample in round_.many[k]]
     one = np.array([sample.tokens for round_ in rounds for sample in round_.one])  # (sets, tokens)
     many = np.array([sample.tokens for sample in samples])
-    serial = np.repeat([round_.serial.tokens for round_ in rounds], len(samples) // len(rounds), axis=0)
+    serial = np.array([round_.serial.tokens for round_ in rounds for _ in round_.many[k]])
     turns = np.array([turns for round_ in rounds for turns in round_.capacity[k]])  # (sets, tokens, 2)
 
     sets = len(samples)

@@ -1,8 +1,8 @@
 """The stage of scaling: trusted serial, submission on 1 worker, submission on k workers, and the capacity beside them,
 taking turns token by token.
 
-One round has one new prompt and a fresh process for each program: one trusted serial program and SETS sets of the
-submission with 1 worker and with k. All are loaded before the first turn. Then, for each token and each set,
+One round has one new prompt and a fresh process for each program: one trusted serial program and up to SETS sets of
+the submission with 1 worker and with k. All are loaded before the first turn. Then, for each token and each set,
 
     even turns    1   k   capacity          odd turns    capacity   k   1
 
@@ -32,6 +32,7 @@ from lab.checkpoint import read_header
 
 PROMPT_LENGTH, N = 28, 34  # a prompt of 28 tokens, 6 more are made
 SETS = 3  # of processes of the submission, for each prompt
+ROUND = 20.0  # seconds that a round's runs of the submission may take; a slow one has fewer sets
 LEAST_ROUNDS, MOST_ROUNDS = 2, 6
 BUDGET = 50.0  # seconds after which no further round is begun, once there are LEAST_ROUNDS
 OTHERS = 0.10  # share of the cores that other programs took, from which on a round is disturbed
@@ -292,33 +293,32 @@ class Group:
     def __init__(self, watch: Stopwatch, counts: list[int], capacity: dict[int, Child], stack: ExitStack) -> None:
         self.watch, self.counts, self.kernels = watch, counts, capacity
         self.cores = watch.cores[: max(counts)]
-        self.serial = self.add(watch.serial(), stack)
-        self.sets = [{k: self.add(watch.submission(k), stack) for k in (1, *counts)} for _ in range(SETS)]
+        self.stack, self.players = stack, []
+        self.serial = self.add(watch.serial())
+        self.sets = [{k: self.add(watch.submission(k)) for k in (1, *counts)} for _ in range(SETS)]
         self.capacity: dict[int, list[list[list[float]]]] = {k: [[] for _ in self.sets] for k in counts}
         self.begin = self.now()
 
-    def add(self, player: Player, stack: ExitStack) -> Player:
-        """It ends with the round."""
-        stack.callback(player.child.close)
+    def add(self, player: Player) -> Player:
+        """One more, which ends with the round."""
+        self.stack.callback(player.child.close)
+        self.players.append(player)
         return player
-
-    def players(self) -> Iterator[Player]:
-        """All of them."""
-        yield self.serial
-        for programs in self.sets:
-            yield from programs.values()
 
     def play(self, prompt: list[int], tell: Callable[[str], None]) -> None:
         """All turns. Raises WrongRun, Unjudgeable."""
-        for player in self.players():
+        for player in self.players:
             player.ready(prompt)
         self.begin = self.now()
         count = N - len(prompt)
         for token in range(count):
             tell(f"token {token + 1} of {count}")
             self.serial.turn()
-            for number in range(SETS):
+            for number in range(len(self.sets)):
                 self.turns_of_set(number, reverse=(token + number) % 2 == 1)
+            if token == 0:
+                seconds = count * sum(player.run.seconds for player in self.sets[0].values())
+                self.sets = self.sets[: max(1, int(ROUND / seconds))]
 
     def turns_of_set(self, number: int, reverse: bool) -> None:
         """One token of each program of a set, and the capacity."""
@@ -335,7 +335,7 @@ class Group:
 
     def now(self) -> tuple[Weather, float]:
         """The weather, and the CPU seconds that the grader and the programs it started have used."""
-        children = [player.child for player in self.players()] + list(self.kernels.values())
+        children = [player.child for player in self.players] + list(self.kernels.values())
         return Weather.now(self.cores), time.process_time() + sum(child.cpu_time() for child in children)
 
     def others(self) -> float:
@@ -348,7 +348,8 @@ class Group:
         one = [programs[1].sample() for programs in self.sets]
         many = {k: [programs[k].sample() for programs in self.sets] for k in self.counts}
         pressure = Weather.now(self.cores).pressed(self.begin[0])
-        found = Round(self.serial.sample(), one, many, self.capacity, self.others(), pressure)
+        capacity = {k: turns[: len(self.sets)] for k, turns in self.capacity.items()}
+        found = Round(self.serial.sample(), one, many, capacity, self.others(), pressure)
         found.disturbed = disturbance(found)
         return found
 

@@ -3,11 +3,10 @@
 Three changes to parallel.py, which still does the first pass, over the prompt:
 
 - Keys and values of earlier positions do not change, so they are kept (the KV cache), and a pass computes one position.
-- One position is matrix times vector: each weight is used once, and memory, not arithmetic, sets the pace. So a
-worker's share
-  of a layer is cut such that it needs the others as seldom as possible: whole heads and whole hidden channels, with
-  the columns of the next matrix that belong to them. Each worker's product is then a *partial sum* of the layer's
-  output (the way Megatron-LM splits a transformer over machines, Shoeybi et al. 2019).
+- One position is matrix times vector: each weight is used once, and memory, not arithmetic, sets the pace. So the share
+  that a worker has of a layer is cut such that it needs the others as seldom as possible: whole heads and whole hidden
+  channels, with the columns of the next matrix that belong to them. Each worker's product is then a *partial sum* of
+  the layer's output (the way Megatron-LM splits a transformer over machines, Shoeybi et al. 2019).
 - So a layer needs two barriers, where the partial sums are added up, and a token 2 L + 1.
 
 Letters (C, NH, hs, ...) are those of serial.py.

@@ -5,8 +5,9 @@ wait for tasks, which the main thread puts into a queue (producer and consumers)
 *region*: its tasks are handed out, done in any order by any worker, and the region is over when all are done, so the
 next one may read what they wrote.
 
-    a region of matmul_forward:      tasks are blocks of output channels: rows of the weight matrix, columns of the
-    output a region of attention_forward:   tasks are groups of heads
+    a region of                tasks are
+    matmul_forward             blocks of output channels: rows of the weight matrix, columns of the output
+    attention_forward          groups of heads
 
 No two tasks of a region write to the same place, so the arrays need no lock; the queue does.
 
@@ -167,7 +168,7 @@ def stacked_rows(C: int, BT: int) -> int:
 
 
 def transposed(x):
-    """x (BT,C) -> (C,BT), eight positions at a time: more rows, C numbers apart, would fight for the same cache lines."""
+    """x (BT,C) -> (C,BT), eight positions at a time: more, C numbers apart, would fight for one place in the cache."""
     xT = np.empty(x.shape[::-1], dtype=np.float32)
     for t in range(0, len(x), 8):
         xT[:, t : t + 8] = x[t : t + 8].T

@@ -431,5 +431,8 @@ def use(runtime: Runtime) -> Iterator[Runtime]:
         install(before)
 
 
-if os.environ.get("THREADLIB"):  # THREADLIB=checked: any program of threadlib runs under lab.check.checked, unchanged
-    importlib.import_module(f"lab.check.{os.environ['THREADLIB']}").install()
+if (asked := os.environ.get("THREADLIB")) == "checked":  # any program runs under lab.check.checked, unchanged
+    importlib.import_module("lab.check.checked").install()
+elif asked:
+    print(f"THREADLIB={asked}: there is only THREADLIB=checked", file=sys.stderr)
+    sys.exit(2)

@@ -431,6 +431,11 @@ def python(path: Path, **environment: str) -> subprocess.CompletedProcess:
     )
 
 
+def test_an_unknown_threadlib_is_one_line():
+    run = python(ZOO / "wrong" / "ab_ba.py", THREADLIB="chequed")
+    assert run.returncode == 2 and run.stderr == "THREADLIB=chequed: there is only THREADLIB=checked\n"
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
