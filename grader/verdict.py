@@ -368,7 +368,7 @@ def worked_ahead(rounds: list[Round], k: int) -> str:
 
 
 def unfair_baseline(rounds: list[Round], k: int, points: Points) -> str:
-    """Whether the run on 1 worker was made slow, or the run on k used more than its k cores."""
+    """Whether the run on 1 worker was made slow, or the run on k used more than its k cores or threads."""
     s = points.scaling
     ones = [sample for round_ in rounds for sample in round_.one]
     manys = [sample for round_ in rounds for sample in round_.many[k]]
@@ -386,6 +386,10 @@ def unfair_baseline(rounds: list[Round], k: int, points: Points) -> str:
     cores = median(sample.cpu / sample.seconds for sample in manys)
     if cores > k + 0.15:
         return f"with {k} workers it used {cores:.1f} cores instead of {k}"
+    least = s["share_of_worker"] / k
+    threads = median(sum(seconds >= least * sample.cpu for seconds in sample.threads) for sample in manys)
+    if threads > k:
+        return f"with {k} workers {threads:.0f} threads compute instead of {k}"
     return ""
 
 

@@ -318,6 +318,7 @@ def test_noise_gives_nothing_to_a_program_that_does_not_scale():
         ("one_thread_cache", FAILED, "none of the 2 workers did any work"),
         ("cache_asleep_at_one", FAILED, "none of the 2 workers did any work"),
         ("more_cores", FAILED, "cores instead of 2"),
+        ("more_threads", FAILED, "4 threads compute instead of 2"),
     ],
 )
 def test_verdict_on_generated_timings(name, status, phrase):
