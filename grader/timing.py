@@ -116,12 +116,10 @@ class Timing:
 
 
 def disturbance(round_: Round) -> str:
-    """Why a round does not count, or "". Only what the submission cannot cause counts: other programs, trusted runs
-    that waited or did not come.
+    """Why a round does not count, or "". Only what the submission cannot cause counts: other programs, a trusted run
+    that had to wait.
     """
     waiting = round_.serial.delay / max(round_.serial.seconds, 1e-9)
-    if not all(seconds for sets in round_.capacity.values() for turns in sets for seconds in turns):
-        return "the capacity could not be measured"
     if round_.others > OTHERS:
         told = f", something waited for a core {round_.pressure:.0%} of the time"
         return f"other programs used {round_.others:.0%} of the cores{told if round_.pressure > round_.others else ''}"
@@ -259,7 +257,7 @@ def one_round(
 ) -> None:
     """One round; it goes to timing.rounds, or timing.failure or timing.given_up says what came instead.
 
-    Raises SandboxError when the serial program fails.
+    Raises SandboxError when a trusted program fails.
     """
     while True:
         with ExitStack() as stack:
@@ -306,7 +304,7 @@ class Group:
         return player
 
     def play(self, prompt: list[int], tell: Callable[[str], None]) -> None:
-        """All turns. Raises WrongRun, Unjudgeable."""
+        """All turns. Raises WrongRun, Unjudgeable, SandboxError."""
         for player in self.players:
             player.ready(prompt)
         self.begin = self.now()
@@ -326,8 +324,10 @@ class Group:
         for k in reversed(order) if reverse else order:
             if k == 0:
                 for count, kernel in self.kernels.items():
-                    found = kernel.value(capacity=count, one_first=reverse)
-                    self.capacity[count][number].append(found if isinstance(found, list) else [])
+                    seconds = kernel.value(capacity=count, one_first=reverse)
+                    if not isinstance(seconds, list):
+                        raise SandboxError(f"the capacity of {count} threads cannot be measured: it does not come")
+                    self.capacity[count][number].append(seconds)
                 continue
             player = self.sets[number][k]
             player.turn(SLOWEST * self.serial.run.seconds + 5.0)

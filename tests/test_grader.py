@@ -423,7 +423,6 @@ def test_disturbance_is_only_what_the_submission_cannot_cause():
     assert disturbance(round_) == ""
     assert "other programs" in disturbance(replace(round_, others=0.4))
     assert "waited" in disturbance(replace(round_, serial=Sample([2.6], 2.2, delay=0.4)))
-    assert "capacity" in disturbance(replace(round_, capacity={2: [[[0.018, 0.01], []]]}))
 
 
 def test_four_workers_share_the_points_with_two():
