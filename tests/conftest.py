@@ -1,11 +1,14 @@
 """What all tests share: a clean environment, the golden files, and a marker per stage."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import lab  # noqa: F401  (first: it pins BLAS to one thread before numpy loads)
 
 import pytest  # isort: skip
+
+from lab import threadlib
 
 DATA = Path(__file__).parent / "data"
 ENVIRONMENT = ("GPT_MODEL", "GPT_MODELS_DIR", "GPT_MIRROR", "GPT_WORKERS", "THREADLIB")
@@ -41,6 +44,15 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test depends on what the person running it has set."""
     for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def every_thread_is_joined() -> Iterator[None]:
+    """A thread that one test leaves behind would take a number from the next."""
+    yield
+    left = [thread.name for thread in threadlib._threads]
+    threadlib._threads.clear()
+    assert not left
 
 
 @pytest.fixture(scope="session")

@@ -490,6 +490,7 @@ def check_program(program: Any, workers: int, repeats: int, seconds: float = 60.
         if once.is_alive() and result.ok:
             result.findings.append(still_running(program, seconds))
             late.set()
+            once.join(2 * threadlib.ABANDON_AFTER)  # it puts back the runtime and the list of threads
         if result.findings:
             break
     result.seconds = time.perf_counter() - begin
