@@ -28,7 +28,7 @@ from lab.threadlib import Mutex, Semaphore, join, perform, region, spawn
 # BEGIN SOLUTION
 BLOCK_BYTES = 16 << 20  # weights of one task at most: long enough to pay for the hand-over, short enough to even out
 SMALL_PRODUCT = 1_000_000  # rows * C * T up to which BLAS multiplies without first copying the weights
-REGION_PAYS = 24  # positions from which attention takes longer than handing it out does
+REGION_PAYS = 64  # positions from which attention takes longer than handing it out does
 # END SOLUTION
 
 # ---------------------------------------------------------------------------------------------------------- the workers

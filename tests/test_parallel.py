@@ -36,7 +36,8 @@ def load(path, name):
 @pytest.mark.parametrize("version", [1, 3, 5])
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 7, 16])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_golden_cases(engine, k, version, golden, data):
+def test_golden_cases(engine, k, version, golden, data, monkeypatch):
+    monkeypatch.setattr(parallel, "REGION_PAYS", k)  # attention as a region also for short texts
     model = serial.gpt2_build_from_checkpoint(data / f"tiny_v{version}.bin")
     for case in golden["cases"]:
         assert list(ENGINES[engine].generate(model, case["prompt"], case["n"], k)) == case["tokens"]
@@ -78,13 +79,14 @@ def test_more_workers_than_cores_heads_and_blocks(engine, k, model, golden):
     assert list(ENGINES[engine].generate(model, case["prompt"], case["n"], k)) == case["tokens"]
 
 
-def test_activations_equal_serials_also_for_batches(model, tiny):
+@pytest.mark.parametrize("T", [30, 64])  # attention on the main thread, and as a region
+def test_activations_equal_serials_also_for_batches(model, tiny, T):
     other = serial.gpt2_build_from_checkpoint(tiny)
-    inputs = np.random.default_rng(5).integers(0, model.config.vocab_size, size=(3, 30)).astype(np.int32)
-    serial.gpt2_forward(model, inputs, 3, 30)
+    inputs = np.random.default_rng(5).integers(0, model.config.vocab_size, size=(3, T)).astype(np.int32)
+    serial.gpt2_forward(model, inputs, 3, T)
     with Workers(2) as workers:
-        parallel.gpt2_forward(workers, other, inputs, 3, 30)
-    for name in serial.activation_shapes(model.config, 3, 30):
+        parallel.gpt2_forward(workers, other, inputs, 3, T)
+    for name in serial.activation_shapes(model.config, 3, T):
         ours, theirs = getattr(other.acts, name), getattr(model.acts, name)
         if name in ("logits", "probs"):
             ours, theirs = ours[:, -1], theirs[:, -1]
@@ -172,7 +174,7 @@ def raises(task):
 
 def test_regions_and_tasks_are_told_to_the_recorder(model):
     with threadlib.use(threadlib.Recorder()) as recorder:
-        list(parallel.generate(model, list(range(30)), 32, 2))
+        list(parallel.generate(model, list(range(62)), 65, 2))
     names = {(event.kind, event.name) for event in recorder.events() if event.kind != "wait"}
     assert names == {(kind, name) for kind in ("task", "region") for name in ("matmul_forward", "attention_forward")}
     waits = {event.name for event in recorder.events() if event.kind == "wait"}
