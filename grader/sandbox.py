@@ -120,6 +120,11 @@ class Sandbox:
     library_path: str = ""
     as_root: bool = field(default_factory=lambda: os.geteuid() == 0)
 
+    @property
+    def private(self) -> bool:
+        """Whether programs started side by side cannot exchange anything."""
+        return self.backend == "bubblewrap"
+
     def start(
         self,
         arguments: list[str],

@@ -6,9 +6,11 @@ the submission with 1 worker and with k. All are loaded before the first turn. T
 
     even turns    1   k   capacity          odd turns    capacity   k   1
 
-and the serial program once a token. Who is not at turn is stopped (SIGSTOP), all its threads, so nobody works ahead and
-nobody disturbs. A token takes a few hundredths of a second: what is compared was measured within a blink, and a
-disturbance hits single tokens, which the estimates (grader.estimates) leave out. All times are taken by the parent.
+and the serial program once a token. (In a sandbox whose programs could talk to each other there is one set, and for 1
+and for k workers a prompt and a serial program of their own.) Who is not at turn is stopped (SIGSTOP), all its threads,
+so nobody works ahead and nobody disturbs. A token takes a few hundredths of a second: what is compared was measured
+within a blink, and a disturbance hits single tokens, which the estimates (grader.estimates) leave out. All times are
+taken by the parent.
 
 A round in which other programs took part of the cores is disturbed: it is repeated, and in the end "inconclusive",
 never a lost point.
@@ -34,6 +36,7 @@ PROMPT_LENGTH, N = 28, 34  # a prompt of 28 tokens, 6 more are made
 SETS = 3  # of processes of the submission, for each prompt
 ROUND = 20.0  # seconds that a round's runs of the submission may take; a slow one has fewer sets
 LEAST_ROUNDS, MOST_ROUNDS = 2, 6
+LEAST_SETS = 6  # of quiet rounds together, before all doubt can be over
 BUDGET = 50.0  # seconds after which no further round is begun, once there are LEAST_ROUNDS
 OTHERS = 0.10  # share of the cores that other programs took, from which on a round is disturbed
 WAITING = 0.05  # share of its time that a trusted one-thread program waited for a core
@@ -263,7 +266,7 @@ def one_round(
         with ExitStack() as stack:
             group = Group(watch, timing.measured, capacity, stack)
             try:
-                group.play(next(prompts), tell)
+                group.play(prompts, tell)
                 timing.rounds.append(group.round())
             except Unjudgeable:
                 continue  # rounding decides there: no case; another prompt
@@ -275,14 +278,18 @@ def one_round(
 def note_failure(timing: Timing, group: "Group", player: Player) -> None:
     """A program that did not give the right tokens: the submission's fault, or that of others, or of the serial one."""
     run = player.run
-    if player is group.serial:
+    if player in group.serial.values():
         why = run.error[-1]["message"] if run.error else run.outcome
         raise SandboxError(f"the serial program cannot be timed on {group.watch.model.name}: {why}")
     others = group.others()
     if run.outcome in ("hang", "spin", "slow") and others > OTHERS:
         timing.given_up.append(f"other programs used {others:.0%} of the cores")
     else:
-        timing.failure, timing.expected, timing.failed_workers = run, group.serial.run.tokens, player.workers
+        timing.failure, timing.expected, timing.failed_workers = (
+            run,
+            group.serial[player.workers].run.tokens,
+            player.workers,
+        )
 
 
 class Group:
@@ -292,8 +299,12 @@ class Group:
         self.watch, self.counts, self.kernels = watch, counts, capacity
         self.cores = watch.cores[: max(counts)]
         self.stack, self.players = stack, []
-        self.serial = self.add(watch.serial())
-        self.sets = [{k: self.add(watch.submission(k)) for k in (1, *counts)} for _ in range(SETS)]
+        if watch.sandbox.private:
+            self.serial = dict.fromkeys((1, *counts), self.add(watch.serial()))
+        else:  # programs that could talk to each other have prompts of their own, so that they have nothing to say
+            self.serial = {k: self.add(watch.serial()) for k in (1, *counts)}
+        sets = SETS if watch.sandbox.private else 1
+        self.sets = [{k: self.add(watch.submission(k)) for k in (1, *counts)} for _ in range(sets)]
         self.capacity: dict[int, list[list[list[float]]]] = {k: [[] for _ in self.sets] for k in counts}
         self.begin = self.now()
 
@@ -303,15 +314,20 @@ class Group:
         self.players.append(player)
         return player
 
-    def play(self, prompt: list[int], tell: Callable[[str], None]) -> None:
+    def play(self, prompts: Iterator[list[int]], tell: Callable[[str], None]) -> None:
         """All turns. Raises WrongRun, Unjudgeable, SandboxError."""
-        for player in self.players:
-            player.ready(prompt)
+        references = list(dict.fromkeys(self.serial.values()))
+        for reference in references:
+            reference.ready(next(prompts))
+        for programs in self.sets:
+            for k, player in programs.items():
+                player.ready(self.serial[k].run.prompt)
         self.begin = self.now()
-        count = N - len(prompt)
+        count = N - PROMPT_LENGTH
         for token in range(count):
             tell(f"token {token + 1} of {count}")
-            self.serial.turn()
+            for reference in references:
+                reference.turn()
             for number in range(len(self.sets)):
                 self.turns_of_set(number, reverse=(token + number) % 2 == 1)
             if token == 0:
@@ -329,9 +345,9 @@ class Group:
                         raise SandboxError(f"the capacity of {count} threads cannot be measured: it does not come")
                     self.capacity[count][number].append(seconds)
                 continue
-            player = self.sets[number][k]
-            player.turn(SLOWEST * self.serial.run.seconds + 5.0)
-            check_token(player, self.serial.run)
+            player, trusted = self.sets[number][k], self.serial[k].run
+            player.turn(SLOWEST * trusted.seconds + 5.0)
+            check_token(player, trusted)
 
     def now(self) -> tuple[Weather, float]:
         """The weather, and the CPU seconds that the grader and the programs it started have used."""
@@ -349,7 +365,7 @@ class Group:
         many = {k: [programs[k].sample() for programs in self.sets] for k in self.counts}
         pressure = Weather.now(self.cores).pressed(self.begin[0])
         capacity = {k: turns[: len(self.sets)] for k, turns in self.capacity.items()}
-        found = Round(self.serial.sample(), one, many, capacity, self.others(), pressure)
+        found = Round(self.serial[1].sample(), one, many, capacity, self.others(), pressure)
         found.disturbed = disturbance(found)
         return found
 
@@ -390,7 +406,7 @@ def enough(timing: Timing) -> bool:
 
 def decided(timing: Timing, points: Points) -> bool:
     """Whether the interval leaves no doubt about the points, for every number of workers."""
-    if len(timing.quiet()) < LEAST_ROUNDS:
+    if sum(len(round_.one) for round_ in timing.quiet()) < LEAST_SETS:
         return False
     for k in timing.measured:
         found = estimate_scaling(timing.quiet(), k)

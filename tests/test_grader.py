@@ -817,6 +817,22 @@ def test_a_round_has_a_sample_of_every_program(box, monkeypatch):
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+@pytest.mark.parametrize("backend", sandbox.BACKENDS)
+def test_programs_that_could_talk_have_different_prompts(backend, monkeypatch):
+    prompts = []
+    begin = Child.begin
+    monkeypatch.setattr(Child, "begin", lambda self, prompt, n, k: prompts.append(prompt) or begin(self, prompt, n, k))
+    try:
+        found = timed(sandbox.choose(backend), BASE.read_text(), monkeypatch)
+    except SandboxError as error:
+        pytest.skip(str(error))
+    assert found.failure is None and found.rounds
+    serials, submissions = (1, 2) if backend == "bubblewrap" else (2, 2)
+    per_round = serials + submissions
+    assert len(set(map(tuple, prompts[:per_round]))) == serials
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
 @pytest.mark.parametrize(
     "change, outcome, workers",
     [
