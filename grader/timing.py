@@ -177,7 +177,7 @@ class Player:
         threads = use.threads[: 2 * self.workers + 2]
         return Sample(
             run.seconds_of_tokens, use.cpu, use.delay, use.main, threads, self.child.threads_at_ready, run.ahead,
-            self.steal,
+            round(self.steal, 3),
         )  # fmt: skip
 
 
