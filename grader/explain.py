@@ -60,9 +60,12 @@ def outcome_line(outcome: Outcome, limits: Limits, source: str, private: bool = 
     return f"{where}: {run_line(run, list(case.tokens), limits, source, private)}"
 
 
-def run_line(run: Run, expected: list[int], limits: Limits, source: str, private: bool = False) -> str:
-    """What went wrong in a run."""
-    so_far = f"after {len(run.tokens)} of {plural(len(expected), 'token')}"
+def run_line(
+    run: Run, expected: list[int], limits: Limits, source: str, private: bool = False, count: int | None = None
+) -> str:
+    """What went wrong in a run of `count` tokens, of which the first ones are `expected` (default: those are all)."""
+    count = count or len(expected)
+    so_far = f"after {len(run.tokens)} of {plural(count, 'token')}"
     if run.outcome == "error":
         return error_line(run.error, limits, private)
     if run.outcome in ("hang", "spin"):
@@ -76,14 +79,14 @@ def run_line(run: Run, expected: list[int], limits: Limits, source: str, private
         return "stopped: something other than tokens came through the pipe for tokens"
     if run.outcome == "ended":
         return f"the program ended {so_far}: {status_line(run.status, limits)}"
-    if len(run.tokens) > len(expected) and run.tokens[: len(expected)] == expected:
-        return f"yields more tokens than asked for: {len(run.tokens)} or more instead of {len(expected)}"
+    if len(run.tokens) > count and run.tokens[: len(expected)] == expected:
+        return f"yields more tokens than asked for: {len(run.tokens)} or more instead of {count}"
     if len(run.tokens) < len(expected) and run.tokens == expected[: len(run.tokens)]:
-        return f"yields only {len(run.tokens)} of {plural(len(expected), 'token')}"
+        return f"yields only {len(run.tokens)} of {plural(count, 'token')}"
     at = next(i for i, (a, b) in enumerate(zip(run.tokens, expected, strict=False)) if a != b)
     if private:
-        return f"generated token {at + 1} of {len(expected)} differs from the serial program's"
-    return f"generated token {at + 1} of {len(expected)} is {run.tokens[at]}, the serial program's is {expected[at]}"
+        return f"generated token {at + 1} of {count} differs from the serial program's"
+    return f"generated token {at + 1} of {count} is {run.tokens[at]}, the serial program's is {expected[at]}"
 
 
 def error_line(chain: list[dict], limits: Limits, private: bool = False) -> str:

@@ -245,7 +245,8 @@ def judge_scaling(evidence: Evidence) -> tuple[list[Row], list[Scaling]]:
         )
         return [Row("scaling", "scaling", 0.0, all_points, INCONCLUSIVE, reason)], []
     if timing.failure is not None:
-        private = run_line(timing.failure, timing.expected, evidence.limits, evidence.source, private=True)
+        failed, count = timing.failure, timing.failure.n - len(timing.failure.prompt)
+        private = run_line(failed, timing.expected, evidence.limits, evidence.source, private=True, count=count)
         reason = f"a timed run on {timing.model} with {plural(timing.failed_workers, 'worker')} failed: {private}"
         return [Row("scaling", "scaling", 0.0, all_points, FAILED, reason)], []
     rows, scaling = [], []
