@@ -97,7 +97,6 @@ class Child:
         self.printed_bytes = 0
         self.results_bytes = 0
         self.threads_at_ready = 0
-        self.start_error: Run | None = None
         commands_in, self.commands = os.pipe()
         self.results, results_out = os.pipe()
         self.stacks, stacks_out = os.pipe()
@@ -130,7 +129,10 @@ class Child:
         self.turns = False  # it waits after every token until its next turn, stopped
         self.stack_text = bytearray()
         self.pid: int | None = None
-        self.stopped_at = 0.0  # when, if it is; a moment of time.perf_counter()
+        self.begun = 0.0  # the moment (time.perf_counter) from which the current command's time counts
+        self.total = 0.0  # seconds waited for the current command
+        self.before: tuple[float, dict] = (0.0, {})  # CPU time and tasks() when it was sent
+        self.stopped_at = 0.0  # the moment since which it is stopped, if it is
         self.stopped_cpu = 0.0  # its CPU time then
 
     def __enter__(self) -> "Child":
@@ -369,10 +371,9 @@ class Child:
         """
         try:
             for tid in os.listdir(f"/proc/{self.pid}/task") if self.pid else ():
-                with open(f"/proc/{self.pid}/task/{tid}/stat", "rb") as file:
-                    if file.read().rpartition(b")")[2].split()[0] in (b"R", b"D"):
-                        return True
-        except (OSError, IndexError):
+                if state_of(self.pid, tid) in ("R", "D"):
+                    return True
+        except OSError:
             pass
         return False
 
@@ -454,18 +455,21 @@ class Child:
         return self.started.end()
 
 
-def state_of(pid: int) -> str:
-    """The state of a process as one letter ("R", "S", "T" for stopped ...); "" when it has gone."""
+def stat_of(task: str) -> list[str]:
+    """The fields of /proc/<task>/stat from the state on; none when it has gone or cannot be seen."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return ""
+        return Path(f"/proc/{task}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def state_of(pid: int, tid: str = "") -> str:
+    """The state of a process, or of one of its threads, as one letter ("R", "S", "T" for stopped ...); "" when it has
+    gone.
+    """
+    return next(iter(stat_of(f"{pid}/task/{tid}" if tid else str(pid))), "")
 
 
 def ticks_of(pid: int) -> float:
     """CPU seconds of a process from /proc, in hundredths; 0 if they cannot be seen."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError):
-        return 0.0
+    return sum(int(ticks) for ticks in stat_of(str(pid))[11:13]) / os.sysconf("SC_CLK_TCK")

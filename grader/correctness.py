@@ -7,6 +7,7 @@ from pathlib import Path
 from grader.cases import Case, CaseSet
 from grader.child import Child, Patience, Run
 from grader.sandbox import Limits, Sandbox
+from lab.check.report import counted
 
 GIVE_UP_AFTER = 2  # hangs, after which no more cases are run
 MOST_RESTARTS = 6  # crashes, likewise
@@ -56,7 +57,7 @@ def run_cases(
             batch = [case for case in case_set.cases if case.workers == workers]
             if progress:
                 whose = "hidden" if batch[0].hidden else "public"
-                progress(f"{len(batch)} {whose} case{'s' * (len(batch) > 1)}, {workers} worker{'s' * (workers > 1)}")
+                progress(f"{counted(len(batch), f'{whose} case')}, {counted(workers, 'worker')}")
             while batch and result.start is None and hangs < GIVE_UP_AFTER and crashes < MOST_RESTARTS:
                 done = run_batch(sandbox, tree, case_set.model, batch, limits, patience, result)
                 result.outcomes += done

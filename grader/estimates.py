@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from grader.points import gain
 from lab.measure.stats import Estimate
 
 QUARTILE = 0.25
@@ -41,32 +42,29 @@ def estimate_scaling(rounds: list, k: int) -> Scaling:
     serial = np.array([round_.serial.tokens for round_ in rounds for _ in round_.many[k]])
     turns = np.array([turns for round_ in rounds for turns in round_.capacity[k]])  # (sets, tokens, 2)
 
+    def computed(picks: np.ndarray) -> dict[str, np.ndarray]:
+        """Everything, from each row of sets that were picked."""
+        seconds = {"serial": serial[picks], "one": one[picks], "many": many[picks]}
+        found = {name: quartile(tokens).sum(axis=-1) for name, tokens in seconds.items()}
+        found["algorithm"] = found["serial"] / found["one"]
+        found["threads"] = found["one"] / found["many"]
+        found["speedup"] = found["serial"] / found["many"]
+        alone, together = np.moveaxis(quartile(turns[picks].reshape(len(picks), -1, 2)), -1, 0)
+        found["capacity"] = np.minimum(alone / together, k)
+        found["gain"] = gain(found["threads"], np.maximum(found["capacity"], 1.01))
+        return found
+
     sets = len(samples)
-    all_sets = np.arange(sets)[None]
-    draws = np.random.default_rng(0).integers(0, sets, (RESAMPLES, sets))
-    found, drawn = ({} for _ in range(2))
-    for values, picks in ((found, all_sets), (drawn, draws)):
-        values["serial"], values["one"], values["many"] = (quiet_seconds(t, picks) for t in (serial, one, many))
-        values["algorithm"] = values["serial"] / values["one"]
-        values["threads"] = values["one"] / values["many"]
-        values["speedup"] = values["serial"] / values["many"]
-        alone, together = (quartile(turns[..., i][picks].reshape(len(picks), -1)) for i in (0, 1))
-        values["capacity"] = np.minimum(alone / together, k)
-        values["gain"] = (values["threads"] - 1) / np.maximum(values["capacity"] - 1, 0.01)
+    found = {name: float(value[0]) for name, value in computed(np.arange(sets)[None]).items()}
+    drawn = computed(np.random.default_rng(0).integers(0, sets, (RESAMPLES, sets)))
     ratios = {
-        name: Estimate(float(found[name][0]), *map(float, np.quantile(drawn[name], (0.025, 0.975))))
+        name: Estimate(found[name], *map(float, np.quantile(drawn[name], (0.025, 0.975))))
         for name in ("algorithm", "threads", "speedup", "capacity", "gain")
     }
-    seconds = {name: float(found[name][0]) for name in ("serial", "one", "many")}
     steal = sum(sample.steal for sample in samples) / (k * max(1e-9, float(many.sum())))
-    return Scaling(k, **seconds, **ratios, steal=steal, sets=sets)
-
-
-def quiet_seconds(tokens: np.ndarray, picks: np.ndarray) -> np.ndarray:
-    """tokens (sets, tokens) in seconds, picks (draws, sets) -> the seconds of an undisturbed run, for each draw."""
-    return np.quantile(tokens[picks], QUARTILE, axis=1).sum(axis=-1)
+    return Scaling(k, found["serial"], found["one"], found["many"], **ratios, steal=steal, sets=sets)
 
 
 def quartile(values: np.ndarray) -> np.ndarray:
-    """The lower quartile of each row."""
+    """The lower quartile over the runs: values (draws, runs, ...) -> (draws, ...)."""
     return np.quantile(values, QUARTILE, axis=1)

@@ -11,6 +11,7 @@ import numpy as np
 from grader.child import Run
 from grader.correctness import Outcome
 from grader.sandbox import MB, Limits
+from lab.check.report import counted
 from lab.serial import gpt2_build_from_checkpoint, gpt2_forward
 
 FILE = "parallel.py"
@@ -41,11 +42,6 @@ MEANING = {
 }  # fmt: skip
 
 
-def plural(count: int, word: str) -> str:
-    """'1 token', '2 tokens'."""
-    return f"{count} {word}" + ("" if count == 1 else "s")
-
-
 # ------------------------------------------------------------------------------------------------------------- one run
 
 
@@ -54,7 +50,7 @@ def outcome_line(outcome: Outcome, limits: Limits, source: str, private: bool = 
     case, run = outcome.case, outcome.run
     if run is None:
         return "not run any more, after the failures before it"
-    where = f"{plural(case.workers, 'worker')}" + (
+    where = f"{counted(case.workers, 'worker')}" + (
         "" if private else f", prompt {' '.join(map(str, case.prompt))}, n {case.n}"
     )
     return f"{where}: {run_line(run, list(case.tokens), limits, source, private)}"
@@ -65,7 +61,7 @@ def run_line(
 ) -> str:
     """What went wrong in a run of `count` tokens, of which the first ones are `expected` (default: those are all)."""
     count = count or len(expected)
-    so_far = f"after {len(run.tokens)} of {plural(count, 'token')}"
+    so_far = f"after {len(run.tokens)} of {counted(count, 'token')}"
     if run.outcome == "error":
         return error_line(run.error, limits, private)
     if run.outcome in ("hang", "spin"):
@@ -82,7 +78,7 @@ def run_line(
     if len(run.tokens) > count and run.tokens[: len(expected)] == expected:
         return f"yields more tokens than asked for: {len(run.tokens)} or more instead of {count}"
     if len(run.tokens) < len(expected) and run.tokens == expected[: len(run.tokens)]:
-        return f"yields only {len(run.tokens)} of {plural(count, 'token')}"
+        return f"yields only {len(run.tokens)} of {counted(count, 'token')}"
     at = next(i for i, (a, b) in enumerate(zip(run.tokens, expected, strict=False)) if a != b)
     if private:
         return f"generated token {at + 1} of {count} differs from the serial program's"
@@ -168,7 +164,7 @@ def stacks_line(text: str, source: str) -> str:
 def people(who: list[str]) -> str:
     """'main thread', '2 workers'."""
     workers = who.count("worker")
-    named = [*(["main thread"] if "main thread" in who else []), *([plural(workers, "worker")] if workers else [])]
+    named = [*(["main thread"] if "main thread" in who else []), *([counted(workers, "worker")] if workers else [])]
     return " and ".join(named)
 
 

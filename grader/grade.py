@@ -88,8 +88,9 @@ def run_stages(evidence: Evidence, source: str, box: Sandbox, folder: Path, opti
         model = readable_model(options.model or models.timing_model(), box, folder)
         trusted = build_tree(folder / "trusted", (*GIVEN, *files_of("measure")), None)
         seed = secrets.randbits(32)
-        evidence.timing = timing.measure(box, trusted, tree, model, evidence.points, seed, tell, options.budget)
-        explain_speed(evidence, box, trusted, tree, model, seed)
+        watch = timing.Stopwatch(box, trusted, tree, model)
+        evidence.timing = timing.measure(watch, evidence.points, seed, tell, options.budget)
+        explain_speed(evidence, watch, seed)
 
 
 def case_sets(folder: Path, options: Options) -> list[CaseSet]:
@@ -157,14 +158,11 @@ def explain_tokens(
     return [note for note in notes if note]
 
 
-def explain_speed(evidence: Evidence, box: Sandbox, trusted: Path, tree: Path, model: Path, seed: int) -> None:
+def explain_speed(evidence: Evidence, watch: timing.Stopwatch, seed: int) -> None:
     """A run with the recorder for each number of workers that did not earn everything."""
     measured = evidence.timing
     if measured.failure is not None or not measured.rounds:
         return
     for k in measured.measured:
-        if evidence.points.credit(estimate_scaling(measured.rounds, k).gain.high) >= FULL:
-            continue
-        cores = sorted(os.sched_getaffinity(0))
-        limits = Limits(memory=2048 * sandbox.MB + 3 * model.stat().st_size)
-        measured.recorded[k] = timing.record(timing.Stopwatch(box, trusted, tree, model, cores, limits), k, seed)
+        if evidence.points.credit(estimate_scaling(measured.rounds, k).gain.high) < FULL:
+            measured.recorded[k] = timing.record(watch, k, seed)

@@ -206,10 +206,7 @@ def main():
             continue  # a "go on" that nobody waited for
         command = json.loads(line)
         if "capacity" in command:
-            k = command["capacity"]
-            turns = (1, k) if command["one_first"] else (k, 1)
-            seconds = {threads: kernel.seconds(threads) for threads in turns}
-            report("value", [seconds[1], seconds[k]])
+            report("value", kernel.one_and(command["capacity"], command["one_first"]))
             report("done")
             continue
         prompt, n = command["prompt"], command["n"]

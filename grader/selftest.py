@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 
 from grader import grade, sandbox
-from grader.verdict import FAILED, INCONCLUSIVE, Verdict
+from grader.verdict import FAILED, INCONCLUSIVE, Row, Verdict
 
 SUBMISSIONS = grade.LAB.parent / "tests" / "submissions"
 PARTS = ("reference", "busy", "wrong")
@@ -59,6 +59,11 @@ def busy_core() -> Iterator[None]:
         process.wait()
 
 
+def lost_points(verdict: Verdict) -> list[Row]:
+    """The rows that cost points; an inconclusive one does not."""
+    return [row for row in verdict.rows if row.score < row.most and row.status != INCONCLUSIVE]
+
+
 class SelfTest:
     """Grades, and counts what went against the promises."""
 
@@ -75,7 +80,7 @@ class SelfTest:
         """One line of the protocol."""
         self.broken += not kept
         rows = [row for row in verdict.rows if row.name.startswith("scaling") and row.most] or verdict.rows[:1]
-        lost = [row for row in verdict.rows if row.score < row.most and row.status not in (INCONCLUSIVE,)]
+        lost = lost_points(verdict)
         mark = "ok    " if kept else "BROKEN"
         why = "; ".join(f"{row.title}: {row.reason}" for row in (lost or rows)[:2])
         self.console.print(
@@ -88,8 +93,7 @@ class SelfTest:
         for number in range(times):
             begin = time.perf_counter()
             verdict = self.grade(grade.LAB / "parallel.py")
-            lost = [row for row in verdict.rows if row.score < row.most and row.status != INCONCLUSIVE]
-            kept = not lost and (name == "busy" or verdict.exit_code == 0)
+            kept = not lost_points(verdict) and (name == "busy" or verdict.exit_code == 0)
             if name == "reference" and time.perf_counter() - begin > 90:
                 kept = False
             self.say(kept, f"{name} {number + 1}", verdict)

@@ -181,16 +181,16 @@ class Player:
         )  # fmt: skip
 
 
-@dataclass
 class Stopwatch:
-    """Starts programs in the sandbox."""
+    """Starts programs in the sandbox.
 
-    sandbox: Sandbox
-    trusted: Path  # the grader's copy of the lab, with lab.measure
-    tree: Path  # the lab with the submission in it
-    model: Path
-    cores: list[int]
-    limits: Limits
+    trusted: the grader's copy of the lab, with lab.measure; tree: the lab with the submission in it.
+    """
+
+    def __init__(self, sandbox: Sandbox, trusted: Path, tree: Path, model: Path) -> None:
+        self.sandbox, self.trusted, self.tree, self.model = sandbox, trusted, tree, model
+        self.cores = sorted(os.sched_getaffinity(0))
+        self.limits = Limits(memory=2048 * MB + 3 * model.stat().st_size)
 
     def serial(self) -> Player:
         """The trusted program, on one core."""
@@ -219,22 +219,19 @@ class Stopwatch:
 
 
 def measure(
-    sandbox: Sandbox, trusted: Path, tree: Path, model: Path, points: Points, seed: int,
+    watch: Stopwatch, points: Points, seed: int,
     tell: Callable[..., None] = lambda line, detail="": None, budget: float = BUDGET,
 ) -> Timing:  # fmt: skip
     """Rounds until the points are decided, or the budget is used up. Stops at the first run with wrong tokens.
 
     Raises SandboxError when a trusted program cannot be run.
     """
-    available = sorted(os.sched_getaffinity(0))
-    _, config = read_header(model)
-    timing = Timing(model.stem, len(available), [k for k in points.workers if k <= len(available)])
-    timing.not_measured = {k: f"this machine has {len(available)} cores" for k in points.workers if k > len(available)}
+    model, cores = watch.model, len(watch.cores)
+    timing = Timing(model.stem, cores, [k for k in points.workers if k <= cores])
+    timing.not_measured = {k: f"this machine has {cores} cores" for k in points.workers if k > cores}
     if not timing.measured:
         return timing
-    limits = Limits(memory=2048 * MB + 3 * model.stat().st_size)
-    watch = Stopwatch(sandbox, trusted, tree, model, available, limits)
-    prompts = timing_prompts(config.vocab_size, PROMPT_LENGTH, seed)
+    prompts = prompts_for(model, seed)
     begin = time.perf_counter()
     with ExitStack() as stack:
         capacity = {k: watch.capacity(k) for k in timing.measured}
@@ -249,6 +246,12 @@ def measure(
             if timing.failure is not None or (late and enough(timing)) or decided(timing, points):
                 break
     return timing
+
+
+def prompts_for(model: Path, seed: int) -> Iterator[list[int]]:
+    """Prompts for the timed runs, without end."""
+    _, config = read_header(model)
+    return timing_prompts(config.vocab_size, PROMPT_LENGTH, seed)
 
 
 def one_round(
@@ -384,8 +387,7 @@ def record(watch: Stopwatch, k: int, seed: int) -> dict:
     """One run of the submission with the recorder of lab.threadlib: for the explanation of a slow program, never for
     points.
     """
-    _, config = read_header(watch.model)
-    prompt = next(timing_prompts(config.vocab_size, PROMPT_LENGTH, seed))
+    prompt = next(prompts_for(watch.model, seed))
     with watch.submission(k).child as child:
         if child.wait_ready() is not None:
             return {}

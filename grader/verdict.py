@@ -7,11 +7,12 @@ from statistics import median
 from grader.child import Run
 from grader.correctness import Correctness
 from grader.estimates import Scaling, estimate_scaling
-from grader.explain import error_line, outcome_line, plural, run_line, slow_line, status_line
+from grader.explain import error_line, outcome_line, run_line, slow_line, status_line
 from grader.points import Points, gain
 from grader.sandbox import Limits
 from grader.threads import Findings
 from grader.timing import LEAST_ROUNDS, Round, Timing
+from lab.check.report import counted
 
 STEAL = 0.02  # share of the time that the hypervisor took, up to which nobody asks what it may have cost
 AHEAD = 0.05  # CPU time while stopped / all CPU time: more than the stop itself explains
@@ -159,7 +160,7 @@ def tokens_row(evidence: Evidence, hidden: bool) -> Row:
     bad = [outcome for outcome in outcomes if not outcome.equal]
     score = round(most * (len(kinds) - len(bad_kinds)) / len(kinds), 1)
     if not bad:
-        return Row(name, title, most, most, PASSED, plural(len(outcomes), "case"))
+        return Row(name, title, most, most, PASSED, counted(len(outcomes), "case"))
     first = next((outcome for outcome in bad if outcome.run), bad[0])
     shown = outcome_line(first, evidence.limits, evidence.source, private=hidden)
     note = "" if hidden or not evidence.notes else ". " + ". ".join(evidence.notes)
@@ -202,7 +203,7 @@ def workers_problem(evidence: Evidence) -> str:
     for outcome in seen:
         if outcome.run.outcome == "done" and outcome.run.left_threads:
             when = "when the iterator was closed early" if outcome.case.close_after else "after the last token"
-            return f"{plural(outcome.run.left_threads, 'thread')} left {when}; stop and join the workers in a finally"
+            return f"{counted(outcome.run.left_threads, 'thread')} left {when}; stop and join the workers in a finally"
     for k in sorted({outcome.case.workers for outcome in seen if outcome.case.workers > 1}):
         runs = [outcome.run for outcome in seen if outcome.case.workers == k]
         most = max(run.most_threads for run in runs)
@@ -213,7 +214,7 @@ def workers_problem(evidence: Evidence) -> str:
             when = "static workers live from the beginning of generate() to its end"
             return f"no worker is there between two tokens for workers={k}; {when}"
         if fewest < k - 1:
-            return f"only {plural(fewest, 'thread')} for workers={k}"
+            return f"only {counted(fewest, 'thread')} for workers={k}"
     return ""
 
 
@@ -247,7 +248,7 @@ def judge_scaling(evidence: Evidence) -> tuple[list[Row], list[Scaling]]:
     if timing.failure is not None:
         failed, count = timing.failure, timing.failure.n - len(timing.failure.prompt)
         private = run_line(failed, timing.expected, evidence.limits, evidence.source, private=True, count=count)
-        reason = f"a timed run on {timing.model} with {plural(timing.failed_workers, 'worker')} failed: {private}"
+        reason = f"a timed run on {timing.model} with {counted(timing.failed_workers, 'worker')} failed: {private}"
         return [Row("scaling", "scaling", 0.0, all_points, FAILED, reason)], []
     rows, scaling = [], []
     for k in timing.measured:

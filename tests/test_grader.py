@@ -6,6 +6,8 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +40,25 @@ GRADESCOPE = json.loads((Path(__file__).parent / "data" / "gradescope_results.sc
 def box() -> sandbox.Sandbox:
     """The best sandbox of this machine."""
     return sandbox.choose()
+
+
+def backend(name: str) -> sandbox.Sandbox:
+    """That way to start programs; the test is skipped where it does not work."""
+    try:
+        return sandbox.choose(name)
+    except SandboxError as error:
+        pytest.skip(str(error))
+
+
+@contextmanager
+def started(box: sandbox.Sandbox, source: str, **more: object) -> Iterator[Child]:
+    """A program on the public cases' model, loaded."""
+    with sandbox.temporary_folder() as name:
+        model = public_cases(Path(name)).model
+        tree = grade.build_tree(Path(name) / "lab", grade.GIVEN, source)
+        with Child(box, tree, model, **more) as child:
+            assert child.wait_ready() is None
+            yield child
 
 
 def evidence(timing: Timing | None = None, tokens: bool = True) -> Evidence:
@@ -633,10 +654,7 @@ def run(box, code, limits=None):
 @pytest.fixture(params=sandbox.BACKENDS)
 def each_box(request):
     """Every backend that works here."""
-    try:
-        return sandbox.choose(request.param)
-    except SandboxError as error:
-        pytest.skip(str(error))
+    return backend(request.param)
 
 
 def test_environment_is_clean(each_box, monkeypatch):
@@ -668,10 +686,7 @@ def test_another_user_without_privileges(each_box):
 
 
 def test_bubblewrap_shows_little_and_lets_nothing_out():
-    try:
-        box = sandbox.choose("bubblewrap")
-    except SandboxError as error:
-        pytest.skip(str(error))
+    box = backend("bubblewrap")
     code = (
         "import os, socket\n"
         "print('root', sorted(os.listdir('/')))\n"
@@ -702,10 +717,7 @@ def test_limits_bind_where_it_is_said(box):
 
 
 def test_other_user_leaves_no_process_and_no_file():
-    try:
-        box = sandbox.choose("other-user")
-    except SandboxError as error:
-        pytest.skip(str(error))
+    box = backend("other-user")
     code = (
         "import os, sys, time\n"
         "open('/tmp/grader-left', 'w').write('x')\n"
@@ -729,12 +741,8 @@ def test_other_user_leaves_no_process_and_no_file():
 
 def test_a_silent_sleeping_program_is_a_hang_and_its_stack_is_told(box, tmp_path):
     source = "import time\n\n\ndef generate(model, prompt, n, workers):\n    yield 1\n    time.sleep(600)\n"
-    with sandbox.temporary_folder() as name:
-        cases = public_cases(Path(name))
-        tree = grade.build_tree(Path(name) / "lab", grade.GIVEN, source)
-        with Child(box, tree, cases.model, patience=Patience(idle=0.6)) as child:
-            assert child.wait_ready() is None
-            run = child.ask([1, 2], 6, 2)
+    with started(box, source, patience=Patience(idle=0.6)) as child:
+        run = child.ask([1, 2], 6, 2)
     assert run.outcome == "hang" and run.tokens == [1]
     assert "parallel.py:6 in generate: time.sleep(600)" in explain.stacks_line(run.stacks, source)
 
@@ -756,21 +764,17 @@ SPINNING = (
 @pytest.mark.parametrize("continued", [False, True])
 def test_between_two_turns_a_program_is_stopped(box, continued):
     """A thread that always computes gets nothing done then; if something continues the program, it shows."""
-    with sandbox.temporary_folder() as name:
-        cases = public_cases(Path(name))
-        tree = grade.build_tree(Path(name) / "lab", grade.GIVEN, SPINNING)
-        with Child(box, tree, cases.model) as child:
-            assert child.wait_ready() is None
-            run, begin = child.begin([1], 4, 1), time.perf_counter()
-            for _ in range(3):
-                child.turn(run)
-                end, cpu = time.perf_counter(), child.cpu_time()
-                if continued and len(run.tokens) < 3:
-                    os.kill(child.pid, signal.SIGCONT)
-                while continued and len(run.tokens) < 3 and child.cpu_time() < cpu + 0.1:
-                    assert time.perf_counter() < end + 30
-                while not continued and time.perf_counter() < end + 0.2:
-                    pass
+    with started(box, SPINNING) as child:
+        run, begin = child.begin([1], 4, 1), time.perf_counter()
+        for _ in range(3):
+            child.turn(run)
+            end, cpu = time.perf_counter(), child.cpu_time()
+            if continued and len(run.tokens) < 3:
+                os.kill(child.pid, signal.SIGCONT)
+            while continued and len(run.tokens) < 3 and child.cpu_time() < cpu + 0.1:
+                assert time.perf_counter() < end + 30
+            while not continued and time.perf_counter() < end + 0.2:
+                pass
     assert (run.outcome, run.tokens, run.left_threads) == ("done", [0, 1, 2], 0)
     assert run.ahead > 0.15 if continued else run.ahead < 0.05
     assert len(run.seconds_of_tokens) == 3 and sum(run.seconds_of_tokens) == pytest.approx(run.seconds)
@@ -779,15 +783,11 @@ def test_between_two_turns_a_program_is_stopped(box, continued):
 
 def test_turns_end_with_what_happened(box):
     source = "def generate(model, prompt, n, workers):\n    yield 7\n    raise ValueError('no more')\n"
-    with sandbox.temporary_folder() as name:
-        cases = public_cases(Path(name))
-        tree = grade.build_tree(Path(name) / "lab", grade.GIVEN, source)
-        with Child(box, tree, cases.model) as child:
-            assert child.wait_ready() is None
-            run = child.begin([1], 4, 1)
-            child.turn(run)
-            assert (run.outcome, run.tokens) == ("done", [7])
-            child.turn(run)
+    with started(box, source) as child:
+        run = child.begin([1], 4, 1)
+        child.turn(run)
+        assert (run.outcome, run.tokens) == ("done", [7])
+        child.turn(run)
     assert run.outcome == "error" and run.error[0]["message"] == "no more" and run.tokens == [7]
 
 
@@ -799,7 +799,8 @@ def timed(box, source: str, monkeypatch) -> Timing:
         model = public_cases(Path(name)).model
         trusted = grade.build_tree(Path(name) / "trusted", (*grade.GIVEN, *grade.files_of("measure")), None)
         tree = grade.build_tree(Path(name) / "lab", grade.GIVEN, source)
-        return timing_module.measure(box, trusted, tree, model, load(), seed=1, budget=0.0)
+        watch = timing_module.Stopwatch(box, trusted, tree, model)
+        return timing_module.measure(watch, load(), seed=1, budget=0.0)
 
 
 def test_a_round_has_a_sample_of_every_program(box, monkeypatch):
@@ -818,17 +819,13 @@ def test_a_round_has_a_sample_of_every_program(box, monkeypatch):
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
-@pytest.mark.parametrize("backend", sandbox.BACKENDS)
-def test_programs_that_could_talk_have_different_prompts(backend, monkeypatch):
+def test_programs_that_could_talk_have_different_prompts(each_box, monkeypatch):
     prompts = []
     begin = Child.begin
     monkeypatch.setattr(Child, "begin", lambda self, prompt, n, k: prompts.append(prompt) or begin(self, prompt, n, k))
-    try:
-        found = timed(sandbox.choose(backend), BASE.read_text(), monkeypatch)
-    except SandboxError as error:
-        pytest.skip(str(error))
+    found = timed(each_box, BASE.read_text(), monkeypatch)
     assert found.failure is None and found.rounds
-    serials, submissions = (1, 2) if backend == "bubblewrap" else (2, 2)
+    serials, submissions = (1, 2) if each_box.backend == "bubblewrap" else (2, 2)
     per_round = serials + submissions
     assert len(set(map(tuple, prompts[:per_round]))) == serials
 

@@ -22,6 +22,7 @@ from grader import grade, sandbox, threads
 from grader.cases import CaseSet
 from grader.child import Patience
 from grader.points import load
+from grader.selftest import program
 from grader.verdict import Verdict, judge
 
 FOLDER = Path(__file__).parent / "submissions"
@@ -40,12 +41,6 @@ def head(path: Path) -> dict[str, list[str]]:
         if match := re.match(r"# (on|cases|expect|timing|check|dangerous): (.*)", line):
             found.setdefault(match[1], []).append(match[2])
     return found
-
-
-def program(path: Path) -> str:
-    """The whole submission."""
-    text = path.read_text()
-    return (FOLDER / "base.py").read_text() + "\n\n" + text if "# on: base" in text else text
 
 
 @pytest.fixture(scope="session")

@@ -42,6 +42,11 @@ class Kernel:
         """How long k threads, each with its share of the blocks, take for all."""
         return seconds_together([partial(self.multiply, number, k) for number in range(k)])
 
+    def one_and(self, k: int, one_first: bool) -> tuple[float, float]:
+        """The seconds of one thread and of k, measured one after the other."""
+        seconds = {threads: self.seconds(threads) for threads in ((1, k) if one_first else (k, 1))}
+        return seconds[1], seconds[k]
+
     def multiply(self, number: int, k: int) -> None:
         """The work of thread `number` of k: its share of the layers' blocks, then of the logits'."""
         edge = int(LAYERS * BLOCKS)
@@ -61,10 +66,6 @@ def capacity(k: int, repeats: int = 5, kernel: Kernel | None = None) -> Capacity
         raise ValueError(f"capacity of {k} threads: at least 1")
     kernel = kernel or Kernel()
     kernel.seconds(1)  # pages and caches as they will be
-    one, together = [], []
-    for repeat in range(repeats):
-        turns = [(one, 1), (together, k)]
-        for times, threads in turns if repeat % 2 == 0 else turns[::-1]:
-            times.append(kernel.seconds(threads))
-    alone, shared = float(np.median(one)), float(np.median(together))
+    pairs = [kernel.one_and(k, one_first=repeat % 2 == 0) for repeat in range(repeats)]
+    alone, shared = map(float, np.median(pairs, axis=0))
     return Capacity(k, alone / shared, alone, shared)
