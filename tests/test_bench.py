@@ -36,7 +36,7 @@ def test_estimate_and_ratios():
             wrong()
 
 
-def test_capacity_does_the_same_work_at_every_k(monkeypatch):
+def test_capacity_does_the_same_work_at_every_k():
     kernel = Kernel()
     expected = np.matmul(kernel.weights[0], kernel.inputs)
     for k in (1, 2, 3, 5):
@@ -90,6 +90,7 @@ def test_the_command_prints_a_table_and_writes_the_numbers(tiny, tmp_path):
         (["-n", "65"], 1, "bench: -n 65: this model takes up to 64 tokens"),
         (["--peer-cmd", "/no/such/program"], 1, "bench: --peer-cmd /no/such/program: No such file or directory"),
         (["--peers", "--torch-python", sys.executable], 1, "has no PyTorch"),
+        (["--peer-cmd", ""], 1, "bench: --peer-cmd: the command is empty"),
         (["-n", "2"], 2, "'2' is not a whole number from 3 up"),
     ],
 )
@@ -100,9 +101,11 @@ def test_one_clear_line_for_bad_input(arguments, code, message, tiny, tmp_path):
 
 
 def test_different_tokens_are_an_error():
-    bench.check_tokens([1], {"a": [2, 3], "b": [2, 3]})
+    bench.check_tokens([1], [("a", [2, 3]), ("b", [2, 3])])
     with pytest.raises(bench.BenchError, match=r"prompt \[1\]: b gives \[2, 4\], a gives \[2, 3\]"):
-        bench.check_tokens([1], {"a": [2, 3], "b": [2, 4]})
+        bench.check_tokens([1], [("a", [2, 3]), ("b", [2, 4])])
+    with pytest.raises(bench.BenchError):  # the same executable twice, with other options
+        bench.check_tokens([1], [("a", [2, 4]), ("a", [2, 3]), ("b", [2, 3])])
 
 
 def test_safe_prompts_keep_the_margin(tiny):

@@ -468,7 +468,7 @@ def test_checked_mode_raises_no_alarm_when_threads_are_switched_all_the_time(nam
     assert result.ok, [finding.text() for finding in result.findings]
 
 
-def test_checked_mode_does_not_hang_on_a_program_that_never_ends(tmp_path: Path):
+def test_checked_mode_does_not_hang_on_a_program_that_never_ends():
     result = api.run_checked(ZOO / "wrong" / "spinning.py", seconds=0.5)
     assert result.findings[0].kind == "livelock"
     assert "worker-1 is at spinning.py:1" in result.findings[0].message

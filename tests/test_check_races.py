@@ -1,6 +1,7 @@
 """The race detector sees exactly the elements that numpy reads and writes, and tracking changes no result."""
 
 import random
+import re
 from itertools import product
 
 import numpy as np
@@ -12,14 +13,19 @@ from lab.check.scheduler import Scheduler
 from lab.check.strategies import Default
 
 
+def watching() -> tuple[races.Detector, Scheduler]:
+    """A detector and the scheduler that it watches."""
+    detector = races.Detector()
+    detector.scheduler = Scheduler(Default(), traced=True, clocks=detector.clocks)
+    return detector, detector.scheduler
+
+
 class Watched:
     """Runs an operation in the main thread of a scheduler, with one tracked array of shape (4, 6), and tells what it
     touched."""
 
     def __init__(self, operation, dtype=np.float32):
-        self.detector = races.Detector()
-        self.scheduler = Scheduler(Default(), traced=True, clocks=self.detector.clocks)
-        self.detector.scheduler = self.scheduler
+        self.detector, self.scheduler = watching()
         self.memory = np.arange(24, dtype=dtype).reshape(4, 6)
         self.result = None
 
@@ -127,9 +133,7 @@ def two_workers(first, second) -> list[races.Race]:
     """The races between two workers of which each does something with the same tracked (4,6) array."""
     from lab import threadlib
 
-    detector = races.Detector()
-    scheduler = Scheduler(Default(), traced=True, clocks=detector.clocks)
-    detector.scheduler = scheduler
+    detector, scheduler = watching()
 
     def body():
         array = detector.track(np.zeros((4, 6), np.float32), "x")
@@ -164,11 +168,8 @@ def test_regions_are_told_as_the_smallest_block():
         [slice(0, 4), slice(1, 2), slice(1, 4)], [slice(0, 6), slice(2, 5), slice(0, 6, 2), slice(5, 6)]
     ):
         text = root.region(NUMBERS[rows, columns].reshape(-1))
-        assert eval(f"NUMBERS{text.removeprefix('x')}").tolist() == np.squeeze(
-            NUMBERS[rows, columns], ()
-        ).tolist() or set(np.atleast_1d(eval(f"NUMBERS{text.removeprefix('x')}")).reshape(-1).tolist()) == set(
-            NUMBERS[rows, columns].reshape(-1).tolist()
-        )
+        named = eval(f"NUMBERS{text.removeprefix('x')}")
+        assert set(np.atleast_1d(named).reshape(-1).tolist()) == elements((rows, columns))
     assert root.region(np.array([0, 7])) == "x[0:2, 0:2] (2 elements in it)"
 
 
@@ -180,16 +181,9 @@ def test_one_race_is_told_once_with_both_sides():
     (race,) = two_workers(lambda x: x[:, 1:3].fill(1), lambda x: x[2].fill(2))
     assert race.what == "x[2, 1:3]"
     assert {race.first.thread, race.second.thread} == {"worker-1", "worker-2"}
-    assert re_matches(
+    assert re.match(
         r"x\[2, 1:3\] written by worker 1 at test_check_races.py:\d+ and worker 2 at test_check_races", race.message()
     )
-
-
-def re_matches(pattern: str, text: str) -> bool:
-    """re.match, as a bool."""
-    import re
-
-    return re.match(pattern, text) is not None
 
 
 def test_race_in_activations_names_tensor_workers_and_lines(tmp_path):
@@ -199,7 +193,7 @@ def test_race_in_activations_names_tensor_workers_and_lines(tmp_path):
     path.write_text(next(variant for variant in VARIANTS if variant.name == "overlapping_blocks").source())
     messages = [finding.message for finding in api.check_races(path, schedules=6).findings]
     assert any(
-        re_matches(
+        re.match(
             r"acts\.qkv\[0, 0, 0, 12\] written by worker \d at overlap.py:62 and worker \d at overlap.py:62", message
         )
         for message in messages
@@ -209,9 +203,7 @@ def test_race_in_activations_names_tensor_workers_and_lines(tmp_path):
 def test_reused_thread_numbers_and_many_threads():
     from lab import threadlib
 
-    detector = races.Detector()
-    scheduler = Scheduler(Default(), traced=True, clocks=detector.clocks)
-    detector.scheduler = scheduler
+    detector, scheduler = watching()
 
     def body():
         array = detector.track(np.zeros(40, np.float32), "x")

@@ -18,7 +18,16 @@ from jsonschema import validate
 from grader import explain, grade, report, sandbox
 from grader import timing as timing_module
 from grader.__main__ import main
-from grader.cases import MARGIN, CasesError, hidden_cases, in_double, instructor_cases, public_cases, serial_tokens
+from grader.cases import (
+    MARGIN,
+    Case,
+    CasesError,
+    hidden_cases,
+    in_double,
+    instructor_cases,
+    public_cases,
+    serial_tokens,
+)
 from grader.child import Child, Patience, Run
 from grader.correctness import Correctness, Outcome
 from grader.estimates import estimate_scaling
@@ -27,7 +36,7 @@ from grader.sandbox import Limits, SandboxError
 from grader.submission import BadSubmission, read_submission
 from grader.timing import Player, Sample, Timing, Unjudgeable, WrongRun, check_token, disturbance
 from grader.verdict import FAILED, INCONCLUSIVE, PARTIAL, PASSED, Evidence, Row, judge
-from lab.serial import gpt2_build_from_checkpoint, gpt2_forward, sample_mult
+from lab.serial import generate, gpt2_build_from_checkpoint, gpt2_forward, sample_mult
 
 sys.path.insert(0, str(Path(__file__).parent / "submissions"))
 import timings
@@ -79,8 +88,6 @@ def evidence(timing: Timing | None = None, tokens: bool = True) -> Evidence:
 
 def public_case():
     """One case without a model."""
-    from grader.cases import Case
-
     return Case("2 workers", (5, 7, 9), 6, 2, (1, 2, 3))
 
 
@@ -210,8 +217,6 @@ def sets(tmp_path_factory):
 
 
 def test_cases_have_the_margin_and_serial_answers_them(sets):
-    from lab.serial import generate
-
     for case_set in sets:
         double = in_double(gpt2_build_from_checkpoint(case_set.model))
         single = gpt2_build_from_checkpoint(case_set.model)
@@ -739,7 +744,7 @@ def test_other_user_leaves_no_process_and_no_file():
     assert not os.path.exists("/tmp/grader-left")
 
 
-def test_a_silent_sleeping_program_is_a_hang_and_its_stack_is_told(box, tmp_path):
+def test_a_silent_sleeping_program_is_a_hang_and_its_stack_is_told(box):
     source = "import time\n\n\ndef generate(model, prompt, n, workers):\n    yield 1\n    time.sleep(600)\n"
     with started(box, source, patience=Patience(idle=0.6)) as child:
         run = child.ask([1, 2], 6, 2)

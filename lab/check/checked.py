@@ -20,13 +20,12 @@ import weakref
 from _thread import allocate_lock, get_ident
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from types import CodeType
 from typing import Any, NamedTuple
 
 from lab import threadlib
 from lab.check.report import Finding, Findings, counted, listed, place
-from lab.check.scheduler import is_ours, variable_name
+from lab.check.scheduler import outside, variable_name
 from lab.threadlib import Cond, Mutex, Runtime, Semaphore, Thread, WorkerFailed
 
 
@@ -86,9 +85,7 @@ def caller() -> Site:
 
 def outer_caller() -> Site:
     """The same, beyond all frames of the libraries."""
-    frame = sys._getframe(2)
-    while frame.f_back is not None and is_ours(frame.f_code.co_filename):
-        frame = frame.f_back
+    frame = outside(sys._getframe(2))
     return frame.f_code, frame.f_lasti
 
 
@@ -125,9 +122,7 @@ class Checked(Runtime):
 
     def info(self, primitive: Any, kind: str) -> Info:
         """Name a new primitive."""
-        frame = sys._getframe(2)
-        while frame.f_back is not None and is_ours(frame.f_code.co_filename):
-            frame = frame.f_back
+        frame = outside(sys._getframe(2))
         made_at = place(frame.f_code.co_filename, frame.f_lineno)
         name = primitive.name or variable_name(frame, type(primitive).__name__)
         if not name:
@@ -353,8 +348,8 @@ class Checked(Runtime):
 
     def cond(self, cond: Cond) -> tuple[Callable, Callable, Callable]:
         """(wait, signal, broadcast)"""
-        parked = cond.state = deque()
-        self._primitives.add(cond)
+        _wait, wake, wake_all = super().cond(cond)
+        parked = cond.state
         info = self.info(cond, "condition")
 
         def wait(mutex: Mutex) -> None:
@@ -379,18 +374,13 @@ class Checked(Runtime):
                 mutex.lock()
             self.check()
 
-        def wake() -> None:
-            with suppress(IndexError, RuntimeError):
-                parked.popleft().release()
-
         def signal() -> None:
             info.last = caller()
             wake()
 
         def broadcast() -> None:
             info.last = caller()
-            for _ in range(len(parked)):
-                wake()
+            wake_all()
 
         return wait, signal, broadcast
 
@@ -528,14 +518,9 @@ def run_once(program: Any, workers: int, result: Findings, late: threading.Event
     runtime = Checked(report)
     before = threadlib._threads[:]
     threadlib._threads.clear()
-    additions = {
-        "__step__": lambda line: None,
-        "__middle__": lambda value, line: value,
-        "__loop__": loop,
-    }
     try:
         with threadlib.use(runtime):
-            module = program.fresh(additions, False, False, {})
+            module = program.fresh({"__loop__": loop}, False, False, {})
             drive(program, module, workers, result)
             if runtime.failure is None and not late.is_set():
                 look_for_unjoined(result)

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from lab.check import picture, tiny
-from lab.check.blame import blame
+from lab.check.blame import TOLERANCE, blame
 from lab.check.program import Program
 from lab.check.races import Detector, Race
 from lab.check.report import Finding, Findings, ProgramError, counted, listed, place
-from lab.check.scheduler import Failure, Runner, Scheduler, Strategy
+from lab.check.scheduler import STEP_LIMIT, Failure, Runner, Scheduler, Strategy
 from lab.check.strategies import PCT, Bounded, Default, Exhaustive, RandomWalk, Replay, ReplayByPlace, Segments, seeded
 
 PRIMITIVES, STATEMENTS = 0, 1  # where threads can switch
@@ -31,7 +31,6 @@ STATEMENT_LIMIT = 200_000
 SHRINK_RUNS = 400
 SHRINK_SECONDS = 5.0
 TRACKED_SCHEDULES = 24
-TOLERANCE = 1e-4  # relative and absolute: activations that agree this well differ by rounding
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,8 @@ class Run:
 class Explorer:
     """Runs one program under chosen schedules."""
 
-    def __init__(self, program: Program, workers: int = 3, spurious: bool = False, limit: int = 0) -> None:
-        self.program, self.workers, self.spurious, self.limit = program, workers, spurious, limit
+    def __init__(self, program: Program, workers: int = 3, spurious: bool = False) -> None:
+        self.program, self.workers, self.spurious = program, workers, spurious
         self.reference: dict[
             int, list[np.ndarray]
         ] = {}  # per case: the activations after each token in the default schedule
@@ -101,15 +100,13 @@ class Explorer:
         """One run of the program; blamed: the activations are compared with serial's, and each element's last writer is
         known."""
         detector = Detector(blame=blamed) if tracked else None
-        limit = self.limit or (STATEMENT_LIMIT if setting.level == STATEMENTS else 0)
-        options: dict[str, Any] = {"limit": limit} if limit else {}
         scheduler = Scheduler(
             strategy,
             traced=traced or tracked,
             clocks=detector.clocks if detector else None,
             spurious=setting.spurious,
             user_file=self.program.file,
-            **options,
+            limit=STATEMENT_LIMIT if setting.level == STATEMENTS else STEP_LIMIT,
         )
         scheduler.switching = setting.level == STATEMENTS
         if detector:
@@ -454,7 +451,6 @@ def search(explorer: Explorer, plan: Plan, deadline: float, first: Run, result: 
         result.notes.append("generate() starts no threads: there is only one schedule")
     run, index = first, 0
     if exhaustive is not None:
-        exhaustive.start()
         run = explorer.run(exhaustive, choose_setting(explorer, plan, 0))
     while True:
         result.schedules += 1
@@ -474,8 +470,6 @@ def search(explorer: Explorer, plan: Plan, deadline: float, first: Run, result: 
         if index >= most or time.perf_counter() > deadline:
             break
         setting = choose_setting(explorer, plan, index)
-        if exhaustive is not None:
-            exhaustive.start()
         strategy = exhaustive or choose_strategy(plan, index, setting, steps[setting.level])
         if explorer.program.entry == "generate" and setting.case not in explorer.reference:
             run = explorer.run(Default(), Setting(explorer.workers, setting.case))

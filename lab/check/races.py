@@ -29,7 +29,8 @@ from typing import Any
 
 import numpy as np
 
-from lab.check.scheduler import Runner, Scheduler, is_ours
+from lab.check.report import place
+from lab.check.scheduler import Runner, Scheduler, outside
 from lab.threadlib import Cond, Mutex, Semaphore
 
 WRITE, READ = 0, 1
@@ -82,7 +83,7 @@ class Clocks:
         self.learn(me, self.of[runner.number])
 
     def acquire(self, me: Runner, state: Any) -> None:
-        """A mutex is locked."""
+        """A mutex is locked, or a wait is over."""
         if state.clock is not None:
             self.learn(me, state.clock)
 
@@ -99,10 +100,6 @@ class Clocks:
             np.maximum(clock[:known], state.clock, out=clock[:known])
         state.clock = clock
         self.tick(me)
-
-    def observe(self, me: Runner, clock: np.ndarray) -> None:
-        """A wait is over."""
-        self.learn(me, clock)
 
     def give_unit(self, me: Runner, state: Any) -> None:
         """V: the unit carries what its giver knew."""
@@ -360,7 +357,7 @@ class Detector:
             state = self.variables[key] = {WRITE: {}, READ: {}}
             self.kept.append(owner)
         clock = self.clocks.of[me.number]
-        site = f"{self.file_name()}:{line}"
+        site = place(self.scheduler.user_file, line)  # type: ignore[union-attr]
         kind = WRITE if write else READ
         for other_kind in (WRITE, READ) if write else (WRITE,):
             for slot, (when, other_site) in state[other_kind].items():
@@ -368,16 +365,12 @@ class Detector:
                     self.add(Race(text, Access(thread_name(slot), other_site, other_kind), Access(me.name, site, kind)))
         state[kind][me.number] = (int(clock[me.number]), site)
 
-    def file_name(self) -> str:
-        """The program's file, without its folder."""
-        return re.split(r"[/\\]", self.scheduler.user_file)[-1]  # type: ignore[union-attr]
-
     def additions(self) -> dict[str, Callable]:
         """What the instrumented program calls."""
         return {
             "__note__": self.note,
             "__note_attribute__": self.note_attribute,
-            "__note_item__": lambda owner, index, text, line, write: self.note_item(owner, index, text, line, write),
+            "__note_item__": self.note_item,
             "__read__": self._read,
             "__read_attribute__": self._read_attribute,
             "__read_item__": self._read_item,
@@ -835,9 +828,7 @@ class TrackingNumpy(types.ModuleType):
 
 def array_name() -> str:
     """The variable an array is assigned to."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and is_ours(frame.f_code.co_filename):
-        frame = frame.f_back
+    frame = outside(sys._getframe(1))
     line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
     match = re.match(r"\s*([A-Za-z_][\w.]*)\s*(?::[^=]+)?=[^=]", line)
     return match[1] if match else f"the array made at {frame.f_lineno}"

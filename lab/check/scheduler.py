@@ -77,11 +77,10 @@ KIND_NAMES = {"Mutex": "mutex", "Cond": "condition", "Semaphore": "semaphore"}
 class PrimitiveState:
     """What messages say about any primitive."""
 
-    __slots__ = ("clock", "kind", "label", "made_at")
+    __slots__ = ("clock", "label", "made_at")
 
     def __init__(self, primitive: Any, scheduler: "Scheduler") -> None:
-        self.kind = KIND_NAMES[type(primitive).__name__]
-        self.label, self.made_at = scheduler.describe(primitive, self.kind)
+        self.label, self.made_at = scheduler.describe(primitive, KIND_NAMES[type(primitive).__name__])
         self.clock: Any = None  # the race detector's
 
 
@@ -368,7 +367,6 @@ class Scheduler(Runtime):
         if me.unwound > STUBBORN and not me.ended:
             self.live.remove(me)
             self.pass_on(me)
-            allocate_lock().acquire()
             while True:
                 lock = allocate_lock()
                 lock.acquire()
@@ -555,8 +553,8 @@ class Scheduler(Runtime):
             if me in state.waiters:
                 state.waiters.remove(me)
             self.take(me, held)
-            if self.clocks and state.clock is not None:
-                self.clocks.observe(me, state.clock)
+            if self.clocks:
+                self.clocks.acquire(me, state)
             if self.failure is not None:
                 self.told = self.told or me.number == 0
                 raise self.failure
@@ -697,6 +695,13 @@ class Scheduler(Runtime):
 
 def _nothing() -> None:
     """What a carrier does between two jobs."""
+
+
+def outside(frame: Any) -> Any:
+    """The innermost frame from here on that is a program's; the outermost if there is none."""
+    while frame.f_back is not None and is_ours(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame
 
 
 def is_ours(filename: str) -> bool:

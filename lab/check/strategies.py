@@ -7,8 +7,6 @@ versions.
 from random import Random
 from typing import Any
 
-PCT_STEPS = 200  # decisions in a run, until one has been seen
-
 
 class Default:
     """The running thread goes on for as long as it can."""
@@ -143,8 +141,7 @@ class Exhaustive(Default):
     """Depth-first search through all schedules with at most `bound` preemptions (choices among threads when the running
     one cannot go on are free).
 
-    One object for the whole search: call start() before each run, and advance() after it, which says whether one is
-    left.
+    One object for the whole search: call advance() after each run, which says whether one is left.
     """
 
     def __init__(self, bound: int) -> None:
@@ -154,7 +151,7 @@ class Exhaustive(Default):
         self.price: list[int] = []  # would the others be?
         self.depth = 0
 
-    def start(self) -> None:
+    def attach(self, scheduler: Any) -> None:
         """A new run follows."""
         self.depth = 0
 

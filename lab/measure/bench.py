@@ -25,7 +25,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -38,7 +37,9 @@ from lab.checkpoint import CheckpointError, touch_pages
 from lab.command import Parser, quietly, whole_number
 from lab.measure import machine
 from lab.measure.capacity import Kernel, capacity
+from lab.measure.engines import ENGINES
 from lab.measure.files import PROFILES, shown, write_json
+from lab.measure.runner import provenance
 from lab.measure.stats import Estimate, estimate, ratios
 from lab.threadlib import Mutex
 
@@ -136,7 +137,7 @@ class TorchPeer:
     def __init__(self, python: str, model_path: Path, threads: int) -> None:
         command = [python, str(Path(__file__).with_name("torch_peer.py")), str(model_path), str(threads)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.about = self.answer()
+        self.answer()  # it has loaded
         self.threads = threads
 
     def close(self) -> None:
@@ -169,11 +170,17 @@ class TorchPeer:
 
 
 def command_contender(command: str) -> Contender:
-    """An executable with gpt's command line; its time is from start to end, loading included."""
+    """An executable with gpt's command line; its time is from start to end, loading included.
+
+    Raises BenchError for an empty command.
+    """
+    words = shlex.split(command)
+    if not words:
+        raise BenchError("--peer-cmd: the command is empty")
 
     def run(prompt: list[int], n: int) -> tuple[list[int], list[float]]:
         begin, tokens, stamps = time.perf_counter(), [], []
-        argv = [*shlex.split(command), *map(str, prompt)]
+        argv = [*words, *map(str, prompt)]
         try:
             process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
         except OSError as error:
@@ -185,7 +192,7 @@ def command_contender(command: str) -> Contender:
             raise BenchError(f"--peer-cmd {command}: exit code {process.returncode}, {len(tokens)} tokens")
         return tokens, stamps
 
-    return Contender(f"{Path(shlex.split(command)[0]).name}, with loading", "command", 1, run)
+    return Contender(f"{Path(words[0]).name}, with loading", "command", 1, run)
 
 
 def torch_python(asked: str | None) -> str:
@@ -253,9 +260,9 @@ def measure(results: Results, model: serial.GPT2, rounds: int, say: Callable[[st
         say(f"round {number + 1} of {rounds}")
         shift = number % len(results.contenders)
         order = results.contenders[shift:] + results.contenders[:shift]
-        answers = {}
+        answers = []
         for contender in order if number % 2 == 0 else order[::-1]:
-            answers[contender.name] = contender.measure(prompt, results.n)
+            answers.append((contender.name, contender.measure(prompt, results.n)))
         for k, values in results.capacity.items():
             values.append(capacity(k, repeats=3, kernel=kernel).capacity)
         for k, values in results.bandwidth.items():
@@ -265,9 +272,9 @@ def measure(results: Results, model: serial.GPT2, rounds: int, say: Callable[[st
         check_tokens(prompt, answers)
 
 
-def check_tokens(prompt: list[int], answers: dict[str, list[int]]) -> None:
-    """Raises BenchError unless all gave the same tokens."""
-    (first, expected), *others = answers.items()
+def check_tokens(prompt: list[int], answers: list[tuple[str, list[int]]]) -> None:
+    """Raises BenchError unless all gave the same tokens; answers: (name, tokens), and names may be equal."""
+    (first, expected), *others = answers
     for name, tokens in others:
         if tokens != expected:
             raise BenchError(f"prompt {prompt}: {name} gives {tokens}, {first} gives {expected}")
@@ -355,7 +362,7 @@ def notes(results: Results, overheads: dict, weight_bytes: int) -> Iterator[str]
     yield f"an uncontended lock and unlock: {overheads['lock_ratio']:.2f} times threading.Lock's"
 
 
-def as_json(results: Results, model: serial.GPT2, path: Path, overheads: dict, about: dict) -> dict:
+def as_json(results: Results, model: serial.GPT2, path: Path, overheads: dict, load: machine.Load) -> dict:
     """What bench.json holds (see the top of this file)."""
     weight_bytes = model.params_memory.nbytes
 
@@ -370,10 +377,8 @@ def as_json(results: Results, model: serial.GPT2, path: Path, overheads: dict, a
         return values
 
     return {
-        "command": shlex.join(["python", "-m", "lab.measure.bench", *sys.argv[1:]]),
-        "date": date.today().isoformat(),
+        **provenance(None, "lab.measure.bench", load),
         "machine": machine.describe(),
-        **about,
         "model": path.name,
         "n": results.n,
         "prompt_length": PROMPT_LENGTH,
@@ -426,13 +431,12 @@ def worker_counts(text: str | None) -> list[int]:
 
 def engine_names(text: str | None, n: int) -> list[str]:
     """The engines to measure. Raises BenchError."""
-    known = ["serial", "parallel", "cached"]
     if text is None:
-        return known if n <= SERIAL_UP_TO else known[1:]
+        return list(ENGINES if n <= SERIAL_UP_TO else ENGINES[1:])
     names = text.split(",")
     for name in names:
-        if name not in known:
-            raise BenchError(f"--engines {text}: {name!r} is none of serial, parallel, cached")
+        if name not in ENGINES:
+            raise BenchError(f"--engines {text}: {name!r} is none of {', '.join(ENGINES)}")
     return names
 
 
@@ -449,11 +453,11 @@ def bench(options: argparse.Namespace) -> int:
     touch_pages(model.params_memory)
     contenders = [engine_contender("serial", 1, model)] if "serial" in names else []
     contenders += [engine_contender(name, k, model) for name in names if name != "serial" for k in counts]
-    peer = TorchPeer(python, path, max(k for k in counts if k <= machine.cores())) if python else None
+    usable = [k for k in counts if k <= machine.cores()]
+    peer = TorchPeer(python, path, max(usable)) if python else None
     if peer:
         contenders += peer.contenders()
     contenders += [command_contender(command) for command in options.peer_cmd]
-    usable = [k for k in counts if k <= machine.cores()]
     results = Results(options.n, contenders, {k: [] for k in usable if k > 1}, {k: [] for k in usable})
     with machine.Load() as load:
         measure(results, model, options.rounds, err.print)
@@ -466,8 +470,7 @@ def bench(options: argparse.Namespace) -> int:
     out.print()
     for line in notes(results, overheads, model.params_memory.nbytes):
         out.print(line)
-    about = {"load": str(load)}
-    write_json(options.out, as_json(results, model, path, overheads, about), indent=1)
+    write_json(options.out, as_json(results, model, path, overheads, load), indent=1)
     out.print(f"written: {shown(options.out)}")
     return 0
 

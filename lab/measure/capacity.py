@@ -44,8 +44,8 @@ class Kernel:
 
     def one_and(self, k: int, one_first: bool) -> tuple[float, float]:
         """The seconds of one thread and of k, measured one after the other."""
-        seconds = {threads: self.seconds(threads) for threads in ((1, k) if one_first else (k, 1))}
-        return seconds[1], seconds[k]
+        first, second = map(self.seconds, (1, k) if one_first else (k, 1))
+        return (first, second) if one_first else (second, first)
 
     def multiply(self, number: int, k: int) -> None:
         """The work of thread `number` of k: its share of the layers' blocks, then of the logits'."""

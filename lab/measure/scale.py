@@ -216,7 +216,7 @@ def rows_of(
 
 def measured_counts() -> list[int]:
     """The numbers of workers that this machine has cores for: those of COUNTS."""
-    return [k for k in COUNTS if k <= cores()] or [1]
+    return [k for k in COUNTS if k <= cores()]
 
 
 def bandwidths(config: Config) -> dict[int, float]:
@@ -310,7 +310,7 @@ def scale(options: argparse.Namespace, arguments: list[str] | None) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compute work, span and parallelism from tasks recorded on one worker, and predict the time on 1 to 64 workers."""
+    """Compute work, span, parallelism from tasks recorded one at a time, and predict the time on 1 to 64 workers."""
     parser = Parser(prog="python -m lab.measure.scale", description=main.__doc__)
     program_arguments(parser, engine="parallel", n=10)
     parser.add_argument(

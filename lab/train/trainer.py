@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -232,7 +233,7 @@ class Trainer:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         meta = {"settings": asdict(self.settings), "step": self.optimizer.step, "waited": self.waited}
-        meta["tokens"] = self.fingerprint()
+        meta["tokens"] = self.fingerprint
         meta["best"] = None if self.best == float("inf") else self.best
         arrays = {"params": self.model.params_memory, "m": self.optimizer.m_memory, "v": self.optimizer.v_memory}
         if self.average is not None:
@@ -245,14 +246,15 @@ class Trainer:
         finally:
             partial.unlink(missing_ok=True)
 
+    @cached_property
     def fingerprint(self) -> list[int]:
         """What tells other training data from these."""
-        return [self.train_tokens.size, zlib.crc32(np.ascontiguousarray(self.train_tokens).astype("<u2"))]
+        return [self.train_tokens.size, zlib.crc32(np.ascontiguousarray(self.train_tokens, dtype="<u2"))]
 
     def restore(self, path: str | os.PathLike) -> None:
         """Take over what `save` wrote, for a trainer of the same settings. Raises StateError."""
         meta = read_meta(path)
-        if meta["tokens"] != self.fingerprint():
+        if meta["tokens"] != self.fingerprint:
             raise StateError(f"{path}: the run began with other data than {self.settings.data} is now")
         wanted = {"params": self.model.params_memory, "m": self.optimizer.m_memory, "v": self.optimizer.v_memory}
         if self.average is not None:
