@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from lab.checkpoint import Config, carve, parameter_shapes, write_checkpoint
+from lab.margin import MARGIN, in_double, safe_tokens
 from lab.models import synthetic_parameters
-from lab.serial import GPT2, gpt2_build_from_checkpoint, gpt2_forward, sample_mult
+from lab.serial import gpt2_build_from_checkpoint
 
-MARGIN = 2e-5  # the running sum stays at least so far from the coin, on both sides, at every step
 ATTEMPTS = 200  # prompts tried until one has the margin
 LONG = 48  # n of the long cases
 # of the last layernorm's weights: many tokens share the probability, so that any change moves the coin to another one
@@ -60,33 +60,7 @@ def case_model(path: Path, config: Config, seed: int) -> None:
     write_checkpoint(path, config, memory)
 
 
-# ----------------------------------------------------------------------------------------------------- expected tokens
-
-
-def in_double(model: GPT2) -> GPT2:
-    """The same model, computed in float64 by the same functions."""
-    double = GPT2(model.config, model.params_memory.astype(np.float64))
-    double.acts_memory = np.zeros(4 * 1024 * 1024, dtype=np.float64)
-    return double
-
-
-def serial_tokens(double: GPT2, prompt: tuple[int, ...], n: int) -> tuple[tuple[int, ...], float]:
-    """The tokens that follow prompt until there are n, and the smallest distance of the running sum from the coin
-    at any step.
-    """
-    V, margin = double.config.vocab_size, 1.0
-    tokens = list(prompt)
-    while len(tokens) < n:
-        gpt2_forward(double, np.array([tokens], dtype=np.int32), 1, len(tokens))
-        probabilities = double.acts.probs[0, len(tokens) - 1]
-        cdf = np.cumsum(probabilities[:V])
-        token = min(int(np.searchsorted(cdf, 0.5, side="right")), V - 1)
-        below = 0.5 - float(cdf[token - 1]) if token else 1.0
-        margin = min(margin, below, float(cdf[token]) - 0.5)
-        if margin < MARGIN or token != sample_mult(probabilities, V):
-            return (), 0.0
-        tokens.append(token)
-    return tuple(tokens[len(prompt) :]), margin
+# -------------------------------------------------------------------------------------------------------- making cases
 
 
 class Maker:
@@ -110,7 +84,7 @@ class Maker:
             prompt = self.prompt(length, edges and attempt < ATTEMPTS // 2)
             if edges and attempt >= ATTEMPTS // 2:
                 prompt = (0, self.config.vocab_size - 1, *prompt)[:length]
-            tokens, _ = serial_tokens(self.model, prompt, n)
+            tokens = safe_tokens(self.model, prompt, n)
             if tokens:
                 return Case(kind, prompt, n, workers, tokens[: close_after or None], self.hidden, close_after)
         raise CasesError(f"no prompt of {length} tokens with a margin of {MARGIN} was found in {ATTEMPTS} attempts")
@@ -204,7 +178,7 @@ def instructor_case(maker: Maker, number: int, entry: dict) -> Case:
         raise CasesError(
             f"case {number}: 1 to n-1 tokens of 0 to {config.vocab_size - 1}, n at most {config.max_seq_len + 1}"
         )
-    tokens, _ = serial_tokens(maker.model, prompt, n)
+    tokens = safe_tokens(maker.model, prompt, n)
     if not tokens:
         raise CasesError(f"case {number}: the running sum comes nearer than {MARGIN} to the coin; take another prompt")
     return Case(str(entry.get("kind", "instructor's cases")), prompt, n, workers, tokens, hidden=True)

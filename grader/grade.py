@@ -130,7 +130,7 @@ def build_tree(folder: Path, files: tuple[str, ...], source: str | None) -> Path
 
 def files_of(package: str) -> tuple[str, ...]:
     """lab.check or lab.measure, with what they share; no solution is among them."""
-    return ("command.py", *(str(path.relative_to(LAB)) for path in sorted((LAB / package).glob("*.py"))))
+    return ("command.py", "margin.py", *(str(path.relative_to(LAB)) for path in sorted((LAB / package).glob("*.py"))))
 
 
 def explain_tokens(

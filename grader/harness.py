@@ -142,17 +142,6 @@ def summary(recorder):
     return {"threads": threads, "regions": regions}
 
 
-def margin(model, t):
-    """How far the running sum of the probabilities stays from the coin on both sides, at the step that made token t."""
-    import numpy as np
-
-    V = model.config.vocab_size
-    cdf = np.cumsum(model.acts.probs[0, t - 1, :V], dtype=np.float64)
-    index = min(int(np.searchsorted(cdf, 0.5, side="right")), V - 1)
-    below = 0.5 - (float(cdf[index - 1]) if index else 0.0)
-    return min(below, float(cdf[index]) - 0.5)
-
-
 def main():
     """Load, say ready, obey."""
     import faulthandler
@@ -187,6 +176,8 @@ def main():
             kernel = capacity.Kernel()
             kernel.seconds(1)  # pages and caches as they will be
         elif engine == "serial":
+            from lab.margin import margin
+
             generate = serial.generate
         else:
             guard(threadlib, report)
@@ -222,7 +213,7 @@ def main():
             for t, token in enumerate(tokens):
                 number = operator.index(token)
                 if engine == "serial":
-                    found.append(margin(model, len(prompt) + t))
+                    found.append(margin(model.acts.probs[0, len(prompt) + t - 1, : model.config.vocab_size]))
                     report("margins", found)
                 write(results, b"token %d\n" % number if abs(number) < 1 << 40 else b"token -1\n")
                 if t + 1 == stop or t + 2 == most or (step and t + 1 < most):

@@ -24,13 +24,14 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
-from grader.cases import MARGIN, timing_prompts
+from grader.cases import timing_prompts
 from grader.child import Child, Patience, Run
 from grader.estimates import estimate_scaling
 from grader.points import Points
 from grader.sandbox import MB, Limits, Sandbox, SandboxError
 from grader.weather import Weather
 from lab.checkpoint import read_header
+from lab.margin import MARGIN
 
 PROMPT_LENGTH, N = 28, 34  # a prompt of 28 tokens, 6 more are made
 SETS = 3  # of processes of the submission, for each prompt

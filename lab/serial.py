@@ -17,6 +17,7 @@ positions in attention), have become numpy operations on whole vectors.
 Where the time goes is for you to find out:  make profile
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 
@@ -105,12 +106,17 @@ def residual_forward(out, inp1, inp2, N):
 
 
 def softmax_forward(probs, logits, B, T, V, Vp):
-    """Logits to probabilities: both (B,T,Vp). Only the V real tokens take part; the padding gets probability 0."""
+    """Logits to probabilities: both (B,T,Vp). Only the V real tokens take part; the padding gets probability 0.
+
+    The exponentials are added one after the other in float32, as in gpt.c. With 50257 of them rounding makes the sum
+    smaller by about a thousandth. A better sum, such as numpy's row.sum(), would move the coin to other tokens.
+    """
     for b in range(B):
         for t in range(T):
             row = probs[b, t, :V]
-            np.exp(logits[b, t, :V] - logits[b, t, :V].max(), out=row)
-            row /= row.sum()
+            maxval = np.fmax.reduce(logits[b, t, :V], initial=np.float32(-10000.0))  # like C's >, fmax passes over NaN
+            np.exp(logits[b, t, :V] - maxval, out=row)
+            row /= np.cumsum(row, dtype=np.float32)[-1]
             probs[b, t, V:] = 0.0
 
 
@@ -226,10 +232,15 @@ def sample_mult(probabilities: np.ndarray, n: int, coin: float = 0.5) -> int:
     """The first of n tokens at which the running float32 sum of the probabilities, in order, exceeds coin.
 
     gpt.c's coin is always 0.5, so that the same prompt gives the same tokens. Rounding can leave the whole sum at or
-    below the coin: then it is the last token.
+    below the coin: then it is the last token. It is the last one, too, if the probabilities are NaN, as those of a
+    broken model are: no sum exceeds the coin. A warning says so.
     """
     cdf = np.cumsum(probabilities[:n], dtype=np.float32)
-    return min(int(np.searchsorted(cdf, np.float32(coin), side="right")), n - 1)
+    if np.isnan(cdf[-1]):
+        warnings.warn("the model's probabilities are NaN: its tokens mean nothing", RuntimeWarning, stacklevel=2)
+    exceeds = cdf > np.float32(coin)
+    token = int(exceeds.argmax())
+    return token if exceeds[token] else n - 1
 
 
 # -------------------------------------------------------------------------------------------------------- the main loop

@@ -68,6 +68,18 @@ def golden() -> dict:
 
 
 @pytest.fixture(scope="session")
+def shipped() -> Path:
+    """The shipped model, with GPT-2's vocabulary of 50257 tokens."""
+    return DATA.parents[1] / "models" / "tiny_shakespeare.bin"
+
+
+@pytest.fixture(scope="session")
+def shipped_gptc() -> list[dict]:
+    """What gpt.c, compiled from C, prints for 45 prompts on the shipped model: prompt, n, tokens."""
+    return json.loads((DATA / "shipped_gptc.json").read_text())["cases"]
+
+
+@pytest.fixture(scope="session")
 def tiny(data: Path) -> Path:
     """The tiny golden model, version 3."""
     return data / "tiny_v3.bin"

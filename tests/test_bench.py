@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lab import serial
+from lab.margin import MARGIN, margin
 from lab.measure import bench
 from lab.measure.capacity import Kernel, capacity
 from lab.measure.stats import bootstrap_interval, estimate, ratios
@@ -48,12 +49,6 @@ def test_capacity_does_the_same_work_at_every_k():
     assert measured.capacity == pytest.approx(measured.one / measured.together)
     with pytest.raises(ValueError, match="at least 1"):
         capacity(0)
-
-
-def test_margin():
-    assert bench.margin(np.array([0.25, 0.5, 0.25])) == pytest.approx(0.25)
-    assert bench.margin(np.array([0.4, 0.1 - 1e-6, 0.5 + 1e-6])) == pytest.approx(1e-6, rel=1e-3)
-    assert bench.margin(np.array([0.6, 0.4])) == pytest.approx(0.1)
 
 
 def test_the_command_prints_a_table_and_writes_the_numbers(tiny, tmp_path):
@@ -112,4 +107,4 @@ def test_safe_prompts_keep_the_margin(tiny):
     model = serial.gpt2_build_from_checkpoint(tiny)
     prompt = bench.safe_prompt(model, 12, np.random.default_rng(0))
     for t, _ in enumerate(serial.generate(model, prompt, 12), start=len(prompt)):
-        assert bench.margin(model.acts.probs[0, t - 1, : model.config.vocab_size]) >= bench.MARGIN
+        assert margin(model.acts.probs[0, t - 1, : model.config.vocab_size]) >= MARGIN

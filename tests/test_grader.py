@@ -19,14 +19,11 @@ from grader import explain, grade, report, sandbox
 from grader import timing as timing_module
 from grader.__main__ import main
 from grader.cases import (
-    MARGIN,
     Case,
     CasesError,
     hidden_cases,
-    in_double,
     instructor_cases,
     public_cases,
-    serial_tokens,
 )
 from grader.child import Child, Patience, Run
 from grader.correctness import Correctness, Outcome
@@ -36,6 +33,7 @@ from grader.sandbox import Limits, SandboxError
 from grader.submission import BadSubmission, read_submission
 from grader.timing import Player, Sample, Timing, Unjudgeable, WrongRun, check_token, disturbance
 from grader.verdict import FAILED, INCONCLUSIVE, PARTIAL, PASSED, Evidence, Row, judge
+from lab.margin import in_double, safe_tokens
 from lab.serial import generate, gpt2_build_from_checkpoint, gpt2_forward, sample_mult
 
 sys.path.insert(0, str(Path(__file__).parent / "submissions"))
@@ -221,16 +219,27 @@ def test_cases_have_the_margin_and_serial_answers_them(sets):
         double = in_double(gpt2_build_from_checkpoint(case_set.model))
         single = gpt2_build_from_checkpoint(case_set.model)
         for case in case_set.cases:
-            tokens, margin = serial_tokens(double, case.prompt, case.n)
-            assert margin >= MARGIN
-            assert tokens[: len(case.tokens)] == case.tokens
+            assert safe_tokens(double, case.prompt, case.n)[: len(case.tokens)] == case.tokens
             assert tuple(generate(single, case.prompt, case.n))[: len(case.tokens)] == case.tokens
+
+
+@pytest.mark.parametrize("engine", ["serial", "submission"])
+def test_what_gpt_c_prints_for_the_shipped_model(box, engine, shipped, shipped_gptc, tmp_path):
+    with sandbox.temporary_folder() as name:
+        folder = Path(name)
+        given = grade.GIVEN if engine == "submission" else (*grade.GIVEN, *grade.files_of("measure"))
+        source = (grade.LAB / "parallel.py").read_text() if engine == "submission" else None
+        tree = grade.build_tree(folder / "lab", given, source)
+        with Child(box, tree, grade.readable_model(shipped, box, folder), engine) as child:
+            assert child.wait_ready() is None
+            for case in shipped_gptc[::2]:
+                assert child.ask(case["prompt"], case["n"], 2).tokens == case["tokens"], case["prompt"]
 
 
 def test_cases_cover_what_they_should(sets):
     public, hidden = sets
     for case_set in sets:
-        V = in_double(gpt2_build_from_checkpoint(case_set.model)).config.vocab_size
+        V = gpt2_build_from_checkpoint(case_set.model).config.vocab_size
         lengths = {len(case.prompt) for case in case_set.cases if case.n == 10}
         assert {1, 9} <= lengths, "prompts of 1 to n-1 tokens"
         edges = [case for case in case_set.cases if case.kind == "edge tokens"]

@@ -10,7 +10,7 @@ import pytest
 
 from grader.starter import StarterError, strip_solution
 from lab import cached, parallel, serial, threadlib
-from lab.measure.bench import MARGIN, margin
+from lab.margin import MARGIN, margin
 from lab.parallel import Workers
 
 ROOT = Path(__file__).parents[1]
@@ -63,6 +63,14 @@ def test_fifty_random_prompts(model):
         for engine in ENGINES.values():
             for k in (1, 2, 3, 4, 7, 16):
                 assert list(engine.generate(model, prompt, 12, k)) == tokens
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 7])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_gpt_c_prints_for_the_shipped_model(engine, k, shipped, shipped_gptc):
+    model = serial.gpt2_build_from_checkpoint(shipped)
+    for case in shipped_gptc[k % 3 :: 3]:
+        assert list(ENGINES[engine].generate(model, case["prompt"], case["n"], k)) == case["tokens"], case["prompt"]
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -54,6 +54,13 @@ def test_tokens_of_the_c_program(data, golden, version, number):
     assert list(generate(model, case["prompt"], case["n"])) == case["tokens"]
 
 
+def test_what_gpt_c_prints_for_the_shipped_model(shipped, shipped_gptc):
+    """With 50257 terms the order in which the softmax adds them decides half of these."""
+    model = gpt2_build_from_checkpoint(shipped)
+    for case in shipped_gptc:
+        assert list(generate(model, case["prompt"], case["n"])) == case["tokens"], case["prompt"]
+
+
 def test_tokens_of_the_float64_evaluation(tiny, more_cases):
     config, params_memory = read_checkpoint(tiny)
     for case in more_cases:
@@ -214,6 +221,35 @@ def test_sampling_adds_in_float32_in_vocabulary_order():
             first = token
             break
     assert sample_mult(probabilities, 50257) == first
+
+
+def test_sampling_from_nan_takes_the_last_token_and_says_so():
+    probabilities = np.array([0.2, np.nan, 0.5, 0.3, 0.0], dtype=np.float32)
+    with pytest.warns(RuntimeWarning, match="probabilities are NaN"):
+        assert sample_mult(probabilities, 4) == 3
+    with pytest.warns(RuntimeWarning, match="probabilities are NaN"):
+        assert sample_mult(np.array([0.6, np.nan], dtype=np.float32), 2) == 0  # the sum was there before
+
+
+def test_softmax_adds_in_float32_in_vocabulary_order():
+    V = 50257
+    logits = np.random.default_rng(4).normal(-14, 2, (1, 1, V)).astype(np.float32)
+    logits[0, 0, 100:1000] += 12
+    probs, total = np.empty_like(logits), np.float32(0)
+    softmax_forward(probs, logits, 1, 1, V, V)
+    exponentials = np.exp(logits[0, 0] - logits[0, 0].max())
+    for exponential in exponentials:
+        total += exponential
+    assert total != exponentials.sum()
+    assert np.array_equal(probs[0, 0], exponentials / total)
+
+
+def test_softmax_takes_its_maximum_from_minus_10000_up():
+    logits = np.array([[[-20000.0, -20001.0, np.nan], [1.0, np.nan, 0.0]]], dtype=np.float32)
+    probs = np.zeros_like(logits)
+    with np.errstate(invalid="ignore"):
+        softmax_forward(probs, logits, 1, 2, 2, 3)  # exp(-10000) is 0, and so is the sum
+    assert np.isnan(probs[0, :, :2]).all()
 
 
 def test_softmax_of_large_logits():

@@ -35,6 +35,7 @@ from rich.table import Table
 from lab import cached, models, onethread, parallel, serial
 from lab.checkpoint import CheckpointError, touch_pages
 from lab.command import Parser, quietly, whole_number
+from lab.margin import MARGIN, margin
 from lab.measure import machine
 from lab.measure.capacity import Kernel, capacity
 from lab.measure.engines import ENGINES
@@ -43,7 +44,6 @@ from lab.measure.runner import provenance
 from lab.measure.stats import Estimate, estimate, ratios
 from lab.threadlib import Mutex
 
-MARGIN = 2e-5  # how far the running sum of probabilities stays from the coin, so that rounding cannot change a token
 PROMPT_LENGTH = 2
 SERIAL_UP_TO = 32  # tokens; the serial program computes everything again for each, which takes minutes at 64
 PEER_MODES = {"all": "PyTorch", "last": "PyTorch last logits", "cache": "PyTorch KV cache"}
@@ -222,14 +222,6 @@ def safe_prompt(model: serial.GPT2, n: int, random: np.random.Generator) -> list
         else:
             return prompt
     raise BenchError("no prompt keeps a safe distance from the coin with this model; try a smaller n")
-
-
-def margin(probabilities: np.ndarray, coin: float = 0.5) -> float:
-    """The distance of the running sum from the coin, just before it exceeds it and just after."""
-    cdf = np.cumsum(probabilities, dtype=np.float64)
-    after = int(np.searchsorted(cdf, coin, side="right"))
-    before = cdf[after - 1] if after else 0.0
-    return float(min(coin - before, cdf[min(after, len(cdf) - 1)] - coin))
 
 
 def read_rate(memory: np.ndarray, k: int) -> float:

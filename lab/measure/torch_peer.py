@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from lab.checkpoint import carve, parameter_shapes, read_checkpoint
+from lab.serial import sample_mult, softmax_forward
 
 THREADS = int(sys.argv[2])
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -51,9 +52,11 @@ def forward(tokens, past, keep, last_only):
 
 
 def sample(logits):
-    """gpt.c's sampler at coin 0.5."""
-    cdf = torch.cumsum(torch.softmax(logits[:V], dim=0), dim=0)
-    return min(int(torch.searchsorted(cdf, 0.5, right=True)), V - 1)
+    """The next token: the softmax and the sampler of lab.serial, since another order of the sum gives other tokens."""
+    row = logits[:V].numpy()
+    probs = np.empty_like(row)
+    softmax_forward(probs[None, None], row[None, None], 1, 1, V, V)
+    return sample_mult(probs, V)
 
 
 def generate(mode, prompt, n):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lab.serial import GPT2, GPT2_EOT, sample_mult
+from lab.serial import GPT2, GPT2_EOT, sample_mult, softmax_forward
 from lab.train.forward import gpt2_forward
 from lab.train.split import WorkersLike
 
@@ -21,12 +21,15 @@ def sample(
     The coin is 0.5 each time, as in gpt.c, or thrown with `random`. A model without GPT-2's vocabulary takes tokens
     like any other.
     """
-    tokens = np.zeros((1, n), dtype=np.int32)
+    V, tokens = model.config.vocab_size, np.zeros((1, n), dtype=np.int32)
     tokens[0, : len(prompt)] = prompt
     for t in range(len(prompt), n):
         gpt2_forward(model, tokens[:, :t], None, 1, t, workers)
+        last = slice(t - 1, t)
+        probs = model.acts.probs[:, last]
+        softmax_forward(probs, model.acts.logits[:, last], 1, 1, V, model.config.padded_vocab_size)
         coin = 0.5 if random is None else float(random.random())
-        tokens[0, t] = sample_mult(model.acts.probs[0, t - 1], model.config.vocab_size, coin)
+        tokens[0, t] = sample_mult(probs[0, 0], V, coin)
     return [int(token) for token in tokens[0, len(prompt) :]]
 
 

@@ -87,7 +87,7 @@ def attention(workers, out, preatt, att, inp, NH):
 def softmax(probs, logits, V):
     """probs and logits (Vp): the V real tokens only."""
     probs[:V] = np.exp(logits[:V] - logits[:V].max())
-    probs[:V] /= probs[:V].sum()
+    probs[:V] /= np.cumsum(probs[:V], dtype=np.float32)[-1]
     probs[V:] = 0
 
 

@@ -32,7 +32,7 @@ def kv_step(model, state, token, t):
         x = x + p.fcprojw[l] @ wide + p.fcprojb[l]
     logits = p.wte[: config.vocab_size] @ norm(x, p.lnfw, p.lnfb)
     probs = np.exp(logits - logits.max())
-    return probs / probs.sum()
+    return probs / np.cumsum(probs, dtype=np.float32)[-1]
 
 
 def generate(model, prompt, n, workers):

@@ -1,0 +1,54 @@
+"""How far a token is from being another one: prompts that decide something about a program keep the margin.
+
+The token is the first at which the running sum of the probabilities exceeds the coin, 0.5. Programs that add up the
+same products in another order have logits that differ by about 1e-6, and running sums that differ as much. So no token
+of a right program differs where the running sum stays MARGIN away from the coin, before it exceeds it and after.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lab.serial import GPT2, gpt2_forward, sample_mult, softmax_forward
+
+MARGIN = 2e-5
+
+
+def margin(probabilities: np.ndarray, coin: float = 0.5) -> float:
+    """The distance of the running sum from the coin just before the sampled token and just after; 0 if it gets nowhere.
+
+    probabilities (V), float32, summed as lab.serial.sample_mult sums them.
+    """
+    cdf = np.cumsum(probabilities, dtype=np.float32)
+    token = sample_mult(probabilities, len(probabilities), coin)
+    before = float(cdf[token - 1]) if token else 0.0
+    found = min(coin - before, float(cdf[token]) - coin)
+    return found if found > 0 else 0.0  # also for NaN
+
+
+def in_double(model: GPT2) -> GPT2:
+    """The same model, computed in float64 by the same functions."""
+    double = GPT2(model.config, model.params_memory.astype(np.float64))
+    double.acts_memory = np.zeros(4 * 1024 * 1024, dtype=np.float64)
+    return double
+
+
+def probabilities_of(double: GPT2, tokens: Sequence[int]) -> np.ndarray:
+    """What follows `tokens`: the logits of a model in_double, cast to float32, through lab.serial's softmax -> (V)."""
+    V, T = double.config.vocab_size, len(tokens)
+    gpt2_forward(double, np.array([tokens], dtype=np.int32), 1, T)
+    logits = double.acts.logits[:, T - 1 :, :V].astype(np.float32)
+    probs = np.empty_like(logits)
+    softmax_forward(probs, logits, 1, 1, V, V)
+    return probs[0, 0]
+
+
+def safe_tokens(double: GPT2, prompt: Sequence[int], n: int) -> tuple[int, ...]:
+    """The tokens that follow `prompt` until there are n; () if one of them comes without the margin."""
+    tokens = list(prompt)
+    while len(tokens) < n:
+        probabilities = probabilities_of(double, tokens)
+        if margin(probabilities) < MARGIN:
+            return ()
+        tokens.append(sample_mult(probabilities, len(probabilities)))
+    return tuple(tokens[len(prompt) :])
