@@ -21,7 +21,10 @@ from lab import models
 
 LAB = Path(models.__file__).parent
 HARNESS = Path(__file__).with_name("harness.py")
-GIVEN = ("__init__.py", "checkpoint.py", "threadlib.py", "serial.py")  # of the lab, what a submission may import
+GIVEN = (  # of the lab: what a submission may import, and what these and the harness need
+    *("__init__.py", "checkpoint.py", "threadlib.py", "serial.py"),
+    *("machine.py", "measure/__init__.py", "measure/recorder.py"),
+)
 STAGES = ("tokens", "checks", "timing")
 FULL = 1.0  # credit from which nothing needs to be explained
 

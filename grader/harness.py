@@ -167,6 +167,7 @@ def main():
 
     import lab
     from lab import checkpoint, serial, threadlib
+    from lab.measure.recorder import Recorder
 
     engine, model, kernel = config["engine"], None, None
     try:
@@ -201,7 +202,7 @@ def main():
             report("done")
             continue
         prompt, n = command["prompt"], command["n"]
-        recorder = threadlib.Recorder() if command.get("record") else None
+        recorder = Recorder() if command.get("record") else None
         before = threadlib.install(recorder) if recorder else None
         most, found, stop = n - len(prompt) + 1, [], command.get("close_after", 0)
         step = command.get("step", False)

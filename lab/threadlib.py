@@ -15,29 +15,26 @@
 
 Every primitive takes an optional name, which messages and the timeline use: Mutex("queue").
 
-An exception in a worker stops the program instead of leaving the rest to wait for ever: whoever waits in this
-library, or does so later, gets WorkerFailed, raised from the worker's own exception, so that the traceback shows
-both.
+An exception in a worker stops the program instead of leaving the rest to wait for ever: whoever waits in this library
+gets WorkerFailed, raised from the worker's own exception, so that the traceback shows both.
 
-The seam. A primitive asks the `Runtime` in use, once, when it is made, for the functions it consists of. The ordinary
-runtime hands out those of real locks, so a disabled seam costs nothing per operation. `use(runtime)` puts another in
-place (a recording, checking or exploring one) for all primitives and threads made from then on; the program does not
-change.
+The seam: threads and primitives belong to the `Runtime` in use when they are made. `use(runtime)` puts another one in
+place (it records, checks or explores), whose `kinds` are subclasses that stand in for the primitives of this file.
 """
 
-import importlib
-import os
-import sys
 import threading
-import time
-import weakref
 from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from typing import Any, NamedTuple
+from functools import partial
+from itertools import count
+from typing import Any, ClassVar
+from weakref import WeakSet
 
-__all__ = ["Cond", "Mutex", "Semaphore", "Thread", "WorkerFailed", "join", "perform", "region", "spawn"]
+from lab import machine
+
+__all__ = ["Cond", "Mutex", "Semaphore", "Thread", "WorkerFailed", "join", "perform", "region", "spawn", "threads"]
 
 ABANDON_AFTER = 1.0  # seconds join() waits for each of the remaining threads once one has failed
 
@@ -46,54 +43,78 @@ class WorkerFailed(Exception):
     """A worker raised an exception (the __cause__ of this one); the other threads cannot go on."""
 
 
+# -------------------------------------------------------------------------------------------------------------- threads
+
+
 class Thread:
     """A thread made by spawn(): its number, counted from 1, and its name, "worker-<number>"."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, number: int, runtime: "Runtime") -> None:
+        self.number, self.runtime = number, runtime
         self.name = f"worker-{number}"
-        self.system: Any = None  # the runtime's own handle
-
-
-# -------------------------------------------------------------------------------------------------------------- threads
-
-_threads: list[Thread] = []  # spawned and not yet joined
+        self.system: Any = None  # the runtime's own handle, once it has started
 
 
 def spawn(fn: Callable[[int], object]) -> Thread:
     """Start a thread that runs fn(number); the number is the smallest from 1 that no unjoined thread has."""
-    taken = {thread.number for thread in _threads}
-    number = next(n for n in range(1, len(taken) + 2) if n not in taken)
-    thread = Thread(number)
-    _threads.append(thread)
-    _runtime.spawn(thread, fn)
+    runtime = _runtime
+    with runtime.guard:
+        taken = {thread.number for thread in runtime.threads}
+        thread = Thread(next(number for number in count(1) if number not in taken), runtime)
+        runtime.threads.append(thread)
+    runtime.spawn(thread, fn)
     return thread
 
 
-def join(*threads: Thread) -> None:
+def join(*those: Thread) -> None:
     """Wait until the given threads have ended, or all that were spawned. Raises WorkerFailed if one of them failed."""
-    waited = list(threads) or list(_threads)
+    runtime = those[0].runtime if those else _runtime
+    waited = list(those) or threads()
     try:
-        _runtime.join(waited)
+        runtime.join(waited)
     finally:
-        for thread in waited:
-            if thread in _threads:
-                _threads.remove(thread)
+        with runtime.guard:
+            runtime.threads = [thread for thread in runtime.threads if thread not in waited]
+
+
+def threads() -> list[Thread]:
+    """The threads that have been spawned and not yet joined, oldest first."""
+    return [thread for thread in _runtime.threads if thread.system is not None]
 
 
 # ----------------------------------------------------------------------------------------------------------- primitives
 
 
-class Mutex:
+class Primitive:
+    """What all have: a name, the runtime they were made under, and `state`, which is that runtime's to use."""
+
+    __slots__ = ("__weakref__", "name", "runtime", "state")
+
+    def __new__(cls, *_: Any, **__: Any) -> Any:
+        """The seam: the runtime in use may have another class for it."""
+        return object.__new__(_runtime.kinds.get(cls, cls))
+
+    def __init__(self, name: str | None, state: Any) -> None:
+        self.name, self.runtime, self.state = name, _runtime, state
+        with self.runtime.guard:
+            self.runtime.primitives.add(self)
+
+
+class Mutex(Primitive):
     """At most one thread is between lock() and unlock(); `with mutex:` unlocks also when an exception leaves it."""
 
-    __slots__ = ("__weakref__", "lock", "name", "state", "unlock")
+    __slots__ = ()
 
     def __init__(self, name: str | None = None) -> None:
-        self.name = name
-        self.lock: Callable[[], object]
-        self.unlock: Callable[[], None]
-        self.lock, self.unlock = _runtime.mutex(self)
+        super().__init__(name, allocate_lock())
+
+    def lock(self) -> None:
+        """Wait until no other thread holds the mutex, then hold it."""
+        self.state.acquire()
+
+    def unlock(self) -> None:
+        """Let the next thread hold the mutex. RuntimeError if nobody holds it."""
+        self.state.release()
 
     def __enter__(self) -> "Mutex":
         self.lock()
@@ -107,35 +128,80 @@ class Mutex:
                 raise
 
 
-class Cond:
+class Cond(Primitive):
     """A queue of threads that wait for a condition to become true; wait(mutex) is called with that mutex locked.
 
     Mesa semantics: between a signal and the return from wait() other threads may run and make the condition false
     again, so the caller looks again, in a while loop.
     """
 
-    __slots__ = ("__weakref__", "broadcast", "name", "signal", "state", "wait")
+    __slots__ = ()
 
     def __init__(self, name: str | None = None) -> None:
-        self.name = name
-        self.wait: Callable[[Mutex], None]
-        self.signal: Callable[[], None]
-        self.broadcast: Callable[[], None]
-        self.wait, self.signal, self.broadcast = _runtime.cond(self)
+        super().__init__(name, deque())  # a turn for each waiting thread, in the order of arrival
+
+    def wait(self, mutex: Mutex) -> None:
+        """Unlock the mutex and wait for a signal, in one step; when wait() returns the mutex is locked again."""
+        turn = new_turn()
+        self.state.append(turn)
+        mutex.unlock()
+        try:
+            self.runtime.wait_for(turn)
+        finally:
+            mutex.lock()  # also when Ctrl-C ends the wait: the caller will unlock
+
+    def signal(self) -> None:
+        """Wake the thread that has waited longest; without one nothing happens: a signal is not kept."""
+        with suppress(IndexError):
+            release(self.state.popleft())
+
+    def broadcast(self) -> None:
+        """Wake all threads that wait."""
+        for _ in range(len(self.state)):
+            self.signal()
 
 
-class Semaphore:
+class Semaphore(Primitive):
     """A counter that is never negative: P() waits until it is positive and takes one, V() adds one."""
 
-    __slots__ = ("P", "V", "__weakref__", "name", "state")
+    __slots__ = ("count", "guard")
 
     def __init__(self, n: int = 0, name: str | None = None) -> None:
         if n < 0:
             raise ValueError(f"Semaphore({n}): the count cannot be negative")
-        self.name = name
-        self.P: Callable[[], None]
-        self.V: Callable[[], None]
-        self.P, self.V = _runtime.semaphore(self, n)
+        super().__init__(name, deque())
+        self.count, self.guard = n, allocate_lock()  # the guard protects count and state; both are never non-zero
+
+    def P(self) -> None:
+        """Take one from the counter, after waiting until there is one to take."""
+        with self.guard:
+            if self.count > 0:
+                self.count -= 1
+                return
+            turn = new_turn()
+            self.state.append(turn)
+        self.runtime.wait_for(turn)
+
+    def V(self) -> None:
+        """Add one to the counter, or hand it to the thread that has waited longest: nobody can overtake that one."""
+        with self.guard:
+            if self.state:
+                release(self.state.popleft())
+            else:
+                self.count += 1
+
+
+def new_turn() -> Any:
+    """What one waiting thread sleeps on: a lock that is taken, which whoever wakes it releases."""
+    turn = allocate_lock()
+    turn.acquire()
+    return turn
+
+
+def release(lock: Any) -> None:
+    """Release a lock that may be free already (a failure and a signal can both wake the same thread)."""
+    with suppress(RuntimeError):
+        lock.release()
 
 
 # ------------------------------------------------------------------------------------------------- what a program tells
@@ -151,32 +217,41 @@ def region(fn: Callable[[Any], object]) -> Any:
     return _runtime.region(fn)
 
 
+def operation_name(fn: Callable) -> str:
+    """The name of the outermost function: "matmul_forward.<locals>.block" -> "matmul_forward"."""
+    while isinstance(fn, partial):
+        fn = fn.func
+    return getattr(fn, "__qualname__", repr(fn)).split(".<locals>")[0]
+
+
 # ----------------------------------------------------------------------------------------------------- the real runtime
 
 
 class Runtime:
     """Real threads and real locks. Another runtime derives from this one and replaces what it wants to see or decide.
 
-    mutex, cond and semaphore return the functions that become the primitive's operations; `primitive.state` is theirs
-    to use.
+    kinds says which subclasses of Mutex, Cond and Semaphore stand in for them under this runtime.
     """
 
+    kinds: ClassVar[dict[type, type]] = {}
+
     def __init__(self) -> None:
-        self.failure: WorkerFailed | None = None
-        self._primitives: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.failure: WorkerFailed | None = None  # the first one, until join() has raised it
+        self.primitives: WeakSet[Primitive] = WeakSet()
+        self.threads: list[Thread] = []  # spawned and not yet joined
+        self.guard = allocate_lock()  # protects the three: workers may spawn and join workers of their own
 
     def spawn(self, thread: Thread, fn: Callable[[int], object]) -> None:
         """Start `thread`; it is a daemon, so that a program whose main thread is done can end."""
-        thread.system = threading.Thread(target=self.work, args=(thread, fn), name=thread.name, daemon=True)
-        thread.system.start()
-        bind_to_cores(_threads)
+        system = threading.Thread(target=self.work, args=(thread, fn), name=thread.name, daemon=True)
+        system.start()
+        thread.system = system
+        machine.bind(each.system.native_id for each in list(self.threads) if each.system is not None)
 
     def work(self, thread: Thread, fn: Callable[[int], object]) -> None:
         """What a spawned thread runs."""
         try:
             fn(thread.number)
-        except WorkerFailed:
-            self.wake_all()  # another worker's failure ended this one, perhaps inside a mutex
         except BaseException as exception:
             self.fail(thread, exception)
 
@@ -192,87 +267,27 @@ class Runtime:
             raise failure
 
     def fail(self, thread: Thread, exception: BaseException) -> None:
-        """Keep the first failure and let every thread that waits in this library find it."""
-        if self.failure is None:
+        """Keep the first failure, unless the thread was given up before, and let all that wait here find it."""
+        if not isinstance(exception, WorkerFailed):  # else another one's failure ended this thread too
             failure = WorkerFailed(f"{thread.name} failed: {type(exception).__name__}: {exception}")
-            failure.__cause__ = exception
-            self.failure = failure
+            failure.__cause__, exception = exception, failure
+        with self.guard:
+            if self.failure is None and thread in self.threads:
+                self.failure = exception
         self.wake_all()
 
     def wake_all(self) -> None:
         """After a failure: let every waiting thread go on, into the check that follows its wait."""
-        for primitive in list(self._primitives):
-            if isinstance(primitive, Mutex):
-                _release(primitive.state)  # its holder may have died with it
-            else:
-                for turn in list(primitive.state):
-                    _release(turn)
+        with self.guard:
+            primitives = list(self.primitives)
+        for primitive in primitives:
+            for lock in [primitive.state] if isinstance(primitive, Mutex) else list(primitive.state):
+                release(lock)  # a mutex as well: its holder may have died with it
 
-    def mutex(self, mutex: Mutex) -> tuple[Callable, Callable]:
-        """(lock, unlock)"""
-        mutex.state = allocate_lock()
-        self._primitives.add(mutex)
-        return mutex.state.acquire, mutex.state.release
-
-    def cond(self, cond: Cond) -> tuple[Callable, Callable, Callable]:
-        """(wait, signal, broadcast). Each waiting thread is parked on a lock of its own, in the order of arrival."""
-        parked = cond.state = deque()
-        self._primitives.add(cond)
-
-        def wait(mutex: Mutex) -> None:
-            self.check()
-            turn = allocate_lock()
-            turn.acquire()
-            parked.append(turn)
-            mutex.unlock()
-            try:
-                if self.failure is None:  # else fail() may have looked at `parked` too early to see this turn
-                    turn.acquire()
-            finally:
-                mutex.lock()  # also when Ctrl-C ends the wait: the caller will unlock
-            self.check()
-
-        def signal() -> None:
-            with suppress(IndexError):  # nobody waits: a signal is not kept
-                _release(parked.popleft())
-
-        def broadcast() -> None:
-            for _ in range(len(parked)):
-                signal()
-
-        return wait, signal, broadcast
-
-    def semaphore(self, semaphore: Semaphore, n: int) -> tuple[Callable, Callable]:
-        """(P, V). V hands the unit to the thread that has waited longest, if one does: nobody can overtake it."""
-        guard, count = allocate_lock(), n
-        parked = semaphore.state = deque()
-        self._primitives.add(semaphore)
-
-        def P() -> None:
-            nonlocal count
-            with guard:
-                if count > 0:
-                    count -= 1
-                    return
-                turn = allocate_lock()
-                turn.acquire()
-                parked.append(turn)
-            if self.failure is None:
-                turn.acquire()
-            self.check()
-
-        def V() -> None:
-            nonlocal count
-            with guard:
-                if parked:
-                    _release(parked.popleft())
-                else:
-                    count += 1
-
-        return P, V
-
-    def check(self) -> None:
-        """Raise WorkerFailed in the calling thread if some worker has failed."""
+    def wait_for(self, turn: Any) -> None:
+        """Sleep until the turn is released. Raises WorkerFailed, at once or woken by it, if some worker has failed."""
+        if self.failure is None:
+            turn.acquire()  # fail() releases it too: the turn was kept before failure was looked at
         if self.failure is not None:
             raise self.failure
 
@@ -285,133 +300,14 @@ class Runtime:
         return nullcontext()
 
 
-def bind_to_cores(threads: list[Thread]) -> None:
-    """Once there is a thread for each core that this process may use, give each thread a core of its own.
-
-    Threads that wake each other often are otherwise put on one core again and again, while another is idle. With fewer
-    threads than cores they stay free to move: somebody else may be using the core we would choose.
-    """
-    if not hasattr(os, "sched_setaffinity"):  # not Linux
-        return
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) == 1 or len(threads) < len(cores):
-        return
-    for thread in threads if len(threads) == len(cores) else threads[-1:]:
-        with suppress(OSError):  # it has ended already
-            os.sched_setaffinity(thread.system.native_id, {cores[(thread.number - 1) % len(cores)]})
-
-
-def _release(lock: Any) -> None:
-    """Release a lock that may be free already (a failure and a signal can both wake the same thread)."""
-    with suppress(RuntimeError):
-        lock.release()
-
-
-# --------------------------------------------------------------------------------------------------------- the recorder
-
-
-class Event(NamedTuple):
-    """What a thread did from `begin` to `end` (time.perf_counter_ns): kind is "task", "region" or "wait"."""
-
-    thread: str
-    kind: str
-    name: str  # the function of a task or region; the primitive that was waited for
-    detail: str  # the task; the line that waited, as file:line
-    begin: int
-    end: int
-
-
-class Recorder(Runtime):
-    """Real threads that note every task, region and wait; the newest `capacity` events of each thread are kept."""
-
-    def __init__(self, capacity: int = 1 << 16) -> None:
-        super().__init__()
-        self.capacity = capacity
-        self._buffers: dict[str, deque[Event]] = {}
-
-    def events(self) -> list[Event]:
-        """All events kept, in order of their beginning."""
-        return sorted((event for buffer in self._buffers.values() for event in buffer), key=lambda event: event.begin)
-
-    def note(self, kind: str, name: str, detail: str, begin: int) -> None:
-        """Append an event that ends now to the calling thread's buffer."""
-        end, thread = time.perf_counter_ns(), threading.current_thread().name
-        buffer = self._buffers.get(thread)
-        if buffer is None:
-            buffer = self._buffers[thread] = deque(maxlen=self.capacity)
-        buffer.append(Event(thread, kind, name, detail, begin, end))
-
-    def mutex(self, mutex: Mutex) -> tuple[Callable, Callable]:
-        """(lock, unlock); only a lock() that has to wait is noted."""
-        acquire, release = super().mutex(mutex)
-        waiting_lock = self.timed(acquire, label(mutex))
-
-        def lock() -> None:
-            if not acquire(False):
-                waiting_lock()
-
-        return lock, release
-
-    def cond(self, cond: Cond) -> tuple[Callable, Callable, Callable]:
-        """(wait, signal, broadcast)"""
-        wait, signal, broadcast = super().cond(cond)
-        return self.timed(wait, label(cond)), signal, broadcast
-
-    def semaphore(self, semaphore: Semaphore, n: int) -> tuple[Callable, Callable]:
-        """(P, V)"""
-        P, V = super().semaphore(semaphore, n)
-        return self.timed(P, label(semaphore)), V
-
-    def join(self, threads: list[Thread]) -> None:
-        """Waiting for threads to end is a wait as well."""
-        self.timed(super().join, "join")(threads)
-
-    def perform(self, fn: Callable[[Any], object], task: Any) -> None:
-        """fn(task), noted as a task."""
-        begin = time.perf_counter_ns()
-        fn(task)
-        self.note("task", operation_name(fn), str(task), begin)
-
-    @contextmanager
-    def region(self, fn: Callable[[Any], object]) -> Iterator[None]:
-        """Note the time from entering to leaving as a region."""
-        begin = time.perf_counter_ns()
-        yield
-        self.note("region", operation_name(fn), "", begin)
-
-    def timed(self, operation: Callable, name: str) -> Callable:
-        """`operation`, with the time it takes noted as a wait at the line that called it."""
-
-        def timed_operation(*arguments: Any) -> None:
-            begin = time.perf_counter_ns()
-            operation(*arguments)
-            self.note("wait", name, call_site(), begin)
-
-        return timed_operation
-
-
-def call_site() -> str:
-    """file:line of the innermost frame outside this module."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename == __file__:
-        frame = frame.f_back
-    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
-
-
-def label(primitive: Mutex | Cond | Semaphore) -> str:
-    """The primitive's name, or its kind and the line it was made at."""
-    kind = type(primitive).__name__
-    return f"{kind} {primitive.name}" if primitive.name else f"{kind} of {call_site()}"
-
-
-def operation_name(fn: Callable) -> str:
-    """The outermost function's name: "matmul_forward.<locals>.block" -> "matmul_forward"."""
-    return getattr(fn, "__qualname__", repr(fn)).split(".<locals>")[0]
-
-
 # ------------------------------------------------------------------------------------------------------------- the seam
 
 _runtime = Runtime()
+
+
+def runtime() -> Runtime:
+    """The runtime in use."""
+    return _runtime
 
 
 def install(runtime: Runtime) -> Runtime:
@@ -429,10 +325,3 @@ def use(runtime: Runtime) -> Iterator[Runtime]:
         yield runtime
     finally:
         install(before)
-
-
-if (asked := os.environ.get("THREADLIB")) == "checked":  # any program runs under lab.check.checked, unchanged
-    importlib.import_module("lab.check.checked").install()
-elif asked:
-    print(f"THREADLIB={asked}: there is only THREADLIB=checked", file=sys.stderr)
-    sys.exit(2)

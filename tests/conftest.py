@@ -11,7 +11,7 @@ import pytest  # isort: skip
 from lab import threadlib
 
 DATA = Path(__file__).parent / "data"
-ENVIRONMENT = ("GPT_MODEL", "GPT_MODELS_DIR", "GPT_MIRROR", "GPT_WORKERS", "THREADLIB")
+ENVIRONMENT = ("GPT_MODEL", "GPT_MODELS_DIR", "GPT_MIRROR", "GPT_WORKERS", "GPT_KERNELS")
 STAGES = {  # first word of a test file's name after "test_" -> marker
     "serial": "serial",
     "checkpoint": "serial",
@@ -50,8 +50,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def every_thread_is_joined() -> Iterator[None]:
     """A thread that one test leaves behind would take a number from the next."""
     yield
-    left = [thread.name for thread in threadlib._threads]
-    threadlib._threads.clear()
+    left = [thread.name for thread in threadlib.threads()]
+    threadlib.runtime().threads.clear()
     assert not left
 
 

@@ -419,21 +419,23 @@ def test_clean_program_exits_with_0():
 # --------------------------------------------------------------------------------------------------------- checked mode
 
 
-def python(path: Path, **environment: str) -> subprocess.CompletedProcess:
-    """Run a program as it is, in checked mode."""
-    return subprocess.run(
-        [sys.executable, "-c", f"import runpy; runpy.run_path({str(path)!r})['main']()"],
-        cwd=ROOT,
-        env=os.environ | {"THREADLIB": "checked"} | environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def run_as_it_is(path: Path, folder: Path) -> subprocess.CompletedProcess:
+    """Run a program of the zoo in checked mode, with a last line that calls its main()."""
+    program = folder / path.name
+    program.write_text(path.read_text() + "\nmain()\n")
+    return command("run", str(program))
 
 
-def test_an_unknown_threadlib_is_one_line():
-    run = python(ZOO / "wrong" / "ab_ba.py", THREADLIB="chequed")
-    assert run.returncode == 2 and run.stderr == "THREADLIB=chequed: there is only THREADLIB=checked\n"
+@pytest.mark.parametrize(("name", "says"), [("nowhere.py", "nowhere.py: no such file"), ("lab.nowhere", "neither")])
+def test_run_says_in_one_line_that_there_is_no_such_program(name: str, says: str):
+    run = command("run", name)
+    assert run.returncode == 2 and says in run.stderr and run.stderr.count("\n") == 1
+
+
+def test_run_gives_a_command_its_arguments_and_its_exit_code():
+    run = command("run", "lab.gpt", "--engine", "parallel", "--no-such-option")
+    assert run.returncode == 2 and "--no-such-option" in run.stderr and run.stderr.startswith("gpt: ")
+    assert command("run", "lab.gpt", "--help").returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -445,15 +447,15 @@ def test_an_unknown_threadlib_is_one_line():
         ("never_joined", "nobody has joined worker-1"),
     ],
 )
-def test_checked_mode_in_any_program(name: str, says: str):
-    run = python(ZOO / "wrong" / f"{name}.py")
+def test_checked_mode_in_any_program(name: str, says: str, tmp_path: Path):
+    run = run_as_it_is(ZOO / "wrong" / f"{name}.py", tmp_path)
     assert run.returncode == 4
     assert says in run.stderr
     assert "Traceback" not in run.stderr
 
 
-def test_checked_mode_lets_right_programs_end():
-    run = python(ZOO / "right" / "queue_of_tasks.py")
+def test_checked_mode_lets_right_programs_end(tmp_path: Path):
+    run = run_as_it_is(ZOO / "right" / "queue_of_tasks.py", tmp_path)
     assert (run.returncode, run.stderr) == (0, "")
 
 

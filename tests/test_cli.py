@@ -17,7 +17,7 @@ from lab.models import synthetic_checkpoint
 from lab.tokenizer import EOT, encode
 
 SPEAKS = Config(max_seq_len=64, vocab_size=50257, num_layers=1, num_heads=2, channels=8, padded_vocab_size=50304)
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("GPT_", "THREADLIB"))}
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("GPT_")}
 
 
 @pytest.fixture(scope="module")

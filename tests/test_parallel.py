@@ -11,6 +11,7 @@ import pytest
 from grader.starter import StarterError, strip_solution
 from lab import cached, parallel, serial, threadlib
 from lab.margin import MARGIN, margin
+from lab.measure.recorder import Recorder
 from lab.parallel import Workers
 
 ROOT = Path(__file__).parents[1]
@@ -181,7 +182,7 @@ def raises(task):
 
 
 def test_regions_and_tasks_are_told_to_the_recorder(model):
-    with threadlib.use(threadlib.Recorder()) as recorder:
+    with threadlib.use(Recorder()) as recorder:
         list(parallel.generate(model, list(range(62)), 65, 2))
     names = {(event.kind, event.name) for event in recorder.events() if event.kind != "wait"}
     assert names == {(kind, name) for kind in ("task", "region") for name in ("matmul_forward", "attention_forward")}

@@ -1,14 +1,16 @@
 """The thread library: what the primitives promise, what happens when a worker fails, the seam, the recorder."""
 
+import pydoc
 import subprocess
 import sys
 import textwrap
-import types
+from typing import ClassVar
 
 import pytest
 
 from lab import threadlib
-from lab.threadlib import Cond, Mutex, Recorder, Runtime, Semaphore, WorkerFailed, join, spawn
+from lab.measure.recorder import Recorder
+from lab.threadlib import Cond, Mutex, Runtime, Semaphore, WorkerFailed, join, spawn
 
 
 def run_threads(count, body):
@@ -37,6 +39,45 @@ def test_join_of_some_leaves_the_others_running():
     gate.V()
     join()
     assert sorted(ended) == [1, 2, 2] and slow.name == "worker-1"
+
+
+def test_workers_may_spawn_and_join_workers_of_their_own():
+    for _ in range(50):
+        ended = []
+
+        def parent(number, ended=ended):
+            join(*[spawn(ended.append) for _ in range(3)])
+
+        run_threads(3, parent)
+        assert len(ended) == 9 and not threadlib.threads()
+
+
+def test_a_failure_of_a_worker_s_worker_reaches_the_main_thread():
+    def parent(number):
+        join(spawn(fails))
+
+    with pytest.raises(WorkerFailed, match="worker-2 failed: ZeroDivisionError"):
+        join(spawn(parent))
+    run_threads(2, lambda number: None)
+
+
+def test_threads_are_those_not_yet_joined_of_the_runtime_in_use():
+    gate = Semaphore(0)
+    thread = spawn(lambda number: gate.P())
+    assert threadlib.threads() == [thread]
+    with threadlib.use(Runtime()):
+        assert threadlib.threads() == []
+        assert spawn(lambda number: None).number == 1
+        join()
+    gate.V()
+    join()
+    assert threadlib.threads() == []
+
+
+def test_importing_the_library_brings_no_checker_and_prints_nothing():
+    program = "import sys; import lab.threadlib; print([name for name in sys.modules if name.startswith('lab.')])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20)
+    assert (done.stdout, done.stderr) == ("['lab.machine', 'lab.threadlib']\n", "")
 
 
 def test_mutex_excludes():
@@ -258,13 +299,23 @@ def test_a_program_with_a_failing_worker_ends_with_its_traceback():
 # ------------------------------------------------------------------------------------------------------------- the seam
 
 
-def test_an_unused_seam_leaves_the_lock_itself():
-    mutex = Mutex()
-    assert isinstance(mutex.lock, types.BuiltinFunctionType) and isinstance(mutex.unlock, types.BuiltinFunctionType)
+def test_the_primitives_are_classes_with_methods_that_help_shows():
+    text = pydoc.render_doc(Mutex) + pydoc.render_doc(Cond) + pydoc.render_doc(Semaphore)
+    for name in ("lock", "unlock", "wait", "signal", "broadcast", "P", "V"):
+        assert f"{name}\x08{name[-1]}(self" in text or f"{name}(self" in pydoc.plain(text), name
 
 
 class Listening(Runtime):
-    """A runtime that notes what it is asked for."""
+    """A runtime that notes what it is asked for, and has a mutex of its own."""
+
+    class NotedMutex(Mutex):
+        __slots__ = ()
+
+        def lock(self):
+            self.runtime.asked.append(f"lock {self.name}")
+            super().lock()
+
+    kinds: ClassVar = {Mutex: NotedMutex}
 
     def __init__(self):
         super().__init__()
@@ -278,18 +329,6 @@ class Listening(Runtime):
         self.asked.append(f"join {len(threads)}")
         super().join(threads)
 
-    def mutex(self, mutex):
-        self.asked.append(f"mutex {mutex.name}")
-        return super().mutex(mutex)
-
-    def cond(self, cond):
-        self.asked.append(f"cond {cond.name}")
-        return super().cond(cond)
-
-    def semaphore(self, semaphore, n):
-        self.asked.append(f"semaphore {semaphore.name} {n}")
-        return super().semaphore(semaphore, n)
-
     def perform(self, fn, task):
         self.asked.append(f"perform {task}")
         super().perform(fn, task)
@@ -297,15 +336,16 @@ class Listening(Runtime):
 
 def test_everything_goes_through_the_runtime_in_use():
     def program():
-        Mutex("m"), Cond("c"), Semaphore(2, "s")
+        with Mutex("m"):
+            Cond("c"), Semaphore(2, "s")
         threadlib.perform(lambda task: None, "a")
         join(spawn(lambda number: None))
 
     with threadlib.use(Listening()) as runtime:
         program()
-    assert runtime.asked == ["mutex m", "cond c", "semaphore s 2", "perform a", "spawn worker-1", "join 1"]
+    assert runtime.asked == ["lock m", "perform a", "spawn worker-1", "join 1"]
     program()
-    assert len(runtime.asked) == 6, "the runtime before is back"
+    assert len(runtime.asked) == 4, "the runtime before is back"
 
 
 # --------------------------------------------------------------------------------------------------------- the recorder

@@ -1,7 +1,7 @@
 """What goes wrong with threads: three ways to see it, for any program written with lab.threadlib, unchanged.
 
     python -m lab.check check PROGRAM         checked mode: real threads; misuse, lock order and stalls are said at once
-    THREADLIB=checked python -m lab.gpt ...   the same for any command of the lab
+    python -m lab.check run lab.gpt ...       the same for any command of the lab, as it is
     python -m lab.check explore PROGRAM       the explorer: one thread at a time, under thousands of schedules
     python -m lab.check races PROGRAM         the race detector: who touches which elements, and what orders them
 

@@ -1,7 +1,8 @@
-"""The command line: python -m lab.check {check,explore,races,selftest} ..."""
+"""The command line: python -m lab.check {check,explore,races,run,selftest} ..."""
 
 import argparse
 import json
+import runpy
 import sys
 from collections.abc import Callable, Sequence
 
@@ -12,6 +13,7 @@ EXAMPLES = """examples:
   python -m lab.check explore mine.py --replay k3:12=2,15=0 --picture failure.svg
   python -m lab.check races mine.py
   python -m lab.check check mine.py
+  python -m lab.check run lab.gpt 818 262 --engine parallel
 
 exit codes: 0 nothing found, 4 a thread error found, 2 the program cannot be checked, 1 it fails for another reason
 how to read what is found: docs/failures.md"""
@@ -26,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=raw,
     )
-    commands = top.add_subparsers(dest="command", required=True, metavar="{check,explore,races,selftest}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="{check,explore,races,run,selftest}")
     check = commands.add_parser(
         "check", help="run with real threads; misuse, lock order and stalls are reported at once"
     )
@@ -45,6 +47,9 @@ def parser() -> argparse.ArgumentParser:
     explore.add_argument("--picture", metavar="FILE.svg", help="draw the failing schedule")
     races = commands.add_parser("races", help="look for unordered accesses to arrays and variables")
     common(races, 60)
+    run = commands.add_parser("run", help="run any program as it is, with its own arguments, in checked mode")
+    run.add_argument("program", metavar="PROGRAM", help="a .py file or a module like lab.gpt")
+    run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="what the program is given")
     selftest = commands.add_parser(
         "selftest", help="the right programs of tests/zoo and lab.parallel must raise nothing"
     )
@@ -114,6 +119,21 @@ def run_races(options: argparse.Namespace) -> Findings:
     return api.check_races(options.program, options.schedules, options.seed, options.workers, options.seconds)
 
 
+def run_program(program: str, arguments: list[str]) -> None:
+    """PROGRAM as if it had been given to python itself, in checked mode; a thread error ends the process with 4."""
+    from lab.check import checked
+    from lab.check.program import locate
+
+    path, package = locate(program)
+    checked.install()
+    sys.argv = [str(path), *arguments]
+    if package:
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
+    else:
+        sys.path[0] = str(path.parent)
+        runpy.run_path(str(path), run_name="__main__")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     options = parser().parse_args(arguments)
@@ -121,6 +141,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from lab.check.selftest import selftest
 
         return selftest(options.schedules, options.seed, options.jobs)
+    if options.command == "run":
+        try:
+            run_program(options.program, options.arguments)
+        except ProgramError as error:
+            print(error, file=sys.stderr)
+            return 2
+        return 0
     commands: dict[str, Callable[[argparse.Namespace], Findings]] = {
         "check": run_check,
         "explore": run_explore,

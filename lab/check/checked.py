@@ -24,6 +24,7 @@ from types import CodeType
 from typing import Any, NamedTuple
 
 from lab import threadlib
+from lab.check import seam
 from lab.check.report import Finding, Findings, counted, listed, place
 from lab.check.scheduler import outside, variable_name
 from lab.threadlib import Cond, Mutex, Runtime, Semaphore, Thread, WorkerFailed
@@ -100,6 +101,8 @@ def at(site: Site | None) -> str:
 
 class Checked(Runtime):
     """The checking runtime. `report` is called with every finding; a fatal one is then raised as CheckFailed."""
+
+    kinds = seam.KINDS
 
     def __init__(self, report: Callable[[Finding], None]) -> None:
         super().__init__()
@@ -193,6 +196,11 @@ class Checked(Runtime):
 
     # ---- waiting
 
+    def check(self) -> None:
+        """Raise WorkerFailed in the calling thread if some worker has failed."""
+        if self.failure is not None:
+            raise self.failure
+
     def blocked(
         self, me: Record, verb: str, info: Any, where: Site, free: Callable[[], bool], wait: Callable[[], object]
     ) -> None:
@@ -259,7 +267,7 @@ class Checked(Runtime):
 
     def mutex(self, mutex: Mutex) -> tuple[Callable, Callable]:
         """(lock, unlock)"""
-        acquire, release = super().mutex(mutex)
+        acquire, release = mutex.state.acquire, mutex.state.release
         records, info, getframe = self.records, self.info(mutex, "mutex"), sys._getframe
         _infos[mutex] = info
 
@@ -348,7 +356,6 @@ class Checked(Runtime):
 
     def cond(self, cond: Cond) -> tuple[Callable, Callable, Callable]:
         """(wait, signal, broadcast)"""
-        _wait, wake, wake_all = super().cond(cond)
         parked = cond.state
         info = self.info(cond, "condition")
 
@@ -376,11 +383,12 @@ class Checked(Runtime):
 
         def signal() -> None:
             info.last = caller()
-            wake()
+            Cond.signal(cond)
 
         def broadcast() -> None:
             info.last = caller()
-            wake_all()
+            for _ in range(len(parked)):
+                Cond.signal(cond)
 
         return wait, signal, broadcast
 
@@ -395,8 +403,7 @@ class Checked(Runtime):
     def semaphore(self, semaphore: Semaphore, n: int) -> tuple[Callable, Callable]:
         """(P, V)"""
         guard, count = allocate_lock(), n
-        parked = semaphore.state = deque()
-        self._primitives.add(semaphore)
+        parked = semaphore.state
         info = self.info(semaphore, "semaphore")
         info.label += f", made with {n} at {info.made_at}"
 
@@ -447,7 +454,7 @@ def install() -> Checked:
             os._exit(4)
 
     def at_exit() -> None:
-        left = [thread for thread in threadlib._threads if thread.system is not None]
+        left = threadlib.threads()
         if left and runtime.failure is None and not shown:
             names = ", ".join(thread.name for thread in left)
             report(Finding("unjoined", f"the program is over, but nobody has joined {names}", tool="checked"))
@@ -480,7 +487,7 @@ def check_program(program: Any, workers: int, repeats: int, seconds: float = 60.
         if once.is_alive() and result.ok:
             result.findings.append(still_running(program, seconds))
             late.set()
-            once.join(2 * threadlib.ABANDON_AFTER)  # it puts back the runtime and the list of threads
+            once.join(2 * threadlib.ABANDON_AFTER)  # it puts back the runtime
         if result.findings:
             break
     result.seconds = time.perf_counter() - begin
@@ -516,8 +523,6 @@ def run_once(program: Any, workers: int, result: Findings, late: threading.Event
             result.findings.append(finding)
 
     runtime = Checked(report)
-    before = threadlib._threads[:]
-    threadlib._threads.clear()
     try:
         with threadlib.use(runtime):
             module = program.fresh({"__loop__": loop}, False, False, {})
@@ -531,8 +536,6 @@ def run_once(program: Any, workers: int, result: Findings, late: threading.Event
             add_exception(program, failure.__cause__ or failure, result)
     except Exception as exception:
         add_exception(program, exception, result)
-    finally:
-        threadlib._threads[:] = before
 
 
 def drive(program: Any, module: Any, workers: int, result: Findings) -> None:
@@ -559,7 +562,7 @@ def drive(program: Any, module: Any, workers: int, result: Findings) -> None:
 
 def look_for_unjoined(result: Findings) -> None:
     """At the end of a program every thread has been joined."""
-    left = [thread for thread in threadlib._threads if thread.system is not None]
+    left = threadlib.threads()
     if left:
         words = []
         for thread in left:

@@ -217,9 +217,7 @@ class Explorer:
 
     def end_of_program(self, run: Run, what: str = "main()") -> None:
         """Every thread must have been joined."""
-        from lab import threadlib
-
-        left = [thread.system for thread in threadlib._threads if isinstance(thread.system, Runner)]
+        left = [thread.system for thread in run.scheduler.threads if isinstance(thread.system, Runner)]
         if not left or run.scheduler.failure is not None:
             return
         words = [f"{runner.name}, spawned at {runner.spawned_at}, {describe_left(runner)}" for runner in left]

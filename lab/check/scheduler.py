@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lab import threadlib
+from lab.check import seam
 from lab.check.report import place
 from lab.threadlib import Cond, Mutex, Runtime, Semaphore, Thread, WorkerFailed
 
@@ -167,6 +168,8 @@ class Scheduler(Runtime):
     """One run of a program. `clocks` is the race detector, if any; `traced` looks for sites and keeps a trace
     (slower)."""
 
+    kinds = seam.KINDS
+
     def __init__(
         self,
         strategy: Strategy,
@@ -210,8 +213,6 @@ class Scheduler(Runtime):
         """Run body as the main thread and wait until all threads have ended; returns the failure, if there is one."""
         self.over.acquire()
         before = threadlib.install(self)
-        waiting = threadlib._threads[:]
-        threadlib._threads.clear()
         try:
             self.current = self.add(0, "main", body)
             self.current.baton.release()
@@ -221,7 +222,6 @@ class Scheduler(Runtime):
                     break
                 steps = self.steps
         finally:
-            threadlib._threads[:] = waiting
             threadlib.install(before)
         return self.outcome
 

@@ -1,4 +1,4 @@
-"""What threadlib's Recorder noted, put in order: regions with their tasks, forward passes, waits. All times are
+"""What the Recorder noted, put in order: regions with their tasks, forward passes, waits. All times are
 nanoseconds."""
 
 import re
@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lab.threadlib import Event
+from lab.measure.recorder import Event
 
 MAIN = "MainThread"
 

@@ -103,7 +103,6 @@ def execute(command: list[str], errors: Path, program: Program) -> int:
     """Run a command in a process group of its own, which ends with us; returns its exit status. Raises ProgramError."""
     # the program must find the lab from wherever the command was given, and no checker of threadlib
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
-    environment.pop("THREADLIB", None)
     with errors.open("wb") as stderr:
         try:
             process = subprocess.Popen(

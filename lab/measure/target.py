@@ -9,7 +9,7 @@ import argparse
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +22,7 @@ from lab.measure import burden
 from lab.measure.count import Counter
 from lab.measure.engines import load_engine, start
 from lab.measure.files import write_json
+from lab.measure.recorder import Recorder
 from lab.measure.sampler import Sampler
 from lab.serial import GPT2, gpt2_build_from_checkpoint
 
@@ -54,7 +55,7 @@ def recorded(engine: ModuleType, model: GPT2, prompt: Sequence[int], n: int, wor
 SETTLE = 1e-4  # seconds without a sign of life from any thread, after which all others are asleep
 
 
-class OneAtATime(threadlib.Recorder):
+class OneAtATime(Recorder):
     """A recorder under which only one task runs at a time, and begins when all other threads are asleep.
 
     Its task times are those of a worker that has the machine to itself: nothing in them is waiting for memory, cores
@@ -75,22 +76,17 @@ class OneAtATime(threadlib.Recorder):
         finally:
             self.give_turn()
 
-    def timed(self, operation: Any, name: str) -> Any:
+    def wait(self, name: str, operation: Callable, *arguments: Any) -> None:
         """As Recorder's; a task that waits lets others have their turn meanwhile."""
-        timed_operation = super().timed(operation, name)
-
-        def in_turn(*arguments: Any) -> None:
-            self.signs += 1
-            holding = self.holder == threading.get_ident()
+        self.signs += 1
+        holding = self.holder == threading.get_ident()
+        if holding:
+            self.give_turn()
+        try:
+            super().wait(name, operation, *arguments)
+        finally:
             if holding:
-                self.give_turn()
-            try:
-                timed_operation(*arguments)
-            finally:
-                if holding:
-                    self.take_turn()
-
-        return in_turn
+                self.take_turn()
 
     def take_turn(self) -> None:
         """Wait for the turn, then until nobody else stirs."""
@@ -109,9 +105,9 @@ class OneAtATime(threadlib.Recorder):
         self.turn.release()
 
 
-def recorder(k: int, alone: bool) -> threadlib.Recorder:
+def recorder(k: int, alone: bool) -> Recorder:
     """A recorder for a run on k workers; `alone` is one task at a time, which with one worker it is anyway."""
-    return OneAtATime() if alone and k > 1 else threadlib.Recorder()
+    return OneAtATime() if alone and k > 1 else Recorder()
 
 
 @contextmanager

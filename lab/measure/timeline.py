@@ -2,7 +2,7 @@
 
     .venv/bin/python -m lab.measure.timeline --engine parallel --workers 2
 
-Runs the program under threadlib's Recorder and writes <engine>.trace.json (for https://ui.perfetto.dev,
+Runs the program under the Recorder and writes <engine>.trace.json (for https://ui.perfetto.dev,
 chrome://tracing or speedscope), a picture of one forward pass (<engine>.timeline.png, .svg) and <engine>.timeline.json
 with the numbers of the printed tables.
 """

@@ -1,0 +1,129 @@
+"""A runtime for lab.threadlib that notes what real threads do: every task, region and wait."""
+
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from lab import threadlib
+from lab.threadlib import Cond, Mutex, Runtime, Semaphore, Thread, operation_name
+
+
+class Event(NamedTuple):
+    """What a thread did from `begin` to `end` (time.perf_counter_ns): kind is "task", "region" or "wait"."""
+
+    thread: str
+    kind: str
+    name: str  # the function of a task or region; the primitive that was waited for
+    detail: str  # the task; the line that waited, as file:line
+    begin: int
+    end: int
+
+
+class Recorder(Runtime):
+    """Real threads that note every task, region and wait; the newest `capacity` events of each thread are kept."""
+
+    def __init__(self, capacity: int = 1 << 16) -> None:
+        super().__init__()
+        self.capacity = capacity
+        self._buffers: dict[str, deque[Event]] = {}
+
+    def events(self) -> list[Event]:
+        """All events kept, in order of their beginning."""
+        return sorted((event for buffer in self._buffers.values() for event in buffer), key=lambda event: event.begin)
+
+    def note(self, kind: str, name: str, detail: str, begin: int) -> None:
+        """Append an event that ends now to the calling thread's buffer."""
+        end, thread = time.perf_counter_ns(), threading.current_thread().name
+        buffer = self._buffers.get(thread)
+        if buffer is None:
+            buffer = self._buffers[thread] = deque(maxlen=self.capacity)
+        buffer.append(Event(thread, kind, name, detail, begin, end))
+
+    def wait(self, name: str, operation: Callable, *arguments: Any) -> None:
+        """operation(*arguments), noted as a wait at the line of the program that called it."""
+        begin = time.perf_counter_ns()
+        operation(*arguments)
+        self.note("wait", name, call_site(), begin)
+
+    def join(self, threads: list[Thread]) -> None:
+        """Waiting for threads to end is a wait as well."""
+        self.wait("join", super().join, threads)
+
+    def perform(self, fn: Callable[[Any], object], task: Any) -> None:
+        """fn(task), noted as a task."""
+        begin = time.perf_counter_ns()
+        fn(task)
+        self.note("task", operation_name(fn), str(task), begin)
+
+    @contextmanager
+    def region(self, fn: Callable[[Any], object]) -> Iterator[None]:
+        """Note the time from entering to leaving as a region."""
+        begin = time.perf_counter_ns()
+        yield
+        self.note("region", operation_name(fn), "", begin)
+
+
+class RecordedMutex(Mutex):
+    """Only a lock() that has to wait is noted."""
+
+    __slots__ = ("label",)
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__(name)
+        self.label = label("Mutex", name)
+
+    def lock(self) -> None:
+        """Lock, perhaps after a wait."""
+        if not self.state.acquire(False):
+            self.runtime.wait(self.label, self.state.acquire)
+
+
+class RecordedCond(Cond):
+    """wait() is noted."""
+
+    __slots__ = ("label",)
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__(name)
+        self.label = label("Cond", name)
+
+    def wait(self, mutex: Mutex) -> None:
+        """Wait for a signal."""
+        self.runtime.wait(self.label, super().wait, mutex)
+
+
+class RecordedSemaphore(Semaphore):
+    """P() is noted."""
+
+    __slots__ = ("label",)
+
+    def __init__(self, n: int = 0, name: str | None = None) -> None:
+        super().__init__(n, name)
+        self.label = label("Semaphore", name)
+
+    def P(self) -> None:
+        """Take a unit, perhaps after a wait."""
+        self.runtime.wait(self.label, super().P)
+
+
+Recorder.kinds = {Mutex: RecordedMutex, Cond: RecordedCond, Semaphore: RecordedSemaphore}
+
+OURS = (__file__, threadlib.__file__)
+
+
+def call_site() -> str:
+    """file:line of the innermost frame outside this module and the thread library."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename in OURS:
+        frame = frame.f_back
+    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def label(kind: str, name: str | None) -> str:
+    """A primitive's kind and name, or the line it was made at."""
+    return f"{kind} {name}" if name else f"{kind} of {call_site()}"
