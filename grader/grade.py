@@ -5,10 +5,11 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from grader import cases, explain, sandbox, threads, timing
+from grader.access import open_to_all
 from grader.cases import CaseSet
 from grader.child import Patience
 from grader.correctness import Correctness, compare_activations, run_cases
@@ -17,6 +18,7 @@ from grader.points import Points, load
 from grader.sandbox import Limits, Sandbox
 from grader.submission import BadSubmission, read_submission
 from grader.verdict import Evidence, Verdict, judge
+from grader.workspace import readable, temporary_folder
 from lab import models
 
 LAB = Path(models.__file__).parent
@@ -62,7 +64,7 @@ def grade(path: str | os.PathLike, options: Options | None = None) -> Verdict:
     evidence.source, evidence.imports, evidence.threads = submission.source, submission.imports, submission.threads
     box = options.sandbox or sandbox.choose(options.backend, options.require_sandbox)
     evidence.sandbox, evidence.lacks = box.backend, box.lacks
-    with sandbox.temporary_folder() as name:
+    with temporary_folder(box) as name:
         run_stages(evidence, submission.source, box, Path(name), options)
     evidence.seconds = time.perf_counter() - begin
     return judge(evidence)
@@ -73,7 +75,7 @@ def run_stages(evidence: Evidence, source: str, box: Sandbox, folder: Path, opti
     tell = options.progress or (lambda line, detail="": None)
     tree = build_tree(folder / "lab", GIVEN, source)
     if "tokens" in options.stages:
-        sets = options.sets or case_sets(folder, options)
+        sets = [replace(s, model=readable(s.model, box, folder)) for s in options.sets or case_sets(folder, options)]
         patience = options.patience or Patience()
         evidence.correctness = run_cases(box, tree, sets, options.limits, patience, tell)
         evidence.notes = explain_tokens(evidence.correctness, sets[0], box, tree, options, patience)
@@ -88,7 +90,7 @@ def run_stages(evidence: Evidence, source: str, box: Sandbox, folder: Path, opti
     if "timing" not in options.stages:
         evidence.untimed = "not asked for (--stages)"
     elif started and all(outcome.equal for outcome in public):
-        model = readable_model(options.model or models.timing_model(), box, folder)
+        model = readable(options.model or models.timing_model(), box, folder)
         trusted = build_tree(folder / "trusted", (*GIVEN, *files_of("measure")), None)
         seed = secrets.randbits(32)
         watch = timing.Stopwatch(box, trusted, tree, model)
@@ -104,17 +106,6 @@ def case_sets(folder: Path, options: Options) -> list[CaseSet]:
     return [public, cases.hidden_cases(folder, options.seed)]
 
 
-def readable_model(model: Path, box: Sandbox, folder: Path) -> Path:
-    """The model where the program in the sandbox can read it."""
-    model = model.resolve()
-    if box.backend != "other-user" or sandbox.reachable(model):
-        return model
-    copy = folder / model.name
-    shutil.copyfile(model, copy)
-    copy.chmod(0o644)
-    return copy
-
-
 def build_tree(folder: Path, files: tuple[str, ...], source: str | None) -> Path:
     """The given part of the lab, the harness and the submission as lab/parallel.py, in a folder that others can
     read.
@@ -126,8 +117,7 @@ def build_tree(folder: Path, files: tuple[str, ...], source: str | None) -> Path
     shutil.copyfile(HARNESS, folder / "harness.py")
     if source is not None:
         (folder / "lab" / "parallel.py").write_text(source, encoding="utf-8")
-    for path in (folder, *folder.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
+    open_to_all(folder)
     return folder
 
 

@@ -28,6 +28,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from grader.access import open_to_all, reachable
 from lab import BLAS_THREAD_VARIABLES
 
 MB = 1 << 20
@@ -125,6 +126,11 @@ class Sandbox:
         """Whether programs started side by side cannot exchange anything."""
         return self.backend == "bubblewrap"
 
+    @property
+    def as_other_user(self) -> bool:
+        """Whether programs run as another user than ours."""
+        return self.as_root and self.backend != "limits"
+
     def start(
         self,
         arguments: list[str],
@@ -138,7 +144,7 @@ class Sandbox:
     ) -> Started:
         """Start `python -I -B arguments...`; `visible` are more files and folders it may read. Raises SandboxError."""
         limits = limits or Limits()
-        user = fresh_user() if self.as_root and self.backend != "limits" else None
+        user = fresh_user() if self.as_other_user else None
         command = [self.interpreter, "-I", "-B", *arguments]
         if self.backend == "bubblewrap":
             command = self.bubblewrap([*self.visible, *map(str, visible)], user, limits) + command
@@ -318,16 +324,6 @@ def package_files() -> list[Path]:
     return [site / name for name in PACKAGES if (site / name).exists()]
 
 
-def reachable(path: Path) -> bool:
-    """Whether any user may read this file, or enter this folder."""
-    path = path.resolve()
-    try:
-        below = all(folder.stat().st_mode & 0o001 for folder in path.parents)
-        return below and bool(path.stat().st_mode & 0o004)
-    except OSError:
-        return False
-
-
 def copied(sandbox: Sandbox, prefix: str, packages: list[Path]) -> Sandbox:
     """The same with a copy of interpreter and packages in a folder that every user can read and only root can write."""
     stamp = hashlib.sha256(json.dumps([prefix, sys.version, [str(p) for p in packages]]).encode()).hexdigest()[:12]
@@ -338,7 +334,6 @@ def copied(sandbox: Sandbox, prefix: str, packages: list[Path]) -> Sandbox:
     if not home.exists():
         made = Path(tempfile.mkdtemp(prefix=home.name, dir=home.parent))
         (made / "bin").mkdir()
-        made.chmod(0o755)
         shutil.copy2(sandbox.interpreter, made / "bin" / version)
         skip = shutil.ignore_patterns(
             "test", "tests", "site-packages", "idlelib", "tkinter", "ensurepip", "lib2to3", "config-*"
@@ -353,6 +348,8 @@ def copied(sandbox: Sandbox, prefix: str, packages: list[Path]) -> Sandbox:
                 shutil.copytree(package, target, ignore=shutil.ignore_patterns("tests"))
             else:
                 shutil.copy2(package, target)
+        open_to_all(made)
+        (made / "bin" / version).chmod(0o755)
         try:
             made.rename(home)
         except OSError:
@@ -420,13 +417,6 @@ def children_of(pid: int) -> list[int]:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except (OSError, ValueError):
         return []
-
-
-def temporary_folder() -> tempfile.TemporaryDirectory:
-    """A folder that other users may read, and that is removed in the end."""
-    folder = tempfile.TemporaryDirectory(prefix="grade-", ignore_cleanup_errors=True)
-    os.chmod(folder.name, 0o755)
-    return folder
 
 
 def limits_bind(sandbox: Sandbox) -> bool:

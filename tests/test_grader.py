@@ -33,6 +33,7 @@ from grader.sandbox import Limits, SandboxError
 from grader.submission import BadSubmission, read_submission
 from grader.timing import Player, Sample, Timing, Unjudgeable, WrongRun, check_token, disturbance
 from grader.verdict import FAILED, INCONCLUSIVE, PARTIAL, PASSED, Evidence, Row, judge
+from grader.workspace import temporary_folder
 from lab.margin import in_double, safe_tokens
 from lab.serial import generate, gpt2_build_from_checkpoint, gpt2_forward, sample_mult
 
@@ -60,7 +61,7 @@ def backend(name: str) -> sandbox.Sandbox:
 @contextmanager
 def started(box: sandbox.Sandbox, source: str, **more: object) -> Iterator[Child]:
     """A program on the public cases' model, loaded."""
-    with sandbox.temporary_folder() as name:
+    with temporary_folder(box) as name:
         model = public_cases(Path(name)).model
         tree = grade.build_tree(Path(name) / "lab", grade.GIVEN, source)
         with Child(box, tree, model, **more) as child:
@@ -809,7 +810,7 @@ def timed(box, source: str, monkeypatch) -> Timing:
     """The timing of a program on the tiny model, which is too short to mean anything: one set, one round."""
     monkeypatch.setattr(timing_module, "SETS", 1)
     monkeypatch.setattr(timing_module, "LEAST_ROUNDS", 1)
-    with sandbox.temporary_folder() as name:
+    with temporary_folder(box) as name:
         model = public_cases(Path(name)).model
         trusted = grade.build_tree(Path(name) / "trusted", (*grade.GIVEN, *grade.files_of("measure")), None)
         tree = grade.build_tree(Path(name) / "lab", grade.GIVEN, source)

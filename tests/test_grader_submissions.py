@@ -24,6 +24,7 @@ from grader.child import Patience
 from grader.points import load
 from grader.selftest import program
 from grader.verdict import Verdict, judge
+from grader.workspace import temporary_folder
 
 FOLDER = Path(__file__).parent / "submissions"
 sys.path.insert(0, str(FOLDER))
@@ -154,13 +155,10 @@ def processes_of_submissions() -> list[str]:
 
 
 @pytest.mark.parametrize("path", [path for path in WRONG if "check" in head(path)], ids=lambda path: path.stem)
-def test_thread_checks_deduct(path: Path, box: sandbox.Sandbox, tmp_path: Path) -> None:
-    tree = grade.build_tree(tmp_path / "check", (*grade.GIVEN, *grade.files_of("check")), program(path))
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents:
-        if not parent.stat().st_mode & 0o001 and box.backend != "bubblewrap":
-            pytest.skip("pytest's folders are closed to other users")
-    found = threads.explore(box, tree, seconds=3.0)
+def test_thread_checks_deduct(path: Path, box: sandbox.Sandbox) -> None:
+    with temporary_folder(box) as name:
+        tree = grade.build_tree(Path(name) / "check", (*grade.GIVEN, *grade.files_of("check")), program(path))
+        found = threads.explore(box, tree, seconds=3.0)
     assert not found.problem
     assert head(path)["check"][0] in [finding.kind for finding in found.worth_points(load().deductions)]
 
