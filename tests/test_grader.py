@@ -33,7 +33,7 @@ from grader.sandbox import Limits, SandboxError
 from grader.submission import BadSubmission, read_submission
 from grader.timing import Player, Sample, Timing, Unjudgeable, WrongRun, check_token, disturbance
 from grader.verdict import FAILED, INCONCLUSIVE, PARTIAL, PASSED, Evidence, Row, judge
-from grader.workspace import temporary_folder
+from grader.workspace import readable, temporary_folder
 from lab.margin import in_double, safe_tokens
 from lab.serial import generate, gpt2_build_from_checkpoint, gpt2_forward, sample_mult
 
@@ -226,12 +226,12 @@ def test_cases_have_the_margin_and_serial_answers_them(sets):
 
 @pytest.mark.parametrize("engine", ["serial", "submission"])
 def test_what_gpt_c_prints_for_the_shipped_model(box, engine, shipped, shipped_gptc, tmp_path):
-    with sandbox.temporary_folder() as name:
+    with temporary_folder(box) as name:
         folder = Path(name)
         given = grade.GIVEN if engine == "submission" else (*grade.GIVEN, *grade.files_of("measure"))
         source = (grade.LAB / "parallel.py").read_text() if engine == "submission" else None
         tree = grade.build_tree(folder / "lab", given, source)
-        with Child(box, tree, grade.readable_model(shipped, box, folder), engine) as child:
+        with Child(box, tree, readable(shipped, box, folder), engine) as child:
             assert child.wait_ready() is None
             for case in shipped_gptc[::2]:
                 assert child.ask(case["prompt"], case["n"], 2).tokens == case["tokens"], case["prompt"]
