@@ -1,79 +1,130 @@
-# Every verb sets up all it needs: `make grade` on a fresh clone is enough. `make help` lists the verbs.
+# Every verb sets up what it needs: `make grade` on a fresh clone is enough. `make help` lists them.
+#
+# One line adds a verb: $(call verb,NAME,MODULE,TAKES) ## what it is for
+# `make NAME` then runs `python -m MODULE` with the variables that TAKES names, and ARGS="--option value": an option is
+# declared once, in MODULE. Variables count on the command line only, never from the environment, and a verb refuses those
+# it does not take: a misspelt one would have it judge another file.
 
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 SHELL  := /bin/sh
-
-# What most verbs understand, passed on when given: make chat MODEL=models/my.bin ENGINE=cached N=60 WORKERS=2
-GPT_FLAGS = $(if $(MODEL),--model "$(MODEL)") $(if $(ENGINE),--engine $(ENGINE)) $(if $(N),-n $(N)) \
-            $(if $(WORKERS),--workers $(WORKERS))
-
-help: ## this list
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | LC_ALL=C sort \
-	    | awk -F '\t' '{ printf "  make %-16s %s\n", $$1, $$2 }'
-.PHONY: help
 .DEFAULT_GOAL := help
 
-# ------------------------------------------------------------------------------------------------ the virtual environment
+shared := FILE MODEL WORKERS ENGINE OUT ARGS SENTENCE E S PY
+given  := $(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $v)),$v))
+$(foreach v,$(shared),$(eval override $v := $(if $(filter $v,$(given)),$$(value $v))))# as typed: $5 is no variable
+$(if $(SENTENCE),,$(eval override SENTENCE := To be, or not to be, that is the))
+export FILE MODEL WORKERS ENGINE OUT SENTENCE E S PY
+MAKEOVERRIDES =# not for a make that a test starts
 
-# An interpreter of your choice: make env PY=/usr/bin/python3.12
-PY ?=
+# What TAKES may name: how each is passed on, and which variables it stands for if not for that of its own name.
+mine          := $(firstword $(wildcard parallel.py) lab/parallel.py)
+as-FILE       := "$${FILE:-$(mine)}"
+as-PROGRAM    := --engine "$${FILE:-$${ENGINE:-$(mine)}}"
+vars-PROGRAM  := FILE ENGINE
+as-GIVEN      := $${FILE:+--engine "$$FILE"} $${ENGINE:+--engine "$$ENGINE"}
+vars-GIVEN    := FILE ENGINE
+as-MODEL      := $${MODEL:+--model "$$MODEL"}
+as-WORKERS    := $${WORKERS:+--workers "$$WORKERS"}
+as-OUT        := $${OUT:+--out "$$OUT"}
+as-E          := "$$E"
+as-S          := "$$S"
+as-CHECKPOINT := "$${MODEL:-models/tiny_shakespeare.bin}"
+vars-CHECKPOINT := MODEL
+as-STATE      := "$${FILE:-models/trained.state.npz}"
+vars-STATE    := FILE
+as-START       = $(if $(MODEL),--from "$$MODEL" --batch 4 --seq 64 --steps 40 --lr 1e-4 --sample-every 20,$(scratch))
+vars-START    := MODEL
 
-env: $(READY) ## set up the virtual environment (all verbs do, when needed)
-.PHONY: env
+# Training from scratch: a small model in about a minute. The shipped one took 20 minutes on two quiet cores.
+scratch := --share-rare 2 --shuffle --batch 8 --seq 128 --steps 400 --lr 3e-3 --schedule cosine --beta2 0.99 --clip 1 \
+    --weight-decay 0.1 --val-every 100 --sample-every 200 --show-every 10
+shipped := --version 5 --keep best --layers 5 --heads 4 --channels 72 --context 256 --share-rare 2 --shuffle --batch 4 \
+    --seq 256 --steps 5000 --lr 3e-3 --schedule cosine --final-lr 0.02 --warmup 50 --beta2 0.99 --weight-decay 0.1 \
+    --clip 1 --dropout 0.2 --average 0.995 --val-every 250 --val-batches 0 --sample-every 1000 --save-every 250 \
+    --seed 1337 --workers 2 --show-every 50 --out models/trained_shakespeare.bin
 
-$(READY): pyproject.toml constraints.txt make/setup.sh
-	@PY="$(PY)" VENV="$(VENV)" sh make/setup.sh
-	@touch $@
+define rule
+verbs   += $1
+takes-$1 = $(foreach v,$3,$(or $(vars-$v),$v))
+$1: $$(READY)
+	@$$(PYTHON) -m $2 $$(foreach v,$3,$$(as-$$v)) $$(ARGS)
+endef
+verb = $(eval $(call rule,$1,$2,$3))
 
-# ------------------------------------------------------------------------------------------------------------- the program
+#== for students
+starter: $(READY) ## your file, ./parallel.py, as the task begins
+	@out="$${OUT:-parallel.py}"; if [ -e "$$out" ] || [ -L "$$out" ]; then echo "make starter: $$out is there already and stays as" \
+	    "it is. Move it away, or write another: make starter OUT=other.py" >&2; exit 1; fi; mkdir -p "$$(dirname "$$out")" && \
+	    $(PYTHON) -m grader.starter lab/parallel.py -o "$$out" && echo "$$out: yours to change; docs/handout.md says how"
+gpt: $(READY) ## run it on a sentence: prompt, tokens, text (SENTENCE="")
+	@tokens=$$($(PYTHON) -m lab.tokenizer -- "$$SENTENCE") && set -- $$tokens && \
+	    printf 'program  %s\nprompt   %s\ntokens   %s\n' "$${FILE:-lab/$${ENGINE:-serial}.py}" "$$SENTENCE" "$$tokens" && \
+	    $(PYTHON) -m lab.gpt --text --time -n $$(($$# + 9)) $(as-GIVEN) $(as-MODEL) $(as-WORKERS) $(ARGS) -- $$tokens
+$(call verb,chat,lab.chat,GIVEN MODEL WORKERS) ## type the beginning of a text, read on
+$(call verb,profile,lab.measure.profile,GIVEN MODEL WORKERS OUT) ## where lab/serial.py, or FILE, spends its time
+$(call verb,check,lab.check check,FILE WORKERS) ## threads: misuse, lock order, stalls, in real runs
+$(call verb,explore,lab.check explore,FILE WORKERS) ## threads: deadlocks, lost wakeups, in many schedules
+$(call verb,races,lab.check races,FILE WORKERS) ## threads: unordered accesses to shared data
+$(call verb,timeline,lab.measure.timeline,PROGRAM MODEL WORKERS OUT) ## what each worker did when, and waited for
+$(call verb,scale,lab.measure.scale,PROGRAM MODEL OUT) ## the time on 1 to 64 workers, predicted
+$(call verb,plots,lab.measure.plots,PROGRAM MODEL WORKERS OUT) ## speedup, seconds by operation, roofline
+$(call verb,report,lab.measure.report,PROGRAM MODEL WORKERS OUT) ## all of these on one page, to hand in
+$(call verb,bench,lab.measure.bench,MODEL WORKERS OUT) ## how fast the engines are, beside PyTorch too
+$(call verb,grade,grader --exit-zero,FILE MODEL OUT) ## the points, and why some are missing
+$(call verb,train,lab.train,START WORKERS OUT) ## train a small GPT-2, or MODEL further
+$(call verb,resume,lab.train --resume,STATE WORKERS) ## continue training (FILE=models/trained.state.npz)
+$(call verb,evaluate,lab.train.evaluate,CHECKPOINT WORKERS) ## the loss of a model over a text
+$(call verb,model,lab.models download,OUT) ## download GPT-2 124M, 498 MB
+$(call verb,synthetic,lab.models synthetic,OUT) ## a random model of its shape, to measure with
+$(call verb,convert,lab.convert,FILE OUT) ## a Hugging Face GPT-2 to a checkpoint
 
-SENTENCE ?= To be, or not to be, that is the
+#== for instructors
+$(call verb,grade-selftest,grader.selftest,) ## does the grader measure well on this machine?
 
-gpt: $(READY) ## run the given program on a sentence: prompt, tokens, text (SENTENCE="..." MODEL= ENGINE= N= WORKERS=)
-	@tokens=$$($(PYTHON) -m lab.tokenizer "$(SENTENCE)") && echo "prompt  $(SENTENCE)" && echo "tokens  $$tokens" && \
-	    $(PYTHON) -m lab.gpt --text --time $(if $(N),,-n 20) $(GPT_FLAGS) $$tokens
-.PHONY: gpt
-
-ifeq ($(wildcard make/grader.mk),)
-grade: gpt
-.PHONY: grade
-endif
-
-chat: $(READY) ## type a beginning, read the rest (MODEL= ENGINE=serial|parallel|cached N= WORKERS=)
-	@$(PYTHON) -m lab.chat $(GPT_FLAGS)
-.PHONY: chat
-
-model: $(READY) ## download GPT-2 124M, 498 MB (MIRROR=url), or write one of its shape: SYNTHETIC=1
-	@$(PYTHON) -m lab.models $(if $(SYNTHETIC),synthetic,download $(if $(MIRROR),--mirror "$(MIRROR)"))
-.PHONY: model
-
-convert: $(READY) ## a GPT-2 of the Hugging Face hub to a checkpoint (FROM=model.safetensors TO=models/name.bin)
-	@$(PYTHON) -m lab.convert "$(FROM)" -o "$(TO)"
-.PHONY: convert
-
-# ----------------------------------------------------------------------------------------------------------------- upkeep
-
-test: $(READY) ## run all tests (STAGE=serial|threads|parallel|cached|train|measure|check|grader for one stage)
-	@$(PYTHON) -m pytest -q -n auto --dist worksteal $(if $(STAGE),-m $(STAGE))
-.PHONY: test
-
-lint: $(READY) ## look for mistakes and unformatted code
+#== for maintainers
+test: $(READY) ## all tests, or one stage: ARGS="-m grader"
+	@$(PYTHON) -m pytest -q -n auto --dist worksteal $(ARGS)
+lint: $(READY) ## mistakes and unformatted code
 	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check .
-.PHONY: lint
-
 format: $(READY) ## format the code
 	@$(PYTHON) -m ruff check --fix-only --quiet . ; $(PYTHON) -m ruff format .
-.PHONY: format
-
-clean: ## remove caches; models, profiles and the environment stay
+$(call verb,check-selftest,lab.check selftest,) ## the checks raise nothing in right programs
+$(call verb,reference,lab.measure.reference,OUT) ## the pictures in profiles/reference, anew
+$(call verb,test-gradients,lab.train.debug_state,) ## llm.c's test_gpt2: gradients against PyTorch's
+$(call verb,bench-train,lab.train.bench,MODEL WORKERS) ## a training step beside PyTorch's
+$(call verb,shipped-model,lab.train $$(shipped),) ## train models/tiny_shakespeare.bin anew
+env: $(READY) ## the virtual environment (PY=/path/to/python3)
+clean: ## remove caches, nothing else
 	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
-	@rm -rf .pytest_cache .ruff_cache build *.egg-info models/*.part
-.PHONY: clean
-
+	@rm -rf .pytest_cache .ruff_cache build *.egg-info models/*.[0-9]*.part
 distclean: clean ## remove the environment as well
 	@rm -rf $(VENV)
-.PHONY: distclean
+help: ## this list
+	@awk -F '## ' '/^#== /{print "\n" substr($$0, 5)} /^\$$\(call verb,|^[a-z-]+:.*## /{n=$$1; sub(/^\$$\(call verb,/, "", n); \
+	    sub(/[,:].*/, "", n); printf "  make %-14s %s\n", n, $$2}' Makefile
+	@printf '\nFILE=     your program (now $(mine) without it)\nENGINE=   serial, parallel or cached instead of a file\n'
+	@printf 'MODEL=    a checkpoint, or its name in models/\nWORKERS=  how many threads\nOUT=      where results go\n'
+	@printf 'ARGS=     all other options: make grade ARGS="--seed 7", make grade ARGS=--help\n'
 
-include $(wildcard make/*.mk)
+verbs += starter gpt test lint format env clean distclean help
+takes-starter := OUT
+takes-gpt     := SENTENCE FILE ENGINE MODEL WORKERS
+.PHONY: $(verbs)
+
+# A checkout that was moved, or whose Python is gone, is set up again.
+ifneq "$(shell [ -x $(PYTHON) ] && cat $(READY) 2>/dev/null)" "$(CURDIR)"
+.PHONY: $(READY)
+endif
+$(READY): pyproject.toml constraints.txt make/setup.sh
+	@VENV="$(VENV)" READY="$(READY)" sh make/setup.sh
+
+# A verb, or a variable, that is not there ends with what was probably meant; python3 only words it.
+meant = $(error $(or $(shell python3 make/meant.py '$1' '$2' '$(takes-$1)' '$(verbs)' 2>/dev/null),make $1: $2 unknown; see make help))
+$(foreach g,$(or $(MAKECMDGOALS),help),$(if $(filter $g,$(verbs) $(READY)),,$(call meant,$g,)) \
+    $(foreach v,$(filter-out PY ARGS $(takes-$g),$(given)),$(call meant,$g,$v)))
+$(foreach v,$(given),$(if $(value $v),,$(error $v= is empty; give it a value or leave it out)))
+$(if $(FILE),$(if $(ENGINE),$(error FILE= and ENGINE= name two programs; give one of them)))
+$(if $(filter convert,$(MAKECMDGOALS)),$(if $(or $(and $(FILE),$(OUT)),$(findstring -h,$(ARGS))),,$(error convert what? make convert FILE=model.safetensors \
+    OUT=models/name.bin)))

@@ -93,12 +93,12 @@ def fetch(url: str, file: BinaryIO, partial: Path, wait: Callable[[float], None]
                 arrived = partial.stat().st_size
                 failures = 1 if arrived > before else failures + 1
                 if failures >= ATTEMPTS or arrived == 0:
-                    again = f"{arrived / 1e6:.1f} MB are kept, make model goes on from there" if arrived else CURE
+                    again = f"{arrived / 1e6:.1f} MB are kept: make model resumes from there" if arrived else CURE
                     raise ModelError(f"{url}: {error}; {again}") from None
                 wait(2.0**failures)
 
 
-CURE = "is there a network? A mirror: make model MIRROR=address. Without one: make model SYNTHETIC=1"
+CURE = "is there a network? A mirror: make model ARGS='--mirror ADDRESS'. Without one: make synthetic"
 
 
 def receive(url: str, file: BinaryIO, partial: Path, show: Callable[[int, int | None], None]) -> None:
@@ -113,14 +113,16 @@ def receive(url: str, file: BinaryIO, partial: Path, show: Callable[[int, int | 
                 raise Interrupted(f"{reply.status_code} {reply.reason}")
             if reply.status_code not in (200, 206):
                 file.truncate(0)
-                raise ModelError(f"{url}: {reply.status_code} {reply.reason}; a mirror: make model MIRROR=address")
+                raise ModelError(
+                    f"{url}: {reply.status_code} {reply.reason}; a mirror: make model ARGS='--mirror ADDRESS'"
+                )
             if reply.status_code == 200:  # from the beginning, whatever was asked for
                 file.truncate(0)
                 have = 0
             copy(url, reply, file, partial, have, show)
     except requests.exceptions.SSLError:
         raise ModelError(
-            f"{url}: the server's certificate is not trusted here; a mirror: make model MIRROR=address"
+            f"{url}: the server's certificate is not trusted here; a mirror: make model ARGS='--mirror ADDRESS'"
         ) from None
     except (requests.exceptions.MissingSchema, requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
         raise ModelError(f"{url}: not an address; it begins with https:// or http://") from None

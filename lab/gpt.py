@@ -22,10 +22,10 @@ from pathlib import Path
 from lab import onethread
 from lab.checkpoint import CheckpointError, read_checkpoint, touch_pages
 from lab.command import Parser, quietly, whole_number
+from lab.engines import engine_name, load_engine, start
 from lab.models import ModelError, resolve
 from lab.serial import GPT2, gpt2_build_from_checkpoint
 
-ENGINES = ("serial", "parallel", "cached")
 N = 10  # gpt.c's limit of tokens, the prompt's included
 
 
@@ -72,12 +72,15 @@ def add_model_options(parser: Parser) -> None:
         "--model", help="a checkpoint's path or its name in models/ (default: GPT_MODEL, else the best there)"
     )
     parser.add_argument(
-        "--engine", choices=ENGINES, help="which program computes (default: gpt serial, gpt-chat cached)"
+        "--engine",
+        type=engine_name,
+        metavar="ENGINE",
+        help="which program computes: serial, parallel, cached or your file.py (default: gpt serial, gpt-chat cached)",
     )
     parser.add_argument(
         "--workers",
         type=whole_number(1),
-        help="threads of parallel and cached (default: GPT_WORKERS, else the cores, at most 4)",
+        help="threads of all but serial (default: GPT_WORKERS, else the cores, at most 4)",
     )
 
 
@@ -131,10 +134,12 @@ def engine(name: str, workers: int | None):
         return importlib.import_module("lab.serial").generate
     if workers is None:
         workers = workers_of_environment()
-    if not importlib.util.find_spec(f"lab.{name}"):
+    if not name.endswith(".py") and not importlib.util.find_spec(f"lab.{name}"):
         raise UsageError(f"--engine {name}: there is no lab/{name}.py here")
-    generate = importlib.import_module(f"lab.{name}").generate
-    return lambda model, prompt, n: generate(model, prompt, n, workers=workers)
+    module = load_engine(name)
+    if not hasattr(module, "generate"):
+        raise UsageError(f"--engine {name}: it has no generate(model, prompt, n, workers)")
+    return lambda model, prompt, n: start(module, model, prompt, n, workers)
 
 
 def workers_of_environment() -> int | None:

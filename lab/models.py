@@ -2,7 +2,7 @@
 
     models/gpt2_124M.bin          downloaded:  make model              speaks English
     models/tiny_shakespeare.bin   shipped                              speaks like a play, badly
-    models/synthetic_124M.bin     written:     make model SYNTHETIC=1  speaks noise, but costs what GPT-2 124M costs
+    models/synthetic_124M.bin     written:     make synthetic  speaks noise, but costs what GPT-2 124M costs
 
     resolve()         for programs that talk: --model or GPT_MODEL, else the first of the three that is there
     timing_model()    for programs that measure: the 124M, else the synthetic one, written when it is missing
@@ -68,7 +68,7 @@ def find(name_or_path: str | os.PathLike) -> Path:
             return candidate
     if path.parent == Path() and path.name in (SYNTHETIC, Path(SYNTHETIC).stem):
         return synthetic_model()
-    if path.parent == Path() and path.name in (DOWNLOADED, Path(DOWNLOADED).stem):
+    if path.name in (DOWNLOADED, Path(DOWNLOADED).stem) and path.parent.resolve() in (Path().resolve(), MODELS_DIR):
         raise ModelError(f"{DOWNLOADED} is not here yet: make model downloads it (498 MB)")
     there = ", ".join(sorted(file.stem for file in MODELS_DIR.glob("*.bin"))) or "none yet (make model)"
     raise ModelError(f"{name_or_path}: no such model; give a path, or a name from {MODELS_DIR}: {there}")

@@ -1,9 +1,29 @@
-# Makes the virtual environment $VENV with everything the lab needs. Whatever is missing is said in one line, with the cure.
-# $PY: an interpreter to use; otherwise the first one here that is new enough.
+# Makes the virtual environment $VENV with everything the lab needs, and notes in $READY for which folder. Whatever is
+# missing is said in one line, with the cure. $PY: an interpreter to use; otherwise the first one here that is new enough.
 
 stop() { echo "$1" >&2; exit 1; }
 
 new_enough='import sys; sys.exit(sys.version_info < (3, 11))'
+
+# Scripts such as .venv/bin/gpt name the folder they were made in. Where the checkout was moved, they are told the new one:
+# that needs no network.
+was=$(cat "$READY" 2>/dev/null)
+if [ -n "$was" ] && [ "$was" != "$(pwd -P)" ] && "$VENV/bin/python" -c "$new_enough" >/dev/null 2>&1; then
+    echo "This folder was $was before: adjusting $VENV ..." >&2
+    WAS=$was NOW=$(pwd -P) "$VENV/bin/python" - "$VENV" <<'END' || stop "$VENV cannot be adjusted; remove it: rm -r $VENV"
+import os, pathlib, sys
+was, now = (os.fsencode(os.environ[name]) for name in ("WAS", "NOW"))
+venv = pathlib.Path(sys.argv[1])
+for path in [*venv.glob("bin/*"), *venv.glob("pyvenv.cfg"), *venv.glob("lib/*/site-packages/__editable__*"),
+             *venv.glob("lib/*/site-packages/*.pth"), *venv.glob("lib/*/site-packages/*.dist-info/direct_url.json")]:
+    if path.is_file() and not path.is_symlink() and was in (text := path.read_bytes()) and b"\0" not in text:
+        path.write_bytes(text.replace(was, now))
+END
+    if [ ! pyproject.toml -nt "$READY" ] && [ ! constraints.txt -nt "$READY" ]; then
+        pwd -P >"$READY"
+        exit 0
+    fi
+fi
 
 command -v git >/dev/null 2>&1 || stop "git is missing. Install it: sudo apt install git"
 
@@ -29,3 +49,4 @@ if ! "$VENV/bin/python" -m pip install --disable-pip-version-check -c constraint
     reason=$(grep -E '^ *ERROR' "$log" | head -n 1 | sed 's/^ *ERROR: *//')
     stop "Installing the packages failed: ${reason:-see $log}. Is there a network? All pip said is in $log; then again: make env"
 fi
+pwd -P >"$READY"

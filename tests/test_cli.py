@@ -107,7 +107,19 @@ def test_usage_errors(gpt, tiny, arguments, message):
 def test_an_unknown_engine(gpt):
     code, out, err = gpt("--engine", "quantum", "1")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "choose from" in err
+    assert "none of serial, parallel, cached" in err
+    assert gpt("--engine", "nosuch.py", "1")[2] == "gpt: argument --engine: nosuch.py: no such file (see gpt --help)\n"
+
+
+def test_an_engine_in_a_file_of_ones_own(gpt, golden, tiny, tmp_path):
+    mine, case = tmp_path / "my parallel.py", golden["cases"][0]
+    mine.write_text(
+        "from lab.parallel import *\nimport lab.parallel as p\ndef generate(*a, **k): yield from p.generate(*a, **k)\n"
+    )
+    assert gpt("--model", tiny, "--engine", mine, "--workers", 2, *case["prompt"]) == (0, lines(case["tokens"]), "")
+    mine.write_text("x = 1\n")
+    code, out, err = gpt("--model", tiny, "--engine", mine, 1)
+    assert (code, out) == (2, "") and err.endswith("it has no generate(model, prompt, n, workers)\n")
 
 
 def test_models_that_cannot_be_used(gpt, tmp_path):

@@ -259,7 +259,7 @@ def test_broken_connections_are_resumed(fetch, server, target, tiny):
 
 def test_a_later_download_goes_on_where_one_stopped(fetch, server, target, tiny):
     server.breaks_after = [50_000] + [0] * 9
-    assert fetch() == "the connection broke off; 0.1 MB are kept, make model goes on from there"
+    assert fetch() == "the connection broke off; 0.1 MB are kept: make model resumes from there"
     assert left_over(target) == ["gpt2_124M.bin.part"]
     server.breaks_after, server.asked = [], []
     assert fetch() is None
@@ -342,7 +342,7 @@ def test_no_network(folder, capsys):
     assert main(["download", "--mirror", "http://127.0.0.1:9"]) == 1
     assert capsys.readouterr().err == (
         "http://127.0.0.1:9/gpt2_124M.bin: no connection; is there a network? "
-        "A mirror: make model MIRROR=address. Without one: make model SYNTHETIC=1\n"
+        "A mirror: make model ARGS='--mirror ADDRESS'. Without one: make synthetic\n"
     )
     assert list(folder.iterdir()) == []
 

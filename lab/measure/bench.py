@@ -35,10 +35,10 @@ from rich.table import Table
 from lab import cached, models, onethread, parallel, serial
 from lab.checkpoint import CheckpointError, touch_pages
 from lab.command import Parser, quietly, whole_number
+from lab.engines import ENGINES
 from lab.margin import MARGIN, margin
 from lab.measure import machine
 from lab.measure.capacity import Kernel, capacity
-from lab.measure.engines import ENGINES
 from lab.measure.files import PROFILES, shown, write_json
 from lab.measure.runner import provenance
 from lab.measure.stats import Estimate, estimate, ratios
@@ -202,7 +202,9 @@ def torch_python(asked: str | None) -> str:
             raise BenchError(f"{asked}: has no PyTorch")
         return asked
     if importlib.util.find_spec("torch") is None:
-        raise BenchError("--peers: PyTorch is not installed; .venv/bin/pip install torch, or name a Python with TORCH=")
+        raise BenchError(
+            "--peers: PyTorch is not installed; .venv/bin/pip install torch, or name a Python with --torch-python"
+        )
     return sys.executable
 
 

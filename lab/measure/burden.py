@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from lab import parallel, threadlib
-from lab.measure.engines import start
+from lab.engines import start
 from lab.models import synthetic_parameters
 from lab.serial import GPT2
 

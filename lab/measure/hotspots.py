@@ -49,7 +49,7 @@ def hot_spots(samples: list[Sample], most: int = 10) -> list[Row]:
     Raises ValueError without samples.
     """
     if not samples:
-        raise ValueError("no samples: the run was too short for this rate; give it more tokens (N=) or a larger model")
+        raise ValueError("no samples: the run was too short for this rate; give it more tokens (-n) or a larger model")
     whole = sum(sample.seconds for sample in samples)
     own: Counter[tuple[str, str]] = Counter()
     total: Counter[tuple[str, str]] = Counter()

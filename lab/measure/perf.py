@@ -1,5 +1,5 @@
-"""make profile PROFILER=perf: the view below numpy. Which kernels of BLAS, which loops of numpy, how much is the
-interpreter itself.
+"""make profile ARGS="--profiler perf": the view below numpy. Which kernels of BLAS, which loops of numpy, how much is
+the interpreter itself.
 
     .venv/bin/python -m lab.measure.profile --engine serial --profiler perf
 

@@ -50,7 +50,7 @@ def commands(out: Path) -> list[Command]:
     return [
         ("serial.profile.txt", "make profile", profile.main, ["--check", *to]),
         ("parallel.profile.txt", "make profile ENGINE=parallel", profile.main, ["--engine", "parallel", *to]),
-        ("serial.perf.txt", "make profile PROFILER=perf", profile.main, ["--profiler", "perf", *to]),
+        ("serial.perf.txt", 'make profile ARGS="--profiler perf"', profile.main, ["--profiler", "perf", *to]),
         ("parallel.timeline.txt", "make timeline", timeline.main, to),
         ("parallel.scale.txt", "make scale", scale.main, to),
         ("", "make plots", plots.main, to),
@@ -72,7 +72,7 @@ def captured(columns: int = 100) -> Iterator[io.StringIO]:
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
-def reference(out: Path, target: Path, optional: tuple[str, ...] = ("make profile PROFILER=perf",)) -> int:
+def reference(out: Path, target: Path, optional: tuple[str, ...] = ('make profile ARGS="--profiler perf"',)) -> int:
     """Run all, then replace what is in `target`. A failing command stops it, except perf."""
     outputs: dict[str, tuple[str, str]] = {}
     load = load_now(1.0)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from lab.checkpoint import CheckpointError, read_header
 from lab.command import whole_number
-from lab.measure.engines import ENGINES
+from lab.engines import engine_name
 from lab.measure.files import PROFILES, ROOT
 from lab.measure.machine import Load, summary
 from lab.models import ModelError, find, timing_model
@@ -166,13 +166,6 @@ def program_arguments(parser: argparse.ArgumentParser, engine: str, n: int) -> N
     parser.add_argument("--workers", type=whole_number(1), default=workers, help=f"worker threads (default {workers})")
     parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds until a run counts as hung")
     parser.add_argument("--out", type=Path, default=PROFILES, help="folder for the files (default profiles/)")
-
-
-def engine_name(text: str) -> str:
-    """For add_argument(type=...): an engine of the lab, or a .py file that is there."""
-    if text in ENGINES or (text.endswith(".py") and Path(text).is_file()):
-        return text
-    raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(ENGINES)}, nor a .py file")
 
 
 def program_of(options: argparse.Namespace) -> Program:

@@ -18,9 +18,9 @@ from typing import Any
 from lab import serial, threadlib
 from lab.checkpoint import touch_pages
 from lab.command import Parser, quietly
+from lab.engines import load_engine, start
 from lab.measure import burden
 from lab.measure.count import Counter
-from lab.measure.engines import load_engine, start
 from lab.measure.files import write_json
 from lab.measure.recorder import Recorder
 from lab.measure.sampler import Sampler

@@ -1,5 +1,6 @@
-"""The programs to measure: the lab's own, or a submission in a file."""
+"""The programs there are: the lab's own by name, and a submission in a file."""
 
+import argparse
 import importlib
 import importlib.util
 import inspect
@@ -11,6 +12,15 @@ from types import ModuleType
 from lab.serial import GPT2
 
 ENGINES = ("serial", "parallel", "cached")
+
+
+def engine_name(text: str) -> str:
+    """For add_argument(type=...): an engine of the lab, or a .py file that is there."""
+    if text in ENGINES or (text.endswith(".py") and Path(text).is_file()):
+        return text
+    if text.endswith(".py"):
+        raise argparse.ArgumentTypeError(f"{text}: no such file")
+    raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(ENGINES)}, nor a .py file")
 
 
 def load_engine(name: str) -> ModuleType:

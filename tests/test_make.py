@@ -1,0 +1,203 @@
+"""The verbs: what make runs with which variables, and what it says instead of ignoring one."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RECORDER = """#!/bin/sh
+printf '%s\\n' "$@" end >>"$CALLS"
+"""
+VERBS = re.findall(r"^(?:\$\(call verb,)?([a-z][a-z-]*)[,:].*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.fixture
+def house(tmp_path) -> Path:
+    """A checkout with nothing in it but the Makefile, and an environment whose python notes what it is called with."""
+    folder = tmp_path / "a house"
+    (folder / ".venv/bin").mkdir(parents=True)
+    shutil.copy(ROOT / "Makefile", folder)
+    shutil.copytree(ROOT / "make", folder / "make")
+    for name in ("pyproject.toml", "constraints.txt"):
+        (folder / name).touch()
+    python = folder / ".venv/bin/python"
+    python.write_text(RECORDER)
+    python.chmod(0o755)
+    (folder / ".venv/.ready").write_text(f"{folder}\n")
+    return folder
+
+
+def make(house: Path, *words: str, **environment: str) -> subprocess.CompletedProcess:
+    """make WORDS, as from a terminal with that environment."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    inherited |= {"CALLS": str(house / "calls"), "LC_ALL": "C"}
+    return subprocess.run(["make", *words], cwd=house, env=inherited | environment, capture_output=True, text=True)
+
+
+def called(house: Path, *words: str, **environment: str) -> list[str]:
+    """Each call of python, as text."""
+    return [" ".join(call) for call in calls(house, *words, **environment)]
+
+
+def calls(house: Path, *words: str, **environment: str) -> list[list[str]]:
+    """The words of each call of python."""
+    (house / "calls").unlink(missing_ok=True)
+    result = make(house, *words, **environment)
+    assert result.returncode == 0, result.stderr
+    return [call.split("\n")[:-1] for call in (house / "calls").read_text().split("end\n")[:-1]]
+
+
+def refused(house: Path, *words: str, **environment: str) -> str:
+    """What make says before it runs anything."""
+    result = make(house, *words, **environment)
+    assert result.returncode == 2 and not (house / "calls").exists() and not result.stdout
+    assert len(result.stderr.splitlines()) == 1
+    return re.fullmatch(r"Makefile:\d+: \*\*\* (.*)\.  Stop\.\n", result.stderr)[1]
+
+
+# ---------------------------------------------------------------------------------------------------- what is passed on
+
+
+def test_a_verb_passes_on_the_variables_it_takes(house):
+    call = calls(house, "grade", "FILE=ada.py", "MODEL=m", "OUT=out", "ARGS=--seed 7 --points 'my table.toml'")[0]
+    assert " ".join(call[:-1]) == "-m grader --exit-zero ada.py --model m --out out --seed 7 --points"
+    assert call[-1] == "my table.toml"
+    assert called(house, "races", "WORKERS=4") == ["-m lab.check races lab/parallel.py --workers 4"]
+    assert called(house, "timeline", "ENGINE=cached") == ["-m lab.measure.timeline --engine cached"]
+    assert called(house, "convert", "FILE=a.safetensors", "OUT=b.bin") == ["-m lab.convert a.safetensors --out b.bin"]
+    assert called(house, "train", "MODEL=m.bin")[0].startswith("-m lab.train --from m.bin ")
+    assert called(house, "resume")[0] == "-m lab.train --resume models/trained.state.npz"
+    assert called(house, "profile", "check", "FILE=a.py") == [
+        "-m lab.measure.profile --engine a.py",
+        "-m lab.check check a.py",
+    ]
+
+
+def test_the_students_file_is_the_default_once_it_is_there(house):
+    assert calls(house, "explore")[0][-1] == "lab/parallel.py"
+    assert calls(house, "scale")[0][-1] == "lab/parallel.py"
+    (house / "parallel.py").touch()
+    assert calls(house, "explore")[0][-1] == "parallel.py"
+    assert calls(house, "scale")[0][-1] == "parallel.py"
+    assert calls(house, "explore", "FILE=b.py")[0][-1] == "b.py"
+    assert calls(house, "scale", "ENGINE=cached")[0][-1] == "cached"
+    assert called(house, "profile") == ["-m lab.measure.profile"]  # the given program's own
+
+
+def test_words_arrive_as_they_were_typed(house):
+    odd = """He said "hi", it's $5 & `date` \\ #1; $(x) *"""
+    assert calls(house, "grade", f"FILE={odd}")[0][3] == odd
+    assert calls(house, "chat", f"ENGINE={odd}", f"MODEL={odd}")[0][2:] == ["--engine", odd, "--model", odd]
+    assert calls(house, "gpt", f"SENTENCE={odd}")[0] == ["-m", "lab.tokenizer", "--", odd]
+    assert f"prompt   {odd}\n" in make(house, "gpt", f"SENTENCE={odd}").stdout
+
+
+def test_the_environment_gives_no_variables(house):
+    environment = {"FILE": "x.py", "MODEL": "x", "OUT": "x", "ARGS": "--x", "K": "3", "NONSENSE": "1"}
+    assert called(house, "grade", **environment) == ["-m grader --exit-zero lab/parallel.py"]
+
+
+def test_the_variables_of_one_make_are_not_those_of_a_make_below_it(house):
+    makefile = house / "Makefile"
+    makefile.write_text(makefile.read_text() + "\nverbs += nest\ntakes-nest := FILE\nnest:\n\t@$(MAKE) check\n")
+    text = makefile.read_text()
+    extra = text[text.index("\nverbs += nest") :]
+    makefile.write_text(extra + text.replace(extra, ""))
+    assert calls(house, "nest", "FILE=outer.py")[0][-1] == "lab/parallel.py"
+
+
+# ------------------------------------------------------------------------------------------------------ what is refused
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("grade SUBMISSION=a.py", "make grade takes no SUBMISSION=; write FILE="),
+        ("races K=3", "make races takes no K=; write WORKERS="),
+        ("scale N=20", 'make scale takes no N=; write ARGS="-n NUMBER"'),
+        ("races N=20", 'make races takes no N=; write ARGS="--schedules NUMBER"'),
+        ("bench ENGINES=cached", 'make bench takes no ENGINES=; write ARGS="--engines ..."'),
+        ("bench PEER_CMD=x", 'make bench takes no PEER_CMD=; write ARGS="--peer-cmd ..."'),
+        ("grade INSTRUCTOR=1", "make grade takes no INSTRUCTOR=; write ARGS=--instructor"),
+        ("train FROM=m.bin", "make train takes no FROM=; write MODEL="),
+        ("convert FROM=m OUT=b.bin", "make convert takes no FROM=; write FILE="),
+        ("model SYNTHETIC=1", "make model takes no SYNTHETIC=; write make synthetic"),
+        ("grade FIEL=a.py", "make grade takes no FIEL=; write FILE="),
+        ("grade file=a.py", "make grade takes no file=; write FILE="),
+        ("help SENTENCE=x", "make help takes no SENTENCE=; it takes ARGS= (make help ARGS=--help lists its options)"),
+        ("FILE=a.py", "make help takes no FILE=; it takes ARGS= (make help ARGS=--help lists its options)"),
+        ("grade FILE=", "FILE= is empty; give it a value or leave it out"),
+        ("timeline FILE=a.py ENGINE=cached", "FILE= and ENGINE= name two programs; give one of them"),
+        ("convert", "convert what? make convert FILE=model.safetensors OUT=models/name.bin"),
+        ("gtp", "make gtp: there is no such verb; did you mean make gpt? make help lists them all"),
+        ("zzz", "make zzz: there is no such verb; make help lists them all"),
+    ],
+)
+def test_nothing_is_ignored(house, words, message):
+    assert refused(house, *words.split()) == message
+
+
+def test_a_verb_takes_only_what_it_uses(house):
+    message = refused(house, "grade", "WORKERS=4")
+    assert message.startswith("make grade takes no WORKERS=; it takes FILE= MODEL= OUT= ARGS=")
+    assert refused(house, "check", "scale", "WORKERS=2").startswith("make scale takes no WORKERS=")
+
+
+def test_help_is_for_every_verb_and_fits_a_terminal(house):
+    result = make(house)
+    assert result.returncode == 0 and result.stdout == make(house, "help").stdout
+    assert re.findall(r"^  make (\S+) ", result.stdout, re.MULTILINE) == VERBS and len(VERBS) > 30
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert [line for line in result.stdout.splitlines() if line.startswith("for ")] == [
+        "for students",
+        "for instructors",
+        "for maintainers",
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------------- the starter
+
+
+def test_starter_is_never_written_over_a_file(house):
+    (house / "parallel.py").write_text("a week of work\n")
+    (house / "other.py").symlink_to("nowhere")
+    for words in (["starter"], ["starter", "OUT=other.py"]):
+        result = make(house, *words)
+        assert result.returncode == 2 and "stays as it is" in result.stderr and "OUT=" in result.stderr
+    assert (house / "parallel.py").read_text() == "a week of work\n"
+    assert not (house / "nowhere").exists()
+
+
+# ------------------------------------------------------------------------------------------------------ the environment
+
+
+def test_a_moved_checkout_is_adjusted_without_a_network(house, tmp_path):
+    python = house / ".venv/bin/python"
+    python.unlink()
+    python.symlink_to(sys.executable)
+    old, new = str(house), str(tmp_path / "new house")
+    (house / ".venv/bin/gpt").write_text(f'#!/bin/sh\n"exec" "{old}/.venv/bin/python" "-c" "print(31373)"\n')
+    (house / ".venv/bin/gpt").chmod(0o755)
+    site = house / ".venv/lib/python3/site-packages"
+    site.mkdir(parents=True)
+    (site / "__editable__.lab.pth").write_text(f"{old}\n")
+    os.utime(house / ".venv/.ready")
+    house.rename(new)
+    result = make(Path(new), "env", PIP_NO_INDEX="1")
+    assert result.returncode == 0 and f"This folder was {old} before" in result.stderr
+    assert subprocess.run([f"{new}/.venv/bin/gpt"], capture_output=True, text=True).stdout == "31373\n"
+    assert (Path(new) / ".venv/lib/python3/site-packages/__editable__.lab.pth").read_text() == f"{new}\n"
+    assert make(Path(new), "env").stderr == ""
+
+
+def test_an_environment_without_its_python_is_made_anew(house):
+    python = house / ".venv/bin/python"
+    python.unlink()
+    python.symlink_to("/nowhere/python3")
+    result = make(house, "env", "PY=/nowhere/python3")
+    assert result.returncode == 2 and "found: no working /nowhere/python3" in result.stderr
