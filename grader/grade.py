@@ -24,7 +24,7 @@ from lab import models
 LAB = Path(models.__file__).parent
 HARNESS = Path(__file__).with_name("harness.py")
 GIVEN = (  # of the lab: what a submission may import, and what these and the harness need
-    *("__init__.py", "checkpoint.py", "threadlib.py", "serial.py"),
+    *("__init__.py", "checkpoint.py", "threadlib.py", "serial.py", "kernels.py"),
     *("machine.py", "measure/__init__.py", "measure/recorder.py"),
 )
 STAGES = ("tokens", "checks", "timing")

@@ -55,7 +55,7 @@ THREAD_MODULES = frozenset(
         "_multiprocessing",
     ]
 )
-LAB_MODULES = frozenset(("lab.serial", "lab.threadlib", "lab.checkpoint"))
+LAB_MODULES = frozenset(("lab.serial", "lab.threadlib", "lab.checkpoint", "lab.kernels", "lab.machine"))
 DYNAMIC = frozenset(("__import__", "exec", "eval", "compile"))
 PARAMETERS = ("model", "prompt", "n", "workers")
 

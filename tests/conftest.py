@@ -21,6 +21,8 @@ STAGES = {  # first word of a test file's name after "test_" -> marker
     "onethread": "serial",
     "convert": "serial",
     "threadlib": "threads",
+    "machine": "threads",
+    "kernels": "parallel",
     "parallel": "parallel",
     "cached": "cached",
     "train": "train",
