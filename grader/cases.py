@@ -4,18 +4,20 @@ the margin.
 A case set must catch any head, any row of a block and the last row of the vocabulary that somebody forgets to
 compute. So the models are tiny, deep in nothing and odd in everything: their sizes divide by no number of workers,
 and with a small vocabulary every part of the model moves every probability.
+
+Models with GPT-2's vocabulary, tiny otherwise, have the cases on which the order of the softmax's sum decides.
 """
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lab.checkpoint import Config, carve, parameter_shapes, write_checkpoint
-from lab.margin import MARGIN, in_double, safe_tokens
+from lab.margin import MARGIN, in_double, other_sums, probabilities_of, safe_tokens
 from lab.models import synthetic_parameters
 from lab.serial import gpt2_build_from_checkpoint
 
@@ -26,6 +28,9 @@ FLATNESS = 0.35
 
 PUBLIC_CONFIG = Config(max_seq_len=64, vocab_size=101, num_layers=2, num_heads=3, channels=42, padded_vocab_size=128)
 PUBLIC_SEED = 20240326
+WIDE_CONFIG = Config(max_seq_len=16, vocab_size=50257, num_layers=1, num_heads=3, channels=15, padded_vocab_size=50304)
+COMMON = 1000  # tokens that share nearly all the probability in a model with this vocabulary
+RARITY = 9.5  # how far the logits of all others lie below: each rounds away beside the sum, and together they count
 
 
 class CasesError(Exception):
@@ -60,6 +65,27 @@ def case_model(path: Path, config: Config, seed: int) -> None:
     write_checkpoint(path, config, memory)
 
 
+def wide_model(path: Path, seed: int) -> np.ndarray:
+    """Write a model with GPT-2's vocabulary, most of which never occurs, as in trained models; returns what does.
+
+    Channel 0 of the last layernorm is 1, whatever comes in, so wte's channel 0 is a bias of each token's logit.
+    """
+    memory = synthetic_parameters(WIDE_CONFIG, seed)
+    p = carve(memory, parameter_shapes(WIDE_CONFIG))
+    V = WIDE_CONFIG.vocab_size
+    common = np.random.default_rng(seed).choice(V, COMMON, replace=False)
+    rare = np.ones(V, dtype=bool)
+    rare[common] = False
+    p["lnfw"] *= np.float32(FLATNESS / 2)
+    p["lnfw"][0], p["lnfb"][0] = 0.0, 1.0
+    p["wte"][:, 0] = 0.0
+    wte = p["wte"][:V]
+    wte[rare] *= np.float32(0.1)
+    wte[rare, 0] = -RARITY
+    write_checkpoint(path, WIDE_CONFIG, memory)
+    return common
+
+
 # -------------------------------------------------------------------------------------------------------- making cases
 
 
@@ -69,13 +95,13 @@ class Maker:
     def __init__(self, model: Path, seed: int, hidden: bool) -> None:
         self.model = in_double(gpt2_build_from_checkpoint(model))
         self.config = self.model.config
+        self.vocabulary: Sequence[int] = range(self.config.vocab_size)  # what prompts are made of
         self.random = random.Random(seed)
         self.hidden = hidden
 
     def prompt(self, length: int, edges: bool = False) -> tuple[int, ...]:
         """A random prompt; with `edges`, of the first and the last token of the vocabulary."""
-        V = self.config.vocab_size
-        choices = (0, V - 1) if edges else range(V)
+        choices = (0, self.config.vocab_size - 1) if edges else self.vocabulary
         return tuple(self.random.choice(choices) for _ in range(length))
 
     def case(self, kind: str, length: int, n: int, workers: int, edges: bool = False, close_after: int = 0) -> Case:
@@ -88,6 +114,23 @@ class Maker:
             if tokens:
                 return Case(kind, prompt, n, workers, tokens[: close_after or None], self.hidden, close_after)
         raise CasesError(f"no prompt of {length} tokens with a margin of {MARGIN} was found in {ATTEMPTS} attempts")
+
+    def wide_case(self, length: int, n: int, workers: int) -> Case:
+        """A case on which every other way to add up the softmax's exponentials gives another token at some step."""
+        while True:
+            case = self.case("GPT-2's vocabulary", length, n, workers)
+            if self.order_shows(case):
+                return case
+
+    def order_shows(self, case: Case) -> bool:
+        """Whether each of lab.margin.other_sums has a step at which it takes another token than gpt.c's."""
+        unnoticed = None
+        for t, token in enumerate(case.tokens, start=len(case.prompt)):
+            probabilities_of(self.model, [*case.prompt, *case.tokens][:t])
+            logits = self.model.acts.logits[0, t - 1, : self.config.vocab_size].astype(np.float32)
+            same = {how for how, other in other_sums(logits).items() if other == token}
+            unnoticed = same if unnoticed is None else unnoticed & same
+        return not unnoticed
 
 
 # ------------------------------------------------------------------------------------------------------ public, hidden
@@ -113,6 +156,17 @@ def public_list(model: Path) -> tuple[Case, ...]:
         make("4 workers", 3, 12, 4),
         make("4 workers", 7, 10, 4),
         make("2 workers", 3, 12, 2, close_after=2),
+    )
+
+
+def wide_cases(folder: Path, seed: int, hidden: bool) -> CaseSet:
+    """Cases with GPT-2's vocabulary, public or hidden ones."""
+    model = folder / ("hidden-wide.bin" if hidden else "public-wide.bin")
+    common = wide_model(model, seed)
+    maker = Maker(model, seed, hidden)
+    maker.vocabulary = common.tolist()
+    return CaseSet(
+        model, tuple(maker.wide_case(length, 10, workers) for length, workers in ((3, 2), (5, 4 if hidden else 1)))
     )
 
 

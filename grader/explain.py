@@ -12,6 +12,7 @@ from grader.child import Run
 from grader.correctness import Outcome
 from grader.sandbox import MB, Limits
 from lab.check.report import counted
+from lab.margin import other_sums
 from lab.serial import gpt2_build_from_checkpoint, gpt2_forward
 
 FILE = "parallel.py"
@@ -287,6 +288,22 @@ def distributions(model_path: Path, prompt: Iterable[int], expected: int, got: i
 def _around(probs: np.ndarray, token: int) -> str:
     cdf = np.cumsum(probs.astype(np.float64))
     return f"{cdf[token - 1] if token else 0.0:.5f} to {cdf[token]:.5f}"
+
+
+def order_of_sum(model_path: Path, prompt: Iterable[int], expected: int, got: int) -> str:
+    """If another way to add up the softmax's exponentials gives just the wrong token: that way; else ""."""
+    model = gpt2_build_from_checkpoint(model_path)
+    tokens = np.array([list(prompt)], dtype=np.int32)
+    T, V = tokens.shape[1], model.config.vocab_size
+    gpt2_forward(model, tokens, 1, T)
+    ways = [how for how, token in other_sums(model.acts.logits[0, T - 1, :V]).items() if token == got != expected]
+    if not ways:
+        return ""
+    return (
+        f"token {got} is what comes out if the softmax adds its {V:,} exponentials up {' or '.join(ways[:2])}: "
+        "add them one after the other in float32, as gpt.c does, np.cumsum(row, dtype=np.float32)[-1], or call "
+        "lab.serial.softmax_forward for the row that is sampled"
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ too slow

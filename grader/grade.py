@@ -78,7 +78,7 @@ def run_stages(evidence: Evidence, source: str, box: Sandbox, folder: Path, opti
         sets = [replace(s, model=readable(s.model, box, folder)) for s in options.sets or case_sets(folder, options)]
         patience = options.patience or Patience()
         evidence.correctness = run_cases(box, tree, sets, options.limits, patience, tell)
-        evidence.notes = explain_tokens(evidence.correctness, sets[0], box, tree, options, patience)
+        evidence.notes = explain_tokens(evidence.correctness, sets, box, tree, options, patience)
     else:
         evidence.correctness = Correctness()
     started = evidence.correctness.start is None
@@ -100,10 +100,10 @@ def run_stages(evidence: Evidence, source: str, box: Sandbox, folder: Path, opti
 
 def case_sets(folder: Path, options: Options) -> list[CaseSet]:
     """The public and the hidden cases, their models in `folder`. Raises CasesError."""
-    public = cases.public_cases(folder)
+    public = [cases.public_cases(folder), cases.wide_cases(folder, cases.PUBLIC_SEED, hidden=False)]
     if options.cases:
-        return [public, cases.instructor_cases(folder, options.cases)]
-    return [public, cases.hidden_cases(folder, options.seed)]
+        return [*public, cases.instructor_cases(folder, options.cases)]
+    return [*public, cases.hidden_cases(folder, options.seed), cases.wide_cases(folder, options.seed, hidden=True)]
 
 
 def build_tree(folder: Path, files: tuple[str, ...], source: str | None) -> Path:
@@ -128,9 +128,11 @@ def files_of(package: str) -> tuple[str, ...]:
 
 
 def explain_tokens(
-    correctness: Correctness, public: CaseSet, box: Sandbox, tree: Path, options: Options, patience: Patience
+    correctness: Correctness, sets: list[CaseSet], box: Sandbox, tree: Path, options: Options, patience: Patience
 ) -> list[str]:
-    """For the first public case with a wrong token: the first tensor that differs, and both running sums."""
+    """For the first public case with a wrong token: the order of a sum that explains it, or the first tensor that
+    differs and both running sums.
+    """
     wrong = (
         o
         for o in correctness.of(hidden=False)
@@ -143,10 +145,14 @@ def explain_tokens(
     step = next((i for i, (a, b) in enumerate(zip(tokens, expected, strict=False)) if a != b), None)
     if step is None:
         return []
+    public = next(case_set for case_set in sets if first.case in case_set.cases)
+    prompt = [*first.case.prompt, *expected[:step]]
+    order = explain.order_of_sum(public.model, prompt, expected[step], tokens[step])
+    if order:
+        return [order]
     found = compare_activations(box, tree, public, first.case, step, options.limits, patience)
     if not found:
         return []
-    prompt = [*first.case.prompt, *expected[:step]]
     notes = [explain.first_difference(public.model, prompt, found["activations"])]
     notes.append(explain.distributions(public.model, prompt, expected[step], tokens[step], found["activations"]))
     return [note for note in notes if note]

@@ -43,6 +43,19 @@ def probabilities_of(double: GPT2, tokens: Sequence[int]) -> np.ndarray:
     return probs[0, 0]
 
 
+def other_sums(logits: np.ndarray) -> dict[str, int]:
+    """The token that wins if the softmax adds its exponentials up otherwise than gpt.c, by the way of adding.
+
+    logits (V), float32, of one position.
+    """
+    exponentials = np.exp(logits - logits.max())
+    sums = {"in pairs": exponentials.sum(), "in float64": exponentials.sum(dtype=np.float64)}
+    for k in (2, 3, 4, 7):
+        parts = (np.cumsum(part, dtype=np.float32)[-1] for part in np.array_split(exponentials, k))
+        sums[f"in {k} parts"] = sum(parts, start=np.float32(0))
+    return {how: sample_mult(exponentials / np.float32(total), len(logits)) for how, total in sums.items()}
+
+
 def safe_tokens(double: GPT2, prompt: Sequence[int], n: int) -> tuple[int, ...]:
     """The tokens that follow `prompt` until there are n; () if one of them comes without the margin."""
     tokens = list(prompt)

@@ -19,11 +19,13 @@ from grader import explain, grade, report, sandbox
 from grader import timing as timing_module
 from grader.__main__ import main
 from grader.cases import (
+    PUBLIC_SEED,
     Case,
     CasesError,
     hidden_cases,
     instructor_cases,
     public_cases,
+    wide_cases,
 )
 from grader.child import Child, Patience, Run
 from grader.correctness import Correctness, Outcome
@@ -34,8 +36,8 @@ from grader.submission import BadSubmission, read_submission
 from grader.timing import Player, Sample, Timing, Unjudgeable, WrongRun, check_token, disturbance
 from grader.verdict import FAILED, INCONCLUSIVE, PARTIAL, PASSED, Evidence, Row, judge
 from grader.workspace import readable, temporary_folder
-from lab.margin import in_double, safe_tokens
-from lab.serial import generate, gpt2_build_from_checkpoint, gpt2_forward, sample_mult
+from lab.margin import in_double, other_sums, safe_tokens
+from lab.serial import generate, gpt2_build_from_checkpoint, gpt2_forward, sample_mult, softmax_forward
 
 sys.path.insert(0, str(Path(__file__).parent / "submissions"))
 import timings
@@ -238,8 +240,8 @@ def test_what_gpt_c_prints_for_the_shipped_model(box, engine, shipped, shipped_g
 
 
 def test_cases_cover_what_they_should(sets):
-    public, hidden = sets
-    for case_set in sets:
+    public, public_wide, hidden, hidden_wide = sets
+    for case_set in (public, hidden):
         V = gpt2_build_from_checkpoint(case_set.model).config.vocab_size
         lengths = {len(case.prompt) for case in case_set.cases if case.n == 10}
         assert {1, 9} <= lengths, "prompts of 1 to n-1 tokens"
@@ -248,7 +250,29 @@ def test_cases_cover_what_they_should(sets):
     assert {1, 2, 4} == {case.workers for case in public.cases}
     assert {1, 2, 3, 4, 7} == {case.workers for case in hidden.cases}
     assert max(case.n for case in hidden.cases) >= 40
-    assert all(case.hidden for case in hidden.cases) and not any(case.hidden for case in public.cases)
+    assert all(case.hidden for case in (*hidden.cases, *hidden_wide.cases))
+    assert not any(case.hidden for case in (*public.cases, *public_wide.cases))
+
+
+@pytest.mark.parametrize("seed, hidden", [(PUBLIC_SEED, False), (2, True)])
+def test_cases_of_gpt2s_vocabulary_show_the_order_of_the_sum(seed, hidden, tmp_path):
+    """A softmax that adds up in pairs, or in parts, gives other tokens; a right program with rounding does not."""
+    found = wide_cases(tmp_path, seed, hidden)
+    model, random = gpt2_build_from_checkpoint(found.model), np.random.default_rng(seed)
+    V = model.config.vocab_size
+    assert V == 50257 and {case.kind for case in found.cases} == {"GPT-2's vocabulary"}
+    for case in found.cases:
+        seen = set()
+        for t, token in enumerate(case.tokens, start=len(case.prompt)):
+            inputs = np.array([[*case.prompt, *case.tokens][:t]], dtype=np.int32)
+            gpt2_forward(model, inputs, 1, t)
+            logits = model.acts.logits[:, t - 1 :, :V]
+            seen |= {how for how, other in other_sums(logits[0, 0]).items() if other != token}
+            for _ in range(5):
+                rounded = (logits + random.normal(0, 1e-6, logits.shape)).astype(np.float32)
+                softmax_forward(rounded, rounded.copy(), 1, 1, V, V)
+                assert sample_mult(rounded[0, 0], V) == token
+        assert seen == {"in pairs", "in float64", *(f"in {k} parts" for k in (2, 3, 4, 7))}
 
 
 def test_hidden_cases_come_from_the_seed(tmp_path):
@@ -275,7 +299,7 @@ def mutants(config):
 
 def test_cases_catch_whatever_is_left_out(sets):
     """Any head, the last row of any block and the last row of the vocabulary: zeroed, a token of some case changes."""
-    for case_set in sets:
+    for case_set in (sets[0], sets[2]):
         model = gpt2_build_from_checkpoint(case_set.model)
         config = model.config
         model.params_memory = model.params_memory.copy()
