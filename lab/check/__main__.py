@@ -1,16 +1,21 @@
 """The command line: python -m lab.check {check,explore,races,run,selftest} ..."""
 
+from lab.check import environment  # isort: skip  (before anything that needs a library)
+
 import argparse
 import json
 import runpy
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 
+from lab.check.progress import Progress
 from lab.check.report import Finding, Findings, ProgramError, show
+from lab.check.supervise import supervised
 
 EXAMPLES = """examples:
   python -m lab.check explore lab.parallel --schedules 2000 --seed 1
-  python -m lab.check explore mine.py --replay k3:12=2,15=0 --picture failure.svg
+  python -m lab.check explore mine.py --replay v2k3:12=2,15=0 --picture failure.svg
   python -m lab.check races mine.py
   python -m lab.check check mine.py
   python -m lab.check run lab.gpt 818 262 --engine parallel
@@ -36,12 +41,25 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--repeats", type=positive, default=3, help="how often to run it (3)")
     explore = commands.add_parser("explore", help="run under many schedules, one thread at a time")
     common(explore, 2000)
-    explore.add_argument("--strategy", choices=("mix", "random", "pct", "exhaustive"), default="mix")
+    explore.add_argument(
+        "--strategy", choices=("mix", "random", "pct", "pos", "weighted", "exhaustive"), default="mix", help="(mix)"
+    )
     explore.add_argument("--preemptions", type=natural, default=2, help="at most so many, for exhaustive (2)")
     explore.add_argument(
-        "--switch", choices=("mix", "primitives", "statements"), default="mix", help="where threads can switch (mix)"
+        "--switch",
+        choices=("mix", "primitives", "statements", "expressions"),
+        default="mix",
+        help="where threads can switch (mix)",
     )
-    explore.add_argument("--spurious", action="store_true", help="waits may end without a signal, once per thread")
+    explore.add_argument(
+        "--spurious",
+        choices=("mix", "always", "never"),
+        nargs="?",
+        const="always",
+        default="mix",
+        help="may waits end without a signal, once per thread? (mix: in some schedules)",
+    )
+    explore.add_argument("--all", action="store_true", help="go on when nothing new appears")
     explore.add_argument("--no-races", action="store_true", help="without the tracked runs that look for races")
     explore.add_argument("--replay", metavar="SCHEDULE", help="run this one schedule and show its trace")
     explore.add_argument("--picture", metavar="FILE.svg", help="draw the failing schedule")
@@ -67,7 +85,7 @@ def common(command: argparse.ArgumentParser, schedules: int | None) -> None:
     if schedules is not None:
         command.add_argument("--schedules", type=positive, default=schedules, metavar="N", help=f"({schedules})")
         command.add_argument("--seed", type=natural, default=1, help="(1)")
-    command.add_argument("--seconds", type=float, default=None, help="stop after this time")
+    command.add_argument("--seconds", type=duration, default=60.0, help="stop after this time (60)")
 
 
 def positive(text: str) -> int:
@@ -84,11 +102,22 @@ def natural(text: str) -> int:
     return int(text)
 
 
+def duration(text: str) -> float:
+    """An argument that is a positive number of seconds."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
+
+
 def run_check(options: argparse.Namespace) -> Findings:
     """lab.check check"""
     from lab.check import api
 
-    return api.run_checked(options.program, options.workers, options.repeats, options.seconds or 60.0)
+    return api.run_checked(options.program, options.workers, options.repeats, options.seconds)
 
 
 def run_explore(options: argparse.Namespace) -> Findings:
@@ -98,7 +127,10 @@ def run_explore(options: argparse.Namespace) -> Findings:
 
     program = Program(options.program)
     if options.replay is not None:
-        return explore.replay(program, options.replay, options.picture)
+        from lab.check.replay import replay
+
+        return replay(program, options.replay, options.picture, options.seconds)
+    progress = Progress()
     plan = explore.Plan(
         options.schedules,
         options.seed,
@@ -108,8 +140,14 @@ def run_explore(options: argparse.Namespace) -> Findings:
         not options.no_races,
         options.switch,
         options.picture,
+        options.spurious,
+        not options.all,
+        progress,
     )
-    return explore.explore(program, options.workers, plan, options.spurious)
+    try:
+        return explore.explore(program, options.workers, plan)
+    finally:
+        progress.clear()
 
 
 def run_races(options: argparse.Namespace) -> Findings:
@@ -121,11 +159,11 @@ def run_races(options: argparse.Namespace) -> Findings:
 
 def run_program(program: str, arguments: list[str]) -> None:
     """PROGRAM as if it had been given to python itself, in checked mode; a thread error ends the process with 4."""
-    from lab.check import checked
+    from lab.check.process import install
     from lab.check.program import locate
 
     path, package = locate(program)
-    checked.install()
+    install()
     sys.argv = [str(path), *arguments]
     if package:
         runpy.run_module(program, run_name="__main__", alter_sys=True)
@@ -148,6 +186,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(error, file=sys.stderr)
             return 2
         return 0
+    outcome = supervised(lambda: check(options), options.seconds, file_of(options.program))
+    if isinstance(outcome, Finding):
+        tell(options, Findings(options.program, options.command, options.workers, findings=[outcome]))
+        return 4
+    return outcome
+
+
+def file_of(program: str) -> str:
+    """The path of a program's file, "" if it has none."""
+    from lab.check.program import locate
+
+    try:
+        return str(locate(program)[0])
+    except ProgramError:
+        return ""
+
+
+def check(options: argparse.Namespace) -> int:
+    """Run one check and tell its result; returns the exit code."""
     commands: dict[str, Callable[[argparse.Namespace], Findings]] = {
         "check": run_check,
         "explore": run_explore,
@@ -159,12 +216,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except ProgramError as error:
-        if options.json:
-            finding = Finding("refused", str(error), tool="scan")
-            print(json.dumps(Findings(options.program, "scan", findings=[finding]).to_json()))
-        else:
-            print(error, file=sys.stderr)
-        return 2
+        finding = Finding("refused", str(error), tool="scan")
+        result = Findings(options.program, "scan", findings=[finding])
+    tell(options, result)
+    return result.exit_code
+
+
+def tell(options: argparse.Namespace, result: Findings) -> None:
+    """Print a result."""
     if options.json:
         print(json.dumps(result.to_json()))
     elif result.exit_code == 2:
@@ -173,15 +232,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         show(result)
         advise(options, result)
-    return result.exit_code
 
 
 def advise(options: argparse.Namespace, result: Findings) -> None:
     """How to see it again."""
     schedule = next((finding.schedule for finding in result.findings if finding.schedule), "")
     if schedule and not getattr(options, "replay", None):
-        command = f"python -m lab.check explore {options.program} --replay {schedule}"
-        print(f"again, with a picture: {command} --picture failure.svg")
+        words = [environment.python(), "-m", "lab.check", "explore", options.program, "--replay", schedule]
+        print(f"again, with a picture: {shlex.join(words)} --picture failure.svg")
 
 
 if __name__ == "__main__":

@@ -2,12 +2,23 @@
 overview."""
 
 from pathlib import Path
+from typing import Any
 
 from lab.check import explore as _explore
 from lab.check.program import Program
 from lab.check.report import Finding, Findings, ProgramError
 
-__all__ = ["Finding", "Findings", "ProgramError", "check_races", "explore_submission", "replay", "run_checked", "scan"]
+__all__ = [
+    "Finding",
+    "Findings",
+    "ProgramError",
+    "check_races",
+    "explore_submission",
+    "replay",
+    "run_checked",
+    "scan",
+    "trace",
+]
 
 
 def scan(program: str | Path) -> Findings:
@@ -40,11 +51,20 @@ def check_races(
 
 def replay(program: str | Path, schedule: str) -> Findings:
     """Run one schedule again."""
-    return _explore.replay(Program(program), schedule)
+    from lab.check.replay import replay as run_again
+
+    return run_again(Program(program), schedule)
+
+
+def trace(program: str | Path, schedule: str) -> dict[str, Any]:
+    """The schedule as plain data, step by step, to be shown: lab.check.trace says what it holds."""
+    from lab.check.replay import trace as follow
+
+    return follow(Program(program), schedule)
 
 
 def run_checked(program: str | Path, workers: int = 3, repeats: int = 3, seconds: float = 60.0) -> Findings:
     """Run the program with real threads in checked mode, in this process, for at most so many seconds."""
-    from lab.check.checked import check_program
+    from lab.check.trial import check_program
 
     return check_program(Program(program), workers, repeats, seconds)

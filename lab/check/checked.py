@@ -11,11 +11,8 @@ been given one may not have run since. What counts is what whoever gave it has p
 that the turn is no longer parked.
 """
 
-import atexit
-import os
 import sys
 import threading
-import time
 import weakref
 from _thread import allocate_lock, get_ident
 from collections import deque
@@ -23,10 +20,9 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any, NamedTuple
 
-from lab import threadlib
 from lab.check import seam
-from lab.check.report import Finding, Findings, counted, listed, place
-from lab.check.scheduler import outside, variable_name
+from lab.check.names import Namer, outside
+from lab.check.report import Finding, listed, place
 from lab.threadlib import Cond, Mutex, Runtime, Semaphore, Thread, WorkerFailed
 
 
@@ -110,7 +106,7 @@ class Checked(Runtime):
         self.records: dict[int, Record] = {get_ident(): Record("main")}
         self.alive: list[Record] = list(self.records.values())
         self.guard = threading.RLock()
-        self.labels: dict[str, int] = {}
+        self.namer = Namer()
         self.told: set[frozenset[int]] = set()
         self.over = False
 
@@ -123,19 +119,10 @@ class Checked(Runtime):
                 self.alive.append(record)
         return record
 
-    def info(self, primitive: Any, kind: str) -> Info:
+    def info(self, primitive: Any) -> Info:
         """Name a new primitive."""
-        frame = outside(sys._getframe(2))
-        made_at = place(frame.f_code.co_filename, frame.f_lineno)
-        name = primitive.name or variable_name(frame, type(primitive).__name__)
-        if not name:
-            return Info(f"the {kind} made at {made_at}", made_at)
-        number = self.labels[name] = self.labels.get(name, -1) + 1
-        if name.endswith("[]"):
-            name = f"{name[:-1]}{number}]"
-        elif number and not primitive.name:
-            name = f"{name}#{number + 1}"
-        return Info(name if kind in name.lower() else f"{kind} {name}", made_at)
+        label, made_at = self.namer.label(primitive)
+        return Info(label, made_at)
 
     def stop(self, kind: str, message: str, detail: str = "", where: list[str] | None = None) -> None:
         """A definite error: tell it, once, and end the program."""
@@ -268,7 +255,7 @@ class Checked(Runtime):
     def mutex(self, mutex: Mutex) -> tuple[Callable, Callable]:
         """(lock, unlock)"""
         acquire, release = mutex.state.acquire, mutex.state.release
-        records, info, getframe = self.records, self.info(mutex, "mutex"), sys._getframe
+        records, info, getframe = self.records, self.info(mutex), sys._getframe
         _infos[mutex] = info
 
         def lock() -> None:
@@ -357,7 +344,7 @@ class Checked(Runtime):
     def cond(self, cond: Cond) -> tuple[Callable, Callable, Callable]:
         """(wait, signal, broadcast)"""
         parked = cond.state
-        info = self.info(cond, "condition")
+        info = self.info(cond)
 
         def wait(mutex: Mutex) -> None:
             self.check()
@@ -404,7 +391,7 @@ class Checked(Runtime):
         """(P, V)"""
         guard, count = allocate_lock(), n
         parked = semaphore.state
-        info = self.info(semaphore, "semaphore")
+        info = self.info(semaphore)
         info.label += f", made with {n} at {info.made_at}"
 
         def P() -> None:
@@ -435,156 +422,3 @@ class Checked(Runtime):
 
 
 _infos: weakref.WeakKeyDictionary[Mutex, Info] = weakref.WeakKeyDictionary()
-
-
-# ------------------------------------------------------------------------------------------------------ a whole process
-
-
-def install() -> Checked:
-    """Make checked mode the runtime of this process. A thread error ends it with exit code 4 (one that can wait, at its
-    end)."""
-    shown: list[Finding] = []
-
-    def report(finding: Finding) -> None:
-        shown.append(finding)
-        sys.stdout.flush()
-        text = f"{finding.kind}: {finding.text()}"
-        print(f"\nchecked mode: {text}", file=sys.stderr, flush=True)
-        if finding.kind != "order":
-            os._exit(4)
-
-    def at_exit() -> None:
-        left = threadlib.threads()
-        if left and runtime.failure is None and not shown:
-            names = ", ".join(thread.name for thread in left)
-            report(Finding("unjoined", f"the program is over, but nobody has joined {names}", tool="checked"))
-        if shown:
-            sys.stdout.flush()
-            os._exit(4)
-
-    runtime = Checked(report)
-    threadlib.install(runtime)
-    atexit.register(at_exit)
-    return runtime
-
-
-# ---------------------------------------------------------------------------------------------------------- one program
-
-
-def check_program(program: Any, workers: int, repeats: int, seconds: float = 60.0) -> Findings:
-    """Run a program a few times in checked mode, in this process, for at most `seconds` in all; stops at the first
-    error."""
-    result = Findings(program.name, "checked", workers, findings=program.refused())
-    if result.findings:
-        return result
-    begin = time.perf_counter()
-    for _ in range(repeats):
-        result.schedules += 1
-        late = threading.Event()
-        once = threading.Thread(target=run_once, args=(program, workers, result, late), name="main", daemon=True)
-        once.start()
-        once.join(max(0.1, begin + seconds - time.perf_counter()))
-        if once.is_alive() and result.ok:
-            result.findings.append(still_running(program, seconds))
-            late.set()
-            once.join(2 * threadlib.ABANDON_AFTER)  # it puts back the runtime
-        if result.findings:
-            break
-    result.seconds = time.perf_counter() - begin
-    if result.ok:
-        result.notes.append(f"nothing found in {counted(repeats, 'run')} with real threads; see also: explore, races")
-    return result
-
-
-def still_running(program: Any, seconds: float) -> Finding:
-    """Not stalled, and yet without end."""
-    names = {thread.ident: thread.name for thread in threading.enumerate()}
-    words, where = [], []
-    for ident, frame in sys._current_frames().items():
-        while frame is not None and frame.f_code.co_filename != program.file:
-            frame = frame.f_back
-        if frame is not None and ident in names:
-            where.append(place(program.file, frame.f_lineno))
-            words.append(f"{names[ident]} is at {where[-1]}")
-    return Finding(
-        "livelock", f"no end after {seconds:.0f} seconds: {', '.join(sorted(words))}", where=where, tool="checked"
-    )
-
-
-def run_once(program: Any, workers: int, result: Findings, late: threading.Event) -> None:
-    """One run. Once `late` is set, threads that go round a loop are ended."""
-
-    def loop(line: int) -> None:
-        if late.is_set():
-            raise CheckFailed("late")
-
-    def report(finding: Finding) -> None:
-        if not late.is_set():
-            result.findings.append(finding)
-
-    runtime = Checked(report)
-    try:
-        with threadlib.use(runtime):
-            module = program.fresh({"__loop__": loop}, False, False, {})
-            drive(program, module, workers, result)
-            if runtime.failure is None and not late.is_set():
-                look_for_unjoined(result)
-    except CheckFailed:
-        pass
-    except WorkerFailed as failure:
-        if not isinstance(failure.__cause__, CheckFailed):
-            add_exception(program, failure.__cause__ or failure, result)
-    except Exception as exception:
-        add_exception(program, exception, result)
-
-
-def drive(program: Any, module: Any, workers: int, result: Findings) -> None:
-    """Run main(), or generate() on the tiny model."""
-    if program.entry == "main":
-        value = module.main()
-        if program.has_check:
-            module.check(value)
-        return
-    import numpy as np
-
-    from lab.check import tiny
-
-    for case in (tiny.CASES[0], tiny.CASES[3], tiny.CASES[4]):
-        model = tiny.fresh_model(np.zeros(tiny.acts_size(case.n), dtype=np.float32))
-        tokens = tuple(int(token) for token in module.generate(model, list(case.prompt), case.n, workers))
-        expected = tiny.expected(case).tokens
-        if tokens == expected:
-            continue
-        result.findings.append(
-            Finding("tokens", f"tokens {list(tokens)} instead of serial's {list(expected)}", tool="checked")
-        )
-
-
-def look_for_unjoined(result: Findings) -> None:
-    """At the end of a program every thread has been joined."""
-    left = threadlib.threads()
-    if left:
-        words = []
-        for thread in left:
-            record = getattr(thread.system, "record", None)
-            state = record.blocked if record is not None else None
-            words.append(f"{thread.name}, {f'waiting at {at(state[2])}' if state else 'which has ended or still runs'}")
-        result.findings.append(
-            Finding("unjoined", f"the program is over, but nobody has joined {'; '.join(words)}", tool="checked")
-        )
-
-
-def add_exception(program: Any, exception: BaseException, result: Findings) -> None:
-    """The program's own exception."""
-    import traceback
-
-    frames = [frame for frame in traceback.extract_tb(exception.__traceback__) if frame.filename == program.file]
-    where = [place(frame.filename, frame.lineno or 0) for frame in reversed(frames)]
-    kind = "assertion" if isinstance(exception, AssertionError) else "exception"
-    at = f" at {where[0]}" if where else ""
-    message = f"{type(exception).__name__}{at}: {exception}"
-    detail = "\n".join(f"{place(frame.filename, frame.lineno or 0)} in {frame.name}: {frame.line}" for frame in frames)
-    result.findings.append(Finding(kind, message, detail, where, tool="checked"))
-
-
-__all__ = ["CheckFailed", "Checked", "check_program", "install"]

@@ -13,6 +13,8 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from lab.check.switches import InsideExpressions, Rounds
+
 OPERATIONS = {"lock", "unlock", "wait", "signal", "broadcast", "P", "V"}  # they are switching points already
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 SCOPES = (*FUNCTIONS, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -21,8 +23,10 @@ SCOPES = (*FUNCTIONS, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.G
 def instrument(tree: ast.Module, steps: bool, notes: bool) -> ast.Module:
     """A changed copy of the tree (the tree itself must not be used afterwards)."""
     scopes = Scopes(tree)
+    if steps:
+        tree = InsideExpressions().visit(tree)
     changed = Instrumenter(scopes, steps, notes).visit(tree)
-    return ast.fix_missing_locations(changed)
+    return ast.fix_missing_locations(Rounds().visit(changed))
 
 
 # ----------------------------------------------------------------------------------------------- which names are shared

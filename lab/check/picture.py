@@ -8,6 +8,7 @@ from lab.check.report import ProgramError
 from lab.check.scheduler import Scheduler
 
 LONGEST = 400  # lines of a trace that are kept
+LONGEST_ROUND = 6  # lines that are looked for again
 ROW, COLUMN, LEFT, TOP = 18, 250, 46, 64
 LETTERS = 34  # of an operation, in the picture
 WAITS = "waits: "
@@ -47,7 +48,7 @@ def rows(scheduler: Scheduler) -> list[tuple[bool, Any, str, str]]:
     for runner in scheduler.everyone:
         if runner.ready is not None and scheduler.outcome is not None and scheduler.outcome.kind == "deadlock":
             found.append((True, runner, WAITS + waiting_words(runner), runner.site))
-    return found[-LONGEST:]
+    return found
 
 
 def waiting_words(runner: Any) -> str:
@@ -62,23 +63,37 @@ def lines(scheduler: Scheduler) -> list[str]:
     width = max((len(runner.name) for runner in scheduler.everyone), default=4)
     found = rows(scheduler)
     column = max((len(words) for _changed, _runner, words, _site in found), default=0)
-    text: list[str] = []
-    times = 1
-    for changed, runner, words, site in found:
-        line = f"{runner.name:<{width}}  {words:<{min(column, 70)}}  {site}"
-        if text and text[-1][2:].split("  (")[0] == line:
-            times += 1
-            text[-1] = f"  {line}  ({times} times)"
-        else:
-            times = 1
-            text.append(f"{'*' if changed else ' '} {line}")
-    return text
+    text = [
+        f"{'*' if changed else ' '} {runner.name:<{width}}  {words:<{min(column, 70)}}  {site}"
+        for changed, runner, words, site in found
+    ]
+    return folded(text)[-LONGEST:]
+
+
+def folded(text: list[str]) -> list[str]:
+    """Up to LONGEST_ROUND lines that come again and again are shown once, with their number."""
+    result: list[str] = []
+    index = 0
+    while index < len(text):
+        size, times = 1, 1
+        for length in range(1, LONGEST_ROUND + 1):
+            block = [line[2:] for line in text[index : index + length]]
+            repeats = 1
+            while [line[2:] for line in text[index + repeats * length : index + (repeats + 1) * length]] == block:
+                repeats += 1
+            if repeats > 1 and (repeats - 1) * length > (times - 1) * size:
+                size, times = length, repeats
+        result += text[index : index + size]
+        if times > 1:
+            result[-1] += f"  ({times} times)" if size == 1 else f"  (these {size} lines {times} times)"
+        index += size * times
+    return result
 
 
 def write_svg(path: Path, scheduler: Scheduler, title: str, schedule: str) -> None:
     """A column for each thread, time going down, an arrow at each change of thread. Raises ProgramError if it cannot be
     written."""
-    found = rows(scheduler)
+    found = rows(scheduler)[-LONGEST:]
     numbers = sorted({runner.number for _changed, runner, _words, _site in found})
     names = {runner.number: runner.name for _changed, runner, _words, _site in found}
     place = {number: LEFT + COLUMN * index for index, number in enumerate(numbers)}

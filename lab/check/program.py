@@ -5,11 +5,17 @@ import builtins
 import copy
 import importlib.util
 import linecache
+import os
+import random
 import sys
 import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType
 from typing import Any
+
+import numpy as np
 
 from lab.check.instrument import instrument, waits_outside_loops
 from lab.check.report import Finding, ProgramError, place
@@ -37,7 +43,7 @@ class Program:
         self.name = self.path.name
         linecache.checkcache(self.file)
         try:
-            self.source = self.path.read_text(encoding="utf-8")
+            self.source = self.path.read_text(encoding="utf-8-sig")
             self.tree = ast.parse(self.source, self.file)
         except OSError as error:
             raise ProgramError(f"{name}: cannot be read: {error.strerror}") from None
@@ -49,7 +55,11 @@ class Program:
         self.entry = next((entry for entry in ("generate", "main") if entry in names), "")
         if not self.entry:
             raise ProgramError(f"{name}: has neither generate(model, prompt, n, workers) nor main()")
+        needed = required_arguments(self.tree.body) if self.entry == "main" else ""
+        if needed:
+            raise ProgramError(f"{name}: main() is called without arguments, but it needs {needed}")
         self.has_check = "check" in names
+        self.random = "random" in self.source
         self.bare_waits = waits_outside_loops(self.tree)
         self._codes: dict[tuple[bool, bool], CodeType] = {}
 
@@ -71,6 +81,25 @@ class Program:
             tree = instrument(copy.deepcopy(self.tree), steps, notes)
             self._codes[key] = compile(tree, self.file, "exec", dont_inherit=True)
         return self._codes[key]
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """As `python FILE` would run it: its own sys.argv, the modules beside it, made anew each time; and random
+        numbers that are the same in every run."""
+        argv, path, modules = sys.argv, sys.path[:], set(sys.modules)
+        sys.argv = [self.file]
+        sys.path.insert(0, str(self.path.parent))
+        if self.random:
+            random.seed(0)
+            np.random.seed(0)
+        try:
+            yield
+        finally:
+            sys.argv, sys.path[:] = argv, path
+            for name in set(sys.modules) - modules:
+                file = getattr(sys.modules[name], "__file__", None)
+                if file and Path(file).parent == self.path.parent:
+                    del sys.modules[name]
 
     def fresh(self, additions: dict[str, Any], steps: bool, notes: bool, stand_ins: dict[str, Any]) -> types.ModuleType:
         """The program as a new module, executed. `additions` are the functions the additions call; it imports
@@ -99,6 +128,15 @@ def top_level_names(body: list[ast.stmt]) -> set[str]:
             if isinstance(node, ast.If | ast.Try | ast.With):
                 names |= top_level_names(getattr(node, block, []))
     return names
+
+
+def required_arguments(body: list[ast.stmt]) -> str:
+    """The arguments that main() cannot do without, listed."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef) and node.name == "main":
+            positional = [*node.args.posonlyargs, *node.args.args]
+            return ", ".join(argument.arg for argument in positional[: len(positional) - len(node.args.defaults)])
+    return ""
 
 
 def locate(name: str) -> tuple[Path, str]:
@@ -139,3 +177,15 @@ def own_builtins(stand_ins: dict[str, Any]) -> dict[str, Any]:
         return stand_in if stand_in is not None and module.__name__ == stand_in.__name__ else module
 
     return dict(vars(builtins)) | {"print": lambda *arguments, **options: None, "__import__": import_}
+
+
+class NoExit(types.ModuleType):
+    """Stands in for the module os: what would end the whole process calls `leave` with the call as text instead."""
+
+    def __init__(self, leave: Callable[[str], None]) -> None:
+        super().__init__("os")
+        self._exit = lambda code: leave(f"os._exit({code})")
+        self.abort = lambda: leave("os.abort()")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)

@@ -29,8 +29,10 @@ from typing import Any
 
 import numpy as np
 
+from lab.check.names import outside
 from lab.check.report import place
-from lab.check.scheduler import Runner, Scheduler, outside
+from lab.check.runner import Runner
+from lab.check.scheduler import Scheduler
 from lab.threadlib import Cond, Mutex, Semaphore
 
 WRITE, READ = 0, 1

@@ -24,6 +24,9 @@ KINDS = {
 }
 
 
+SHOWN = 80  # characters of a schedule that is only mentioned
+
+
 class ProgramError(Exception):
     """A program that cannot be checked at all; the message is one line."""
 
@@ -117,7 +120,15 @@ def show_finding(finding: Finding, out: Console, trace_lines: int) -> None:
             out.print(Text("  " + line, style="yellow" if line.startswith("*") else ""))
     if finding.schedule:
         needed = f", {counted(finding.preemptions, 'preemption')}" if finding.preemptions >= 0 else ""
-        out.print(Text(f"  schedule {finding.schedule} (seed {finding.seed}{needed})", style="dim"))
+        out.print(Text(f"  schedule {shortened(finding.schedule)} (seed {finding.seed}{needed})", style="dim"))
+
+
+def shortened(schedule: str) -> str:
+    """A long schedule with most of its decisions left out: whole it stands in the command that replays it."""
+    if len(schedule) <= SHOWN:
+        return schedule
+    begin = schedule[: SHOWN - 20].rpartition(",")[0]
+    return f"{begin},... ({counted(schedule.count('='), 'decision')})"
 
 
 def place(filename: str, line: int) -> str:

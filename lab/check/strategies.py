@@ -30,6 +30,10 @@ class Replay(Default):
         self.count = 0
         self.impossible: list[int] = []  # decisions at which the thread named could not go on: another program
 
+    def unreached(self) -> int:
+        """How many of its decisions come after the end of the run."""
+        return sum(at > self.count for at in self.deviations)
+
     def choose(self, able: list[Any], default: Any, free: bool) -> Any:
         """What the schedule says."""
         self.count += 1
@@ -120,6 +124,85 @@ class PCT(Default):
         self.priority[runner.number] = self.lowest
 
 
+def about(runner: Any) -> Any:
+    """What the thing a thread is about to do is done to: the same in all runs of a program."""
+    what = runner.what
+    if runner.verb == "wakes":
+        what = what[1]
+    return getattr(what, "number", None) if not isinstance(what, int) else ("line", what)
+
+
+class PartialOrder(Default):
+    """Partial-order sampling (Yuan, Yang and Gu, 2018): each thing that threads are about to do has a priority of its
+    own, drawn at random; when one is done, those that concern the same object draw again. So the order of what has to
+    do with each other is sampled, however long the rest of the threads may be.
+    """
+
+    def __init__(self, random: Random) -> None:
+        self.random = random.random
+        self.priority: dict[int, tuple[int, Any, float]] = {}  # of a thread's number: its points, what about, priority
+
+    def choose(self, able: list[Any], default: Any, free: bool) -> Any:
+        """The one with the highest priority."""
+        done = set()
+        known = self.priority
+        for runner in able:
+            before = known.get(runner.number)
+            if before is None or before[0] != runner.points:
+                if before is not None:
+                    done.add(before[1])
+                known[runner.number] = (runner.points, about(runner), self.random())
+        best, highest = default, -1.0
+        for runner in able:
+            points, what, priority = known[runner.number]
+            if what is not None and what in done:
+                priority = self.random()
+                known[runner.number] = (points, what, priority)
+            if priority > highest:
+                best, highest = runner, priority
+        return best
+
+    def yielded(self, runner: Any) -> None:
+        """The next thing it does has a new priority anyway."""
+
+
+class Weighted(Default):
+    """Selectively uniform random walk (Zhao and others, 2025): the threads' accesses to one object, drawn at random,
+    are interleaved uniformly; between them any thread goes on.
+
+    `counts`: how often each thread (by number) comes to each object in the default schedule.
+    """
+
+    def __init__(self, random: Random, counts: dict[Any, dict[int, int]]) -> None:
+        self.random = random.random
+        shared = sorted((key for key, threads in counts.items() if len(threads) > 1), key=str)
+        self.key = shared[int(self.random() * len(shared))] if shared else None
+        self.left = dict(counts.get(self.key, {}))
+        self.intended = self.draw(sorted(self.left))
+
+    def draw(self, numbers: list[int]) -> int:
+        """A thread, with a probability proportional to the accesses it has left; -1 if none has any."""
+        rest = self.random() * sum(max(0, self.left.get(number, 0)) for number in numbers)
+        for number in numbers:
+            rest -= max(0, self.left.get(number, 0))
+            if rest < 0:
+                return number
+        return -1
+
+    def choose(self, able: list[Any], default: Any, free: bool) -> Any:
+        """Not one that would come to the object out of turn, if there is another."""
+        here = [runner for runner in able if self.key is not None and about(runner) == self.key]
+        if here and self.intended not in [runner.number for runner in able]:
+            self.intended = self.draw([runner.number for runner in able])
+        early = [runner for runner in here if runner.number != self.intended]
+        others = [runner for runner in able if runner not in early] or able
+        chosen = others[int(self.random() * len(others))]
+        if chosen in here:
+            self.left[chosen.number] = self.left.get(chosen.number, 0) - 1
+            self.intended = self.draw(sorted(self.left))
+        return chosen
+
+
 class Bounded(Default):
     """At most `preemptions` deviations, at random decisions among `steps`: to find a failure's simplest schedule."""
 
@@ -153,12 +236,14 @@ class Exhaustive(Default):
 
     def attach(self, scheduler: Any) -> None:
         """A new run follows."""
-        self.depth = 0
+        self.scheduler, self.depth = scheduler, 0
 
     def choose(self, able: list[Any], default: Any, free: bool) -> Any:
         """Follow the path to its end, then the default."""
         if self.depth == len(self.path):
-            others = [runner.number for runner in able if runner is not default]
+            me = self.scheduler.current
+            tired = me.verb in ("spins", "sleeps")  # going round once more would lead nowhere new, for ever
+            others = [runner.number for runner in able if runner is not default and not (tired and runner is me)]
             price = 0 if free else 1
             self.path.append([default.number, *(others if sum(self.cost) + price <= self.bound else [])])
             self.cost.append(0)

@@ -1,0 +1,164 @@
+"""A failure in words, with what the run on record says about its cause."""
+
+import traceback
+
+from lab.check.culprit import interrupted, not_atomic, order_of_waking, woken_for_nothing
+from lab.check.explorer import Explorer, Run, describe_left
+from lab.check.report import Finding, listed, place
+from lab.check.runner import Failure, Runner
+
+
+def tell(explorer: Explorer, run: Run) -> Finding:
+    """The failure in words."""
+    failure = run.failure
+    assert failure is not None
+    finding = Finding(failure.kind, failure.message, failure.detail, [site for site in failure.where if site])
+    lines = [finding.detail] if finding.detail else []
+    if failure.exception is not None:
+        tell_exception(explorer, failure, finding, lines)
+    if failure.kind in ("tokens", "values") and run.wrong:
+        finding.message += ": " + run.wrong[0]
+        lines += run.wrong[1:]
+        finding.where = run.wrong_sites
+    related = list(run.detector.races.values()) if run.detector else []
+    if related and failure.exception is not None:
+        finding.message += f"; perhaps because of {related[0].message()}"
+    for race in related[1 if failure.exception is not None else 0 :][:3]:
+        lines.append(race.message())
+    for race in related[:4]:
+        finding.where += [site for site in race.where() if site not in finding.where]
+    if run.wrong and len(run.wrong) <= 2 and "nobody has written" in run.wrong[0]:
+        lines += meanwhile(run)
+    lines += culprits(run, finding, bool(related))
+    lines += hints(explorer, run, finding)
+    if failure.kind in ("assertion", "tokens") and not lines[1:]:
+        lines += how_they_ended(explorer, run, finding)
+    finding.detail = "\n".join(lines)
+    return finding
+
+
+def culprits(run: Run, finding: Finding, raced: bool) -> list[str]:
+    """What the schedule says about the cause; the first goes into the message."""
+    told = []
+    suspect = run.failure.runner if run.failure is not None else ""
+    for name, site in woken_for_nothing(run):
+        told.append((f"the wait of {name} at {site} ended without a signal, as it may (a spurious wakeup)", [site]))
+    if finding.kind in ("assertion", "exception", "tokens", "values"):
+        told.append(order_of_waking(run))
+    if finding.kind in ("assertion", "exception", "tokens", "values", "deadlock", "misuse"):
+        told.append(not_atomic(run, suspect))
+    told = [(text, where) for text, where in told if text]
+    if not told and not raced and finding.kind in ("assertion", "exception"):
+        told = [(text, []) for text in [interrupted(run, suspect)] if text]
+    for _text, where in told:
+        finding.where += [site for site in where if site not in finding.where]
+    lines = [text for text, _where in told]
+    if lines and not raced and finding.kind in ("assertion", "exception"):
+        finding.message += "; " + lines.pop(0)
+    return lines
+
+
+def tell_exception(explorer: Explorer, failure: Failure, finding: Finding, lines: list[str]) -> None:
+    """Which exception, where in the program, in which thread."""
+    exception = failure.exception
+    frames = [
+        frame for frame in traceback.extract_tb(exception.__traceback__) if frame.filename == explorer.program.file
+    ]
+    sites = [place(frame.filename, frame.lineno or 0) for frame in reversed(frames)]
+    name = type(exception).__name__
+    text = str(exception).strip() or (frames[-1].line if frames else "") or ""
+    first = text.splitlines()[0] if text else ""
+    at = f" at {sites[0]}" if sites else ""
+    if isinstance(exception, AssertionError):
+        finding.message = f"assertion failed in {failure.runner}{at}: {first}"
+    else:
+        finding.message = f"{name} in {failure.runner}{at}: {first}"
+    finding.where = list(dict.fromkeys(sites))
+    lines += [f"{place(frame.filename, frame.lineno or 0)} in {frame.name}: {frame.line}" for frame in frames]
+
+
+def meanwhile(run: Run) -> list[str]:
+    """What the workers were about to do when the run was stopped."""
+    words = []
+    for runner in run.scheduler.everyone:
+        if runner.number and not runner.over_before_the_end:
+            verb = "had not begun" if not runner.points else f"was {describe_left(runner)}"
+            words.append(f"{runner.name} {verb}")
+    return [f"meanwhile {listed(words)}"] if words else []
+
+
+def how_they_ended(explorer: Explorer, run: Run, finding: Finding) -> list[str]:
+    """The last line of each worker: work that was not done may have been left undone there."""
+    ends: dict[int, list[str]] = {}
+    for runner in run.scheduler.everyone:
+        if runner.number and runner.ready is None and runner.line:
+            ends.setdefault(runner.line, []).append(runner.name)
+    sites = {line: f"{explorer.program.name}:{line}" for line in ends}
+    finding.where += [site for site in sites.values() if site not in finding.where]
+    return [f"{listed(names)} ended at {sites[line]}" for line, names in sorted(ends.items())]
+
+
+def hints(explorer: Explorer, run: Run, finding: Finding) -> list[str]:
+    """What often stands behind such a failure, if the program looks like it."""
+    found = []
+    name = explorer.program.name
+    jolted = [site for _name, site in woken_for_nothing(run)]
+    for line, around in sorted(explorer.program.bare_waits.items()):
+        site = f"{name}:{line}"
+        inside = "stands in an if" if around == "if" else "stands in no loop"
+        if site in jolted:
+            found.append(
+                f"the wait at {site} {inside}: nothing looks whether what it waits for is true: wait in a while loop"
+            )
+            finding.where += [site] if site not in finding.where else []
+            continue
+        overtaken = overtaken_after_wake(run, site)
+        if overtaken:
+            found.append(
+                f"the wait at {site} {inside}: {overtaken}, and what was true at the signal need not be true after "
+                "the wait: wait in a while loop"
+            )
+            finding.where += [site] if site not in finding.where else []
+    for runner in run.scheduler.everyone:
+        sites = went_back_to_sleep(run, runner)
+        if sites and finding.kind == "deadlock":
+            signal, wait, label = sites
+            found.append(
+                f"the signal of {label} at {signal} woke {runner.name}, which found its own condition still false and "
+                f"waited again at {wait}: threads that wait for different things share one Cond; signal wakes only "
+                "one of them"
+            )
+            finding.where += [site for site in (signal, wait) if site not in finding.where]
+    return found
+
+
+def overtaken_after_wake(run: Run, site: str) -> str:
+    """Did another thread lock the mutex between the signal for a wait at `site` and the end of that wait?"""
+    trace = run.scheduler.trace
+    for end, (runner, verb, what, at) in enumerate(trace):
+        if verb != "wakes" or at != site:
+            continue
+        for other, other_verb, other_what, other_site in reversed(trace[:end]):
+            if other is runner:
+                break
+            if other_verb in ("locks", "wakes"):
+                mutex = other_what[1] if other_verb == "wakes" else other_what
+                if mutex is what[1]:
+                    return f"{other.name} had the mutex (at {other_site}) just before {runner.name} woke from it"
+    return ""
+
+
+def went_back_to_sleep(run: Run, runner: Runner) -> tuple[str, str, str] | None:
+    """If the last thing a waiting thread did was to wake, by a signal, and wait again on the same condition: (signal,
+    wait, condition)."""
+    trace = run.scheduler.trace
+    if runner.ready is None or runner.verb != "wakes" or runner.signalled:
+        return None
+    state = runner.what[0]
+    mine = [(verb, what) for other, verb, what, _site in trace if other is runner and verb != "at"]
+    if len(mine) < 2 or mine[-1] != ("waits for", state) or mine[-2][0] != "wakes" or mine[-2][1][0] is not state:
+        return None
+    signals = [(woke.site, woke.verb) for woke in state.woke if woke.woken == runner.name]
+    if not signals or signals[-1][1] != "signal":
+        return None
+    return signals[-1][0], runner.site, state.label

@@ -1,0 +1,59 @@
+"""Time under the explorer: a clock of its own, so that a run is the same every time and sleeping costs nothing."""
+
+import time
+import types
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lab.check.scheduler import Scheduler
+
+EPOCH = 1_700_000_000.0  # what time.time() says at the beginning of a run
+STEP = 1e-5  # seconds for each point
+NAPS = 3  # sleeps of a thread that may end early, as if everybody else were slow
+
+
+class Clock(types.ModuleType):
+    """Stands in for the module time.
+
+    Time passes with the steps of the run; when every thread sleeps or waits, it leaps to the next one's end. A thread's
+    first few sleeps may also end at once, with the clock set forward: sleeping orders nothing. Later ones take as long
+    as they should, so that a loop that gives up after some time does so only if the others have had that time.
+    """
+
+    def __init__(self, scheduler: "Scheduler") -> None:
+        super().__init__("time")
+        self.scheduler, self.leapt = scheduler, 0.0
+        for name, start in (("time", EPOCH), ("monotonic", 0.0), ("perf_counter", 0.0)):
+            setattr(self, name, lambda start=start: start + self.now())
+            setattr(self, name + "_ns", lambda start=start: int((start + self.now()) * 1e9))
+        for name in ("process_time", "thread_time"):
+            setattr(self, name, self.now)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+    def now(self) -> float:
+        """Seconds since the beginning of the run."""
+        return self.leapt + STEP * self.scheduler.steps
+
+    def forward(self, to: float) -> None:
+        """Set the clock forward; never back."""
+        self.leapt += max(0.0, to - self.now())
+
+    def sleep(self, seconds: float) -> None:
+        """Let the others run."""
+        if seconds < 0:
+            raise ValueError("sleep length must be non-negative")
+        me = self.scheduler.current
+        me.until = self.now() + seconds
+        me.naps += 1
+        ready = None if me.naps <= NAPS else lambda: self.now() >= me.until
+        self.scheduler.yield_point("sleeps", seconds, ready)
+        self.forward(me.until)
+
+    def leap(self, live: list) -> bool:
+        """Nobody can go on: set the clock forward to the end of the first sleep; False if nobody sleeps."""
+        ends = [runner.until for runner in live if runner.verb == "sleeps"]
+        if ends:
+            self.forward(min(ends) + STEP)
+        return bool(ends)

@@ -1,0 +1,146 @@
+"""What a shrunk schedule says about the cause: it holds little but the interruption that does the harm."""
+
+import itertools
+from typing import NamedTuple
+
+from lab.check.explorer import Run
+from lab.check.primitives import CondState, MutexState
+from lab.check.report import listed
+from lab.check.runner import Runner
+
+
+class Session(NamedTuple):
+    """From locking a mutex to unlocking it: numbers of events of the trace, and places."""
+
+    runner: Runner
+    begin: int
+    end: int
+    locked: str
+    unlocked: str  # "" if it was not, or only to wait
+
+
+def sessions(run: Run) -> dict[MutexState, list[Session]]:
+    """Who held each mutex, in order."""
+    trace = run.scheduler.trace
+    found: dict[MutexState, list[Session]] = {}
+    open_at: dict[MutexState, tuple[Runner, int, str]] = {}
+    for index, (runner, verb, what, site) in enumerate(trace):
+        if verb == "locks" or verb == "wakes":
+            open_at[what if verb == "locks" else what[1]] = (runner, index, site)
+        elif verb in ("unlocks", "waits for"):
+            mutex = what if verb == "unlocks" else what.mutex
+            if mutex in open_at:
+                begun = open_at.pop(mutex)
+                unlocked = site if verb == "unlocks" else ""
+                found.setdefault(mutex, []).append(Session(begun[0], begun[1], index, begun[2], unlocked))
+    for mutex, (runner, index, site) in open_at.items():
+        found.setdefault(mutex, []).append(Session(runner, index, len(trace), site, ""))
+    return found
+
+
+def not_atomic(run: Run, suspect: str = "") -> tuple[str, list[str]]:
+    """A thread lets go of a mutex and locks it again, and what it had seen has been changed in between: (in words,
+    places), the last such one; that of the thread `suspect` before others."""
+    best: tuple[tuple[bool, bool, int], str, list[str]] | None = None
+    for mutex, held in sessions(run).items():
+        for index, second in enumerate(held):
+            first = next((other for other in reversed(held[:index]) if other.runner is second.runner), None)
+            if first is None or not first.unlocked or run.scheduler.trace[second.begin].verb != "locks":
+                continue
+            for between in held[held.index(first) + 1 : index]:
+                names = changed(run, first, between, second)
+                if names is None or (not names and suspect != second.runner.name):
+                    continue
+                told = tell_not_atomic(mutex, first, between, second, names)
+                rank = (second.runner.name == suspect, bool(names), second.begin)
+                if best is None or rank > best[0]:
+                    best = (rank, *told)
+    return best[1:] if best else ("", [])
+
+
+def changed(run: Run, first: Session, between: Session, second: Session) -> list[tuple[str, str]] | None:
+    """(variable, where it was changed): what the first session touched, the one between wrote and what follows uses. []
+    where no access is known, but the thread was interrupted just there; None: no cause."""
+    accesses = run.scheduler.accesses
+    if accesses:
+        mine = {name for at, who, name, _site, _write in accesses if who is first.runner and inside(at, first)}
+        later = {name for at, who, name, _site, _write in accesses if who is first.runner and at > second.begin}
+        return [
+            (name, site)
+            for at, who, name, site, write in accesses
+            if write and who is between.runner and inside(at, between) and name in mine and name in later
+        ] or None
+    trace = run.scheduler.trace
+    following = next((event for event in trace[first.end + 1 :] if event.verb != "at"), None)
+    stopped = following is not None and following.runner is not first.runner and run.scheduler.preemptions > 0
+    return [] if stopped and first.locked != second.locked else None  # two rounds of a loop say nothing
+
+
+def inside(at: int, session: Session) -> bool:
+    """Was an access, before which there were `at` events, made in this session?"""
+    return session.begin < at <= session.end
+
+
+def tell_not_atomic(
+    mutex: MutexState, first: Session, between: Session, second: Session, names: list[tuple[str, str]]
+) -> tuple[str, list[str]]:
+    """In words."""
+    name, other = first.runner.name, between.runner.name
+    gap = f"{name} released {mutex.label} at {first.unlocked} and locked it again at {second.locked}"
+    if names:
+        variable, site = names[-1]
+        text = f"not atomic: {gap}, and in between {other} changed {variable} at {site}"
+        return text, [first.unlocked, second.locked, site]
+    text = (
+        f"not atomic: {gap}, and in between {other} had it, from {between.locked} on: what {name} knew may have changed"
+    )
+    return text, [first.unlocked, second.locked, between.locked]
+
+
+def order_of_waking(run: Run) -> tuple[str, list[str]]:
+    """Threads that waited for one condition and came back in another order than they came or were woken in."""
+    came: dict[CondState, list[tuple[Runner, str]]] = {}
+    for runner, verb, what, site in run.scheduler.trace:
+        if verb == "wakes":
+            came.setdefault(what[0], []).append((runner, site))
+    for state, runners in came.items():
+        for woke in state.woke:
+            if woke.longer:
+                text = (
+                    f"the {woke.verb} of {state.label} at {woke.site} woke {woke.woken}, although {woke.longer} had "
+                    "waited longer: which of several waiting threads a signal wakes is not defined"
+                )
+                return text, [woke.site]
+        order = [runner.name for runner, _site in runners]
+        woken = [woke.woken for woke in state.woke]
+        for first, second in itertools.pairwise(woken):
+            if first in order and second in order and first != second and order.index(first) > order.index(second):
+                at = runners[order.index(second)][1]
+                text = (
+                    f"{first} was woken before {second}, but {second} came back first from its wait at {at}: the order "
+                    " in which woken threads get the mutex is not defined"
+                )
+                return text, [at]
+    return "", []
+
+
+def interrupted(run: Run, suspect: str) -> str:
+    """Between or inside which lines the thread `suspect` was interrupted last, and what others did meanwhile."""
+    trace = run.scheduler.trace
+    mine = [index for index, event in enumerate(trace) if event.runner.name == suspect]
+    for before, after in zip(mine[-2::-1], mine[:0:-1], strict=True):
+        meanwhile = trace[before + 1 : after]
+        if meanwhile and trace[after].verb == "at" and trace[before].verb not in ("joins", "P", "wakes", "waits for"):
+            others: dict[str, list[str]] = {}
+            for event in meanwhile:
+                sites = others.setdefault(event.runner.name, [])
+                if event.site not in sites:
+                    sites.append(event.site)
+            words = [f"{name} was at {listed(sites[-4:])}" for name, sites in others.items()]
+            return f"{suspect} was interrupted at {trace[after].site}; meanwhile {listed(words)}"
+    return ""
+
+
+def woken_for_nothing(run: Run) -> list[tuple[str, str]]:
+    """(thread, place) of each wait that ended without a signal."""
+    return [(runner.name, runner.jolted_at) for runner in run.scheduler.everyone if runner.jolted]

@@ -1,0 +1,297 @@
+"""Runs one program under one schedule: main(), or generate() on the tiny model, whose tokens and activations are
+compared with those of lab.serial."""
+
+import os
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lab.check import tiny
+from lab.check.blame import TOLERANCE, blame
+from lab.check.program import NoExit, Program
+from lab.check.races import Detector
+from lab.check.report import listed
+from lab.check.runner import Failure, Runner
+from lab.check.schedule import EXPRESSIONS, STATEMENTS, Setting
+from lab.check.scheduler import STEP_LIMIT, Scheduler, Strategy
+from lab.check.strategies import Default, Replay
+
+STATEMENT_LIMIT = 200_000
+
+
+@dataclass
+class Run:
+    """One run, over."""
+
+    setting: Setting
+    scheduler: Scheduler
+    failure: Failure | None
+    detector: Detector | None
+    tokens: list[list[int]] = field(default_factory=list)
+    model: Any = None
+    wrong: list[str] = field(default_factory=list)  # blame, found while it ran
+    wrong_sites: list[str] = field(default_factory=list)
+    imported: bool = False  # has the program been executed as a module, before main() or generate()?
+
+    def leave(self, call: str) -> None:
+        """The program ends the whole process: called instead of os._exit()."""
+        scheduler = self.scheduler
+        site = scheduler.site()
+        message = f"{scheduler.current.name} at {site} ends the whole process by {call}: nothing after it is checked"
+        scheduler.fail_run(Failure("contract", message, where=[site]))
+
+    @property
+    def kind(self) -> str:
+        """The kind of failure; "" for none. Exceptions of different types are different failures."""
+        if self.failure is None:
+            return ""
+        exception = self.failure.exception
+        return self.failure.kind if exception is None else f"{self.failure.kind}:{type(exception).__name__}"
+
+
+class Explorer:
+    """Runs one program under chosen schedules. `deadline` (time.monotonic()) breaks a run off."""
+
+    def __init__(self, program: Program, workers: int = 3, deadline: float = float("inf")) -> None:
+        self.program, self.workers, self.deadline = program, workers, deadline
+        self.reference: dict[
+            int, list[np.ndarray]
+        ] = {}  # per case: the activations after each token in the default schedule
+
+    def run(
+        self,
+        strategy: Strategy,
+        setting: Setting,
+        *,
+        traced: bool = False,
+        tracked: bool = False,
+        blamed: bool = False,
+        watch: Callable[[Scheduler], Any] | None = None,
+    ) -> Run:
+        """One run of the program; blamed: the activations are compared with serial's, and each element's last writer is
+        known; watch is called at every event of the trace, and what it returns is kept as a snapshot."""
+        detector = Detector(blame=blamed) if tracked else None
+        scheduler = Scheduler(
+            strategy,
+            traced=traced or tracked,
+            clocks=detector.clocks if detector else None,
+            spurious=setting.spurious,
+            user_file=self.program.file,
+            limit=STATEMENT_LIMIT if setting.level >= STATEMENTS else STEP_LIMIT,
+            deadline=self.deadline,
+        )
+        scheduler.switching, scheduler.inside = setting.level >= STATEMENTS, setting.level == EXPRESSIONS
+        scheduler.watch = watch
+        if detector:
+            detector.scheduler = scheduler
+        run = Run(setting, scheduler, None, detector)
+        body = self.generate_body if self.program.entry == "generate" else self.main_body
+        with self.program.alone():
+            run.failure = scheduler.run(lambda: body(run))
+        self.judge(run)
+        return run
+
+    def fresh(self, run: Run) -> types.ModuleType:
+        """The program, executed anew; called inside the run, so that what importing it does is explored too."""
+        scheduler, detector = run.scheduler, run.detector
+        additions: dict[str, Any] = {
+            "__step__": scheduler.step, "__middle__": scheduler.middle, "__between__": scheduler.between,
+            "__loop__": scheduler.loop, "__round__": scheduler.round,
+        }  # fmt: skip
+        stand_ins: dict[str, Any] = {"time": scheduler.clock, "os": NoExit(run.leave)}
+        if detector:
+            additions |= detector.additions()
+            stand_ins["numpy"] = detector.numpy()
+        steps = run.setting.level >= STATEMENTS or scheduler.traced
+        module = self.program.fresh(additions, steps, detector is not None, stand_ins)
+        run.imported = True
+        return module
+
+    def main_body(self, run: Run) -> None:
+        """A program with main()."""
+        module = self.fresh(run)
+        result = None
+        try:
+            result = module.main()
+        except SystemExit as leaving:
+            if leaving.code:
+                raise
+        self.end_of_program(run)
+        if self.program.has_check:
+            module.check(result)
+
+    def generate_body(self, run: Run) -> None:
+        """A submission: run generate() on the tiny model, compare every token."""
+        module = self.fresh(run)
+        self.none_running(run, "importing the program")
+        case = tiny.CASES[run.setting.case]
+        expected = tiny.expected(case)
+        for _ in range(case.times):
+            memory = np.zeros(tiny.acts_size(case.n), dtype=np.float32)
+            model = run.model = tiny.fresh_model(memory)
+            if run.detector:
+                tracked = run.detector.track(memory, "acts", lambda model=model: vars(model.acts))
+                model.acts_memory = tracked
+            tokens: list[int] = []
+            run.tokens.append(tokens)
+            spawned = run.scheduler.spawned
+            iterator = iter(module.generate(model, list(case.prompt), case.n, run.setting.workers))
+            try:
+                for token in iterator:
+                    tokens.append(int(token))
+                    self.look(run, memory, expected, tokens)
+                    if len(tokens) in (case.stop_after, len(expected.tokens) + 1):
+                        break
+            finally:
+                close = getattr(iterator, "close", None)
+                if close is not None:
+                    close()
+            stopped = bool(case.stop_after)
+            if not stopped and len(tokens) < len(expected.tokens):
+                self.wrong_tokens(run, expected, tokens)
+            self.end_of_program(run, "closing the iterator" if stopped else "generate()")
+            run.scheduler.spawned -= spawned
+            if run.scheduler.spawned > run.setting.workers:
+                self.too_many_threads(run)
+            run.scheduler.spawned += spawned
+
+    # ---- looking at a run while it goes on (in its main thread)
+
+    def look(self, run: Run, memory: np.ndarray, expected: tiny.Expected, tokens: list[int]) -> None:
+        """After each token: is it serial's, and are the activations what they are under the default schedule?"""
+        scheduler, index = run.scheduler, len(tokens) - 1
+        detector = run.detector
+        if detector and detector.blame:
+            run.wrong, run.wrong_sites = blame(
+                detector, run.model, expected.activations[min(index, len(expected.tokens) - 1)]
+            )
+        if index >= len(expected.tokens) or tokens[index] != expected.tokens[index]:
+            self.wrong_tokens(run, expected, tokens)
+        if len(run.tokens) > 1:
+            return
+        known = self.reference.setdefault(run.setting.case, [])
+        if index == len(known):
+            known.append(agreeing(memory, run.model, expected.activations[index]))
+        reference = known[index]
+        if not np.array_equal(memory, reference) and not close_enough(memory, reference):
+            scheduler.fail_run(Failure("values", f"token {index + 1} is right, but activations depend on the schedule"))
+        if detector:
+            detector.now += 1
+
+    def wrong_tokens(self, run: Run, expected: tiny.Expected, tokens: list[int]) -> None:
+        """End the run."""
+        wanted = list(expected.tokens)
+        if tokens[: len(wanted)] == wanted[: len(tokens)]:
+            words = f"too {'few' if len(tokens) < len(wanted) else 'many'} tokens: {tokens} instead of {wanted}"
+        else:
+            words = f"tokens {tokens} instead of serial's {wanted[: len(tokens)]}"
+        run.scheduler.fail_run(Failure("tokens", words))
+
+    def none_running(self, run: Run, when: str) -> None:
+        """Importing starts nothing."""
+        if run.scheduler.spawned:
+            names = [runner.name for runner in run.scheduler.everyone if runner.number]
+            where = list(dict.fromkeys(runner.spawned_at for runner in run.scheduler.everyone if runner.spawned_at))
+            at = f" at {listed(where)}" if where else ""
+            message = f"{when} starts {listed(names)}{at}: threads are started by generate() only"
+            run.scheduler.fail_run(Failure("contract", message, where=where))
+
+    def end_of_program(self, run: Run, what: str = "main()") -> None:
+        """Every thread must have been joined."""
+        left = [thread.system for thread in run.scheduler.threads if isinstance(thread.system, Runner)]
+        if not left or run.scheduler.failure is not None:
+            return
+        words = [f"{runner.name}, spawned at {runner.spawned_at}, {describe_left(runner)}" for runner in left]
+        where = [site for runner in left for site in (runner.spawned_at, runner.site) if site]
+        message = f"{what} is over, but nobody has joined {'; '.join(words)}"
+        run.scheduler.fail_run(Failure("unjoined", message, where=list(dict.fromkeys(where))))
+
+    def too_many_threads(self, run: Run) -> None:
+        """k workers are started once."""
+        scheduler = run.scheduler
+        sites = [site for _runner, verb, _what, site in scheduler.trace if verb == "spawns"]
+        k = run.setting.workers
+        message = (
+            f"generate(workers={k}) started {scheduler.spawned} threads instead of {k}"
+            + (f", at {listed(list(dict.fromkeys(sites)))}" if sites else "")
+            + ": the workers are started once, at its beginning, and get their work through a queue"
+        )
+        scheduler.fail_run(Failure("contract", message, where=list(dict.fromkeys(sites))))
+
+    def judge(self, run: Run) -> None:
+        """Give exceptions their kind."""
+        failure = run.failure
+        if failure is not None and isinstance(failure.exception, AssertionError):
+            failure.kind = "assertion"
+
+    # ---- the default schedule, once
+
+    def prepare(self) -> Run:
+        """The default schedule of case 0; its activations are what others are compared with. Returns that run."""
+        return self.run(Default(), Setting(self.workers))
+
+    def rerun(self, setting: Setting, deviations: list[tuple[int, int]], **options: Any) -> Run:
+        """A schedule again."""
+        if self.program.entry == "generate" and setting.case not in self.reference:
+            self.run(Default(), Setting(setting.workers, setting.case))
+        return self.run(Replay(dict(deviations)), setting, **options)
+
+
+def describe_left(runner: Runner) -> str:
+    """What an unjoined thread is doing."""
+    if runner.over_before_the_end:
+        return "which has ended"
+    doing = {
+        "locks": "waiting for a mutex",
+        "wakes": "waiting for a condition",
+        "P": "waiting in P",
+        "starts": "not yet started",
+    }
+    return doing.get(runner.verb, "still running") + (f" at {runner.site}" if runner.site else "")
+
+
+def agreeing(memory: np.ndarray, model: Any, expected: dict[str, np.ndarray]) -> np.ndarray:
+    """A copy of the memory in which all is NaN that does not agree with serial's activations: the rest must not
+    change."""
+    result = np.full_like(memory, np.nan)
+    start_of_memory = memory.__array_interface__["data"][0]
+    for name, array in vars(model.acts).items():
+        if not isinstance(array, np.ndarray) or name not in expected or expected[name].shape != array.shape:
+            continue
+        start = (array.__array_interface__["data"][0] - start_of_memory) // 4
+        if not 0 <= start <= memory.size - array.size:
+            continue
+        found = memory[start : start + array.size]
+        same = np.isclose(found, expected[name].reshape(-1), rtol=TOLERANCE, atol=TOLERANCE)
+        result[start : start + array.size] = np.where(same, found, np.nan)
+    return result
+
+
+def close_enough(memory: np.ndarray, reference: np.ndarray) -> bool:
+    """Do all numbers agree for which there is a reference?"""
+    with np.errstate(invalid="ignore"):
+        different = np.abs(memory - reference) > TOLERANCE + TOLERANCE * np.abs(reference)
+    return not different.any() and not (np.isnan(memory) & ~np.isnan(reference)).any()
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Stay on one core: only one thread runs at a time, and handing over to a thread on another core takes three times
+    as long."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {sorted(before)[os.getpid() % len(before)]})
+    except OSError:
+        before = set()
+    try:
+        yield
+    finally:
+        if before:
+            os.sched_setaffinity(0, before)

@@ -1,0 +1,65 @@
+"""Tracked runs of a program, to find races: unordered accesses to arrays and variables."""
+
+import time
+
+from lab.check.explorer import Explorer
+from lab.check.races import Race
+from lab.check.report import Finding, Findings, counted
+from lab.check.schedule import PRIMITIVES, STATEMENTS, Setting
+from lab.check.scheduler import Strategy
+from lab.check.strategies import Default, RandomWalk, seeded
+
+
+def look_for_races(explorer: Explorer, seed: int, schedules: int, deadline: float, result: Findings) -> None:
+    """Tracked runs: half of them switch at statements."""
+    found: dict[tuple, tuple[Race, str]] = {}
+    writers: dict[int, int] = {}  # thread -> elements of activations written, over all runs
+    threads = 0
+    for index in range(schedules):
+        if time.monotonic() > deadline:
+            break
+        level = STATEMENTS if index % 2 else PRIMITIVES
+        setting = Setting(explorer.workers, 0, level)
+        strategy: Strategy = RandomWalk(seeded(seed, -1 - index), 0.9 if level else 0.0) if index else Default()
+        run = explorer.run(strategy, setting, tracked=True)
+        result.schedules += 1
+        threads = max(threads, run.scheduler.spawned)
+        for race in run.detector.races.values():
+            found.setdefault(race.key, (race, setting.string(run.scheduler.deviations)))
+        for root in run.detector.activations:
+            for slot, count in root.writers().items():
+                writers[slot] = writers.get(slot, 0) + count
+    result.findings += race_findings(list(found.values()), seed)
+    workers = [slot for slot in writers if slot > 0]
+    if len(workers) == 1 and threads > 1 and result.schedules >= 4:
+        result.findings.append(one_does_all(explorer, workers[0], seed, result.schedules))
+
+
+def race_findings(found: list[tuple[Race, str]], seed: int) -> list[Finding]:
+    """One finding for each array or variable: its first race, those of two writes before others; the rest as detail."""
+    by_name: dict[str, list[tuple[Race, str]]] = {}
+    for race, schedule in found:
+        by_name.setdefault(race.name, []).append((race, schedule))
+    findings = []
+    for pairs in by_name.values():
+        pairs.sort(key=lambda pair: pair[0].first.kind + pair[0].second.kind)
+        race, schedule = pairs[0]
+        lines = [f"also {other.message()}" for other, _schedule in pairs[1:4]]
+        if len(pairs) > 4:
+            lines.append(f"and {counted(len(pairs) - 4, 'more pair')} of lines")
+        where = list(dict.fromkeys(site for other, _schedule in pairs for site in other.where()))
+        findings.append(Finding("race", race.message(), "\n".join(lines), where, schedule, seed, tool="races"))
+    return findings
+
+
+def one_does_all(explorer: Explorer, slot: int, seed: int, schedules: int) -> Finding:
+    """A submission whose work is split so that there is only one piece."""
+    run = explorer.run(Default(), Setting(explorer.workers), tracked=True, blamed=True)
+    sites = [site for thread, site, _pass in run.detector.log if thread == f"worker-{slot}"]
+    common = max(dict.fromkeys(sites), key=sites.count) if sites else ""
+    at = f" (most of its writes are at {common})" if common else ""
+    message = (
+        f"worker {slot} does all the work{at}: of {explorer.workers} workers no other one wrote a single activation in "
+        f"{counted(schedules, 'schedule')}. Is the work split over the batch? B is 1"
+    )
+    return Finding("contract", message, where=[common] if common else [], seed=seed, tool="races")

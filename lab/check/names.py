@@ -1,0 +1,149 @@
+"""Places in a program, and the names of what is made there."""
+
+import ast
+import linecache
+import sys
+from functools import lru_cache
+from typing import Any
+
+from lab import threadlib
+from lab.check.report import place
+
+KINDS = {"Mutex": "mutex", "Cond": "condition", "Semaphore": "semaphore"}
+GATHER = ("append", "add", "appendleft", "put")  # methods that put a new primitive among others
+MANY = (ast.Tuple, ast.List, ast.Set, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+COPY = ("list", "tuple", "set", "deque", "dict")  # functions that keep what they are given
+
+_HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else __file__.rsplit("\\", 1)[0]
+_OURS = {threadlib.__file__, __import__("contextlib").__file__}
+
+
+def is_ours(filename: str) -> bool:
+    """Is this a file of the checker, of the thread library or of Python's library?"""
+    return filename in _OURS or filename.startswith(_HERE) or filename.startswith("<")
+
+
+def outside(frame: Any) -> Any:
+    """The innermost frame from here on that is a program's; the outermost if there is none."""
+    while frame.f_back is not None and is_ours(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame
+
+
+def user_frame(frame: Any, user_file: str) -> Any:
+    """The innermost frame of `user_file`, of any program if there is none, else None."""
+    fallback = None
+    while frame is not None:
+        filename = frame.f_code.co_filename
+        if filename == user_file:
+            return frame
+        if fallback is None and not is_ours(filename):
+            fallback = frame
+        frame = frame.f_back
+    return fallback
+
+
+def frame_place(frame: Any) -> str:
+    """file:line of a frame, "" for None."""
+    return "" if frame is None else place(frame.f_code.co_filename, frame.f_lineno)
+
+
+def site_order(site: str) -> tuple[str, int]:
+    """pool.py:9 before pool.py:10"""
+    name, _, line = site.rpartition(":")
+    return name, int(line) if line.isdigit() else 0
+
+
+# ------------------------------------------------------------------------------------------------- names of variables
+
+
+class Namer:
+    """Gives each primitive of a run a label: its name, or the variable it is assigned to, numbered if several share
+    it."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+
+    def label(self, primitive: Any) -> tuple[str, str]:
+        """("mutex queue", "pool.py:12"); called while the primitive is being made."""
+        frame = outside(sys._getframe(1))
+        kind, made_at = KINDS[type(primitive).__name__], frame_place(frame)
+        name = primitive.name or variable_name(frame)
+        if not name:
+            return f"the {kind} made at {made_at}", made_at
+        label = name if kind in name.lower() else f"{kind} {name}"
+        number = self.counts[label] = self.counts.get(label, -1) + 1
+        if name.endswith("[]"):
+            label = f"{label[:-1]}{number}]"
+        elif number:
+            label = f"{label}#{number + 1}"
+        return label, made_at
+
+
+def variable_name(frame: Any) -> str:
+    """The variable that what `frame` is making is assigned to; "forks[]" for one of many, "" if that cannot be seen."""
+    code = frame.f_code
+    source = "".join(linecache.getlines(code.co_filename))
+    positions = list(code.co_positions())[frame.f_lasti // 2]
+    return names_in(source).get((positions[0], positions[2]), "") if None not in positions else ""
+
+
+@lru_cache(maxsize=64)
+def names_in(source: str) -> dict[tuple[int, int], str]:
+    """(line, column) of each call of Mutex, Cond or Semaphore -> the name of what it is assigned to."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return {}
+    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    return {
+        (node.lineno, node.col_offset): target_of(node, parents)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in KINDS
+    }
+
+
+def target_of(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> str:
+    """Climb from an expression to the assignment it is in."""
+    parent, suffix = parents.get(node), ""
+    while parent is not None:
+        if isinstance(parent, ast.Assign):
+            return written(parent.targets[0], suffix)
+        if isinstance(parent, ast.AnnAssign | ast.NamedExpr | ast.AugAssign):
+            return written(parent.target, suffix)
+        if isinstance(parent, ast.withitem) and parent.optional_vars is not None:
+            return written(parent.optional_vars, suffix)
+        if isinstance(parent, ast.keyword):
+            return parent.arg + suffix if parent.arg else ""
+        above = parents.get(parent)
+        if isinstance(parent, ast.Tuple | ast.List) and isinstance(above, ast.Assign):
+            target = above.targets[0]
+            if isinstance(target, ast.Tuple | ast.List) and len(target.elts) == len(parent.elts):
+                return written(target.elts[parent.elts.index(node)], suffix)
+        if isinstance(parent, ast.Call):
+            called = parent.func
+            if isinstance(called, ast.Attribute) and called.attr in GATHER:
+                return written(called.value, "[]")
+            if getattr(called, "id", getattr(called, "attr", "")) not in COPY:
+                return ""
+        elif isinstance(parent, ast.Dict):
+            key = parent.keys[parent.values.index(node)] if node in parent.values else None
+            suffix = f"[{key.value!r}]" if isinstance(key, ast.Constant) else "[]"
+        elif isinstance(parent, MANY):
+            suffix = "[]"
+        elif not isinstance(parent, ast.IfExp | ast.BoolOp | ast.BinOp | ast.Starred):
+            return ""
+        node, parent = parent, above
+    return ""
+
+
+def written(target: ast.expr, suffix: str) -> str:
+    """A target as it is written, without self."""
+    if isinstance(target, ast.Name | ast.Attribute | ast.Subscript):
+        return ast.unparse(target).removeprefix("self.") + suffix
+    return ""
+
+
+def kind_of(primitive: Any) -> str:
+    """mutex, condition or semaphore"""
+    return KINDS[type(primitive).__name__]

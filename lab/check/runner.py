@@ -1,0 +1,74 @@
+"""The threads of a program under the explorer: what is known of each, and the real threads that carry them."""
+
+from _thread import allocate_lock, start_new_thread
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lab.check.primitives import MutexState
+
+STUBBORN = 100  # Unwinds a thread may swallow before it is left behind
+
+
+class Unwind(BaseException):
+    """Ends a thread of a run that is over. Not an Exception: programs should not catch it."""
+
+
+@dataclass
+class Failure:
+    """Why a run went wrong, as far as the scheduler can tell."""
+
+    kind: str
+    message: str
+    detail: str = ""
+    where: list[str] = field(default_factory=list)
+    exception: BaseException | None = None
+    runner: str = ""
+    silent: bool = False  # a thread did not come to a point for many seconds
+
+
+class Runner:
+    """A thread of the program under check."""
+
+    __slots__ = (
+        "baton", "ended", "fn", "held", "ident", "jolted", "jolted_at", "line", "name", "naps", "number",
+        "over_before_the_end", "points", "ready", "rounds", "signalled", "site", "spawned_at", "spins", "until",
+        "unwound", "verb", "what",
+    )  # fmt: skip
+
+    def __init__(self, number: int, name: str, fn: Callable[[], object]) -> None:
+        self.number, self.name, self.fn = number, name, fn
+        self.baton: Any = None
+        self.ready: Callable[[], bool] | None = None  # None: it can go on at any time
+        self.verb, self.what = "starts", None  # what it is about to do, and with which primitive
+        self.site = ""  # where, when sites are looked for
+        self.held: list[MutexState] = []
+        self.ended = self.over_before_the_end = self.signalled = False
+        self.jolted, self.jolted_at = False, ""  # its one spurious wakeup is used up, and where
+        self.spins = self.rounds = 0  # of loops, weighted: since its last point; since another thread ran
+        self.naps, self.until = 0, 0.0  # sleeps that ended early, and when the last one should end
+        self.unwound = self.ident = self.points = self.line = 0
+        self.spawned_at = ""
+
+
+class Carrier:
+    """A real thread that carries one runner after another; making a thread for each would take most of the time."""
+
+    def __init__(self) -> None:
+        self.job: Callable[[], None] = nothing
+        self.baton = allocate_lock()
+        self.baton.acquire()
+        start_new_thread(self._life, ())
+
+    def _life(self) -> None:
+        while True:
+            self.baton.acquire()
+            self.job()
+
+
+idle: list[Carrier] = []
+
+
+def nothing() -> None:
+    """What a carrier does between two jobs."""

@@ -1,0 +1,139 @@
+"""Switching points inside expressions, added to a program under check in memory.
+
+What a statement does is not one step: between the test and the branch of `q.popleft() if q else None`, between the two
+sides of `a() or b()`, between the rounds of a comprehension, between `len(q) - 1` and the `q[...]` it is for, another
+thread may run. This pass puts a call of __between__(value, line) there, which returns the value.
+"""
+
+import ast
+
+
+def noticeable(node: ast.AST) -> bool:
+    """Does evaluating this read or change something that others may share?"""
+    return any(isinstance(part, ast.Call | ast.Attribute | ast.Subscript) for part in ast.walk(node))
+
+
+class InsideExpressions(ast.NodeTransformer):
+    """Outside functions nothing is added."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        """Its body only: defaults and annotations are evaluated where it is made."""
+        self.depth += 1
+        node.body = [self.visit(statement) for statement in node.body]
+        self.depth -= 1
+        return node
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
+        """Left as it is."""
+        return node
+
+    visit_JoinedStr = visit_AnnAssign = visit_Lambda
+
+    def after(self, node: ast.expr) -> ast.expr:
+        """The same value, and then a point."""
+        if not self.depth or not noticeable(node):
+            return node
+        return located(ast.Call(ast.Name("__between__", ast.Load()), [node, ast.Constant(node.lineno)], []), node)
+
+    def before(self, node: ast.expr) -> ast.expr:
+        """A point, and then the value."""
+        if not self.depth or not noticeable(node):
+            return node
+        point = ast.Call(ast.Name("__between__", ast.Load()), [ast.Constant(None), ast.Constant(node.lineno)], [])
+        pair = ast.Tuple([point, node], ast.Load())
+        return located(ast.Subscript(pair, ast.Constant(1), ast.Load()), node)
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        """Between the test and the branch taken."""
+        self.generic_visit(node)
+        node.body, node.orelse = self.before(node.body), self.before(node.orelse)
+        return node
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
+        """Before every operand but the first."""
+        self.generic_visit(node)
+        node.values[1:] = map(self.before, node.values[1:])
+        return node
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        """Between two sides that both read something."""
+        self.generic_visit(node)
+        if noticeable(node.left):
+            node.right = self.before(node.right)
+        return node
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        """The same."""
+        self.generic_visit(node)
+        if noticeable(node.left):
+            node.comparators[0] = self.before(node.comparators[0])
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """Between the arguments of a method and the call."""
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Attribute) and node.args and not isinstance(node.args[-1], ast.Starred):
+            node.args[-1] = self.after(node.args[-1])
+        return node
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        """Between an index and its use."""
+        node.value = self.visit(node.value)
+        if any(isinstance(part, ast.Call) for part in ast.walk(node.slice)):  # else left as the race detector knows it
+            node.slice = self.visit(node.slice)
+            if not isinstance(node.slice, ast.Slice | ast.Tuple):
+                node.slice = self.after(node.slice)
+        return node
+
+    def visit_ListComp(self, node: ast.ListComp) -> ast.AST:
+        """In every round."""
+        self.generic_visit(node)
+        node.elt = self.before(node.elt)
+        for generator in node.generators:
+            generator.ifs = [self.before(test) for test in generator.ifs]
+        return node
+
+    visit_SetComp = visit_GeneratorExp = visit_ListComp
+
+    def visit_DictComp(self, node: ast.DictComp) -> ast.AST:
+        """In every round."""
+        self.generic_visit(node)
+        node.value = self.before(node.value)
+        return node
+
+
+def located(node: ast.expr, at: ast.AST) -> ast.expr:
+    """node, at the place of `at`."""
+    ast.copy_location(node, at)
+    for part in ast.iter_child_nodes(node):
+        if not hasattr(part, "lineno") and isinstance(part, ast.expr):
+            located(part, at)
+    return node
+
+
+class Rounds(ast.NodeTransformer):
+    """Counts the rounds of comprehensions and of for loops, everywhere in a program."""
+
+    def counted(self, node: ast.AST) -> ast.expr:
+        """__round__(line), which is true."""
+        call = ast.Call(ast.Name("__round__", ast.Load()), [ast.Constant(node.lineno)], [])
+        return located(call, node)
+
+    def visit_For(self, node: ast.For) -> ast.AST:
+        """At the beginning of the body."""
+        self.generic_visit(node)
+        node.body.insert(0, ast.copy_location(ast.Expr(self.counted(node)), node))
+        return node
+
+    def visit_ListComp(self, node: ast.ListComp) -> ast.AST:
+        """As the first condition of the innermost loop."""
+        self.generic_visit(node)
+        node.generators[-1].ifs.insert(0, self.counted(node))
+        return node
+
+    visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_ListComp

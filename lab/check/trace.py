@@ -1,0 +1,122 @@
+"""A run as plain data: what happened step by step, where every thread was, who held and who waited for what.
+
+trace_of() gives a dictionary of strings, numbers, lists and dictionaries only, fit for JSON:
+
+    format       2, that of the schedule string
+    program      the program's file name; file: its path; source: its text
+    schedule     the schedule, to be replayed
+    threads      names, in the order of spawning; "main" is the first
+    steps        one for each operation, in order
+    end          positions, holders, waiters, counts (see below) when it failed; None if it did not
+    failure      None, or {"kind", "message", "detail", "where"}
+
+and a step is
+
+    number       from 1
+    thread       who does it
+    operation    what: "locks", "unlocks", "waits for", "wakes", "signals", "broadcasts", "P", "V", "spawns", "joins",
+                 "at" (a statement), "spins", "sleeps", "performs"
+    object       on what: a primitive's label, a thread, a line; "" for none
+    text         both in words
+    file, line   where in the source
+    changed      did another thread do the step before?
+    positions    for each living thread, before this step: {"file", "line", "doing", "object", "waits"}
+    holders      {mutex: thread that holds it}, before this step
+    waiters      {primitive or thread: [threads that cannot go on without it]}, before this step
+    counts       {semaphore: its count}, before this step
+"""
+
+from typing import Any
+
+from lab.check.picture import in_words
+from lab.check.primitives import SemaphoreState
+from lab.check.program import Program
+from lab.check.report import Finding
+from lab.check.runner import Runner
+from lab.check.schedule import FORMAT
+from lab.check.waiting import able
+
+
+def snapshot(scheduler: Any) -> dict[str, Any]:
+    """Where everybody is."""
+    positions: dict[str, Any] = {}
+    holders: dict[str, str] = {}
+    waiters: dict[str, list[str]] = {}
+    counts: dict[str, int] = {}
+    for runner in scheduler.live:
+        waits = runner is not scheduler.current and not able(runner)
+        file, line = split(runner.site or runner.spawned_at)
+        positions[runner.name] = {
+            "file": file, "line": line, "doing": runner.verb, "object": "" if runner.verb == "at" else label(runner),
+            "waits": waits,
+        }  # fmt: skip
+        for state in runner.held:
+            holders[state.label] = runner.name
+        if waits:
+            for name in waited_for(runner):
+                waiters.setdefault(name, []).append(runner.name)
+        if isinstance(runner.what, SemaphoreState):
+            counts[runner.what.label] = runner.what.count
+    return {"positions": positions, "holders": holders, "waiters": waiters, "counts": counts}
+
+
+def waited_for(runner: Runner) -> list[str]:
+    """The primitives or threads a waiting thread waits for."""
+    if runner.verb == "joins":
+        return [other.name for other in runner.what if not other.ended]
+    if runner.verb == "wakes":
+        return [runner.what[1].label if runner.signalled else runner.what[0].label]
+    return [label(runner)]
+
+
+def label(event: Any) -> str:
+    """What a thread's operation is done to."""
+    what = event.what
+    if event.verb == "wakes":
+        what = what[0]
+    if event.verb == "joins":
+        return ", ".join(runner.name for runner in what)
+    return "" if what is None else str(getattr(what, "label", what))
+
+
+def split(site: str) -> tuple[str, int]:
+    """ "pool.py:12" -> ("pool.py", 12); ("", 0) for no place."""
+    file, _, line = site.rpartition(":")
+    return (file, int(line)) if line.isdigit() else ("", 0)
+
+
+def trace_of(run: Any, program: Program, failure: Finding | None) -> dict[str, Any]:
+    """The whole run; its scheduler was given snapshot() to watch with."""
+    scheduler = run.scheduler
+    steps: list[dict[str, Any]] = []
+    before = None
+    for event, seen in zip(scheduler.trace, scheduler.snapshots, strict=True):
+        file, line = split(event.site)
+        steps.append(
+            {
+                "number": len(steps) + 1,
+                "thread": event.runner.name,
+                "operation": event.verb,
+                "object": label(event),
+                "text": in_words(event.verb, event.what),
+                "file": file,
+                "line": line,
+                "changed": before is not None and event.runner is not before,
+                **seen,
+            }
+        )
+        before = event.runner
+    told = failure and {
+        "kind": failure.kind, "message": failure.message, "detail": failure.detail, "where": failure.where,
+    }  # fmt: skip
+    return {
+        "format": FORMAT,
+        "program": program.name,
+        "file": program.file,
+        "source": program.source,
+        "schedule": run.setting.string(scheduler.deviations),
+        "threads": list(dict.fromkeys(runner.name for runner in scheduler.everyone)),
+        "steps": steps,
+        "end": scheduler.last,
+        "failure": told or None,
+    }

@@ -1,0 +1,141 @@
+"""One program in checked mode, a few times, in this process."""
+
+import sys
+import threading
+import time
+from typing import Any
+
+from lab import threadlib
+from lab.check.checked import Checked, CheckFailed, at
+from lab.check.names import outside
+from lab.check.program import NoExit
+from lab.check.report import Finding, Findings, counted, place
+from lab.threadlib import WorkerFailed
+
+
+def check_program(program: Any, workers: int, repeats: int, seconds: float = 60.0) -> Findings:
+    """Run a program a few times in checked mode, in this process, for at most `seconds` in all; stops at the first
+    error."""
+    result = Findings(program.name, "checked", workers, findings=program.refused())
+    if result.findings:
+        return result
+    begin = time.perf_counter()
+    for _ in range(repeats):
+        result.schedules += 1
+        late = threading.Event()
+        once = threading.Thread(target=run_once, args=(program, workers, result, late), name="main", daemon=True)
+        once.start()
+        once.join(max(0.1, begin + seconds - time.perf_counter()))
+        if once.is_alive() and result.ok:
+            result.findings.append(still_running(program, seconds))
+            late.set()
+            once.join(2 * threadlib.ABANDON_AFTER)  # it puts back the runtime
+        if result.findings:
+            break
+    result.seconds = time.perf_counter() - begin
+    if result.ok:
+        result.notes.append(f"nothing found in {counted(repeats, 'run')} with real threads; see also: explore, races")
+    return result
+
+
+def still_running(program: Any, seconds: float) -> Finding:
+    """Not stalled, and yet without end."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    words, where = [], []
+    for ident, frame in sys._current_frames().items():
+        while frame is not None and frame.f_code.co_filename != program.file:
+            frame = frame.f_back
+        if frame is not None and ident in names:
+            where.append(place(program.file, frame.f_lineno))
+            words.append(f"{names[ident]} is at {where[-1]}")
+    return Finding(
+        "livelock", f"no end after {seconds:.0f} seconds: {', '.join(sorted(words))}", where=where, tool="checked"
+    )
+
+
+def run_once(program: Any, workers: int, result: Findings, late: threading.Event) -> None:
+    """One run. Once `late` is set, threads that go round a loop are ended."""
+
+    def loop(line: int) -> bool:
+        if late.is_set():
+            raise CheckFailed("late")
+        return True
+
+    def leave(call: str) -> None:
+        frame = outside(sys._getframe(1))
+        site = place(frame.f_code.co_filename, frame.f_lineno)
+        runtime.stop("contract", f"the program ends the whole process at {site} by {call}", where=[site])
+
+    def report(finding: Finding) -> None:
+        if not late.is_set():
+            result.findings.append(finding)
+
+    runtime = Checked(report)
+    try:
+        with program.alone(), threadlib.use(runtime):
+            additions = {"__loop__": loop, "__round__": loop}
+            module = program.fresh(additions, False, False, {"os": NoExit(leave)})
+            drive(program, module, workers, result)
+            if runtime.failure is None and not late.is_set():
+                look_for_unjoined(result)
+    except CheckFailed:
+        pass
+    except WorkerFailed as failure:
+        if not isinstance(failure.__cause__, CheckFailed):
+            add_exception(program, failure.__cause__ or failure, result)
+    except (Exception, SystemExit) as exception:
+        add_exception(program, exception, result)
+
+
+def drive(program: Any, module: Any, workers: int, result: Findings) -> None:
+    """Run main(), or generate() on the tiny model."""
+    if program.entry == "main":
+        value = None
+        try:
+            value = module.main()
+        except SystemExit as leaving:
+            if leaving.code:
+                raise
+        if program.has_check:
+            module.check(value)
+        return
+    import numpy as np
+
+    from lab.check import tiny
+
+    for case in (tiny.CASES[0], tiny.CASES[3], tiny.CASES[4]):
+        model = tiny.fresh_model(np.zeros(tiny.acts_size(case.n), dtype=np.float32))
+        tokens = tuple(int(token) for token in module.generate(model, list(case.prompt), case.n, workers))
+        expected = tiny.expected(case).tokens
+        if tokens == expected:
+            continue
+        result.findings.append(
+            Finding("tokens", f"tokens {list(tokens)} instead of serial's {list(expected)}", tool="checked")
+        )
+
+
+def look_for_unjoined(result: Findings) -> None:
+    """At the end of a program every thread has been joined."""
+    left = threadlib.threads()
+    if left:
+        words = []
+        for thread in left:
+            record = getattr(thread.system, "record", None)
+            state = record.blocked if record is not None else None
+            words.append(f"{thread.name}, {f'waiting at {at(state[2])}' if state else 'which has ended or still runs'}")
+        result.findings.append(
+            Finding("unjoined", f"the program is over, but nobody has joined {'; '.join(words)}", tool="checked")
+        )
+
+
+def add_exception(program: Any, exception: BaseException, result: Findings) -> None:
+    """The program's own exception."""
+    import traceback
+
+    frames = [frame for frame in traceback.extract_tb(exception.__traceback__) if frame.filename == program.file]
+    where = [place(frame.filename, frame.lineno or 0) for frame in reversed(frames)]
+    kind = "assertion" if isinstance(exception, AssertionError) else "exception"
+    at = f" at {where[0]}" if where else ""
+    message = f"{type(exception).__name__}{at}: {exception}"
+    detail = "\n".join(f"{place(frame.filename, frame.lineno or 0)} in {frame.name}: {frame.line}" for frame in frames)
+    result.findings.append(Finding(kind, message, detail, where, tool="checked"))

@@ -1,0 +1,117 @@
+"""Who waits for whom, and in words: why nobody can go on."""
+
+from typing import Any
+
+from lab.check.primitives import CondState, SemaphoreState, holder_in_words
+from lab.check.runner import Failure, Runner
+
+STUCK = ("locks", "P", "wakes", "joins")  # what threads wait for, what is most telling first
+
+
+def waits_for(runner: Runner) -> list[Runner]:
+    """The threads without which a waiting one cannot go on."""
+    what = runner.what
+    if runner.ready is None or runner.ready():
+        return []
+    if runner.verb == "locks":
+        return [what.holder] if what.holder is not None else []
+    if runner.verb == "wakes" and runner.signalled:
+        return [what[1].holder] if what[1].holder is not None else []
+    return [other for other in what if not other.ended] if runner.verb == "joins" else []
+
+
+def find_circle(runner: Runner) -> list[Runner]:
+    """The threads, each of which waits for the next one, through which `runner` waits for itself."""
+    paths = [[runner]]
+    seen = {runner}
+    while paths:
+        path = paths.pop()
+        for other in waits_for(path[-1]):
+            if other is runner:
+                return path
+            if other not in seen:
+                seen.add(other)
+                paths.append([*path, other])
+    return []
+
+
+def deadlock(live: list[Runner], circle: list[Runner]) -> Failure:
+    """Nobody can go on, or those in the circle cannot."""
+    stuck = [runner for runner in live if not able(runner) and runner.verb in STUCK]
+    stuck.sort(key=lambda runner: (runner not in circle, STUCK.index(runner.verb)))
+    message = "; ".join(describe_wait(runner) for runner in stuck)
+    return Failure("deadlock", message, deadlock_detail(stuck, circle), [runner.site for runner in stuck])
+
+
+def able(runner: Runner) -> bool:
+    """Can it go on?"""
+    return runner.ready is None or runner.ready()
+
+
+def describe_wait(runner: Runner) -> str:
+    """What a thread waits for, and why it waits in vain."""
+    begin, what = f"{runner.name} waits", runner.what
+    if runner.verb == "locks":
+        text = f"{begin} for {what.label} ({runner.site})"
+        if what.holder is None:
+            return f"{text}, which is free"
+        return f"{text}, held by {what.holder.name} since {what.since}" + (
+            ", which has ended" if what.holder.ended else ""
+        )
+    if runner.verb == "wakes":
+        state, mutex = what
+        if runner.signalled:
+            return (
+                f"{begin} for {mutex.label} on its way out of {state.label} ({runner.site}), {holder_in_words(mutex)}"
+            )
+        return f"{begin} for {state.label} ({runner.site}) and nobody is left to signal it"
+    if runner.verb == "P":
+        return f"{begin} in P({what.label}) ({runner.site}) and no thread that can run will V it"
+    if runner.verb == "joins":
+        names = [other.name for other in what if not other.ended]
+        return f"{begin} for the end of {' and '.join(names)} ({runner.site})"
+    return f"{runner.name} {runner.verb} ({runner.site})"
+
+
+def deadlock_detail(stuck: list[Runner], circle: list[Runner]) -> str:
+    """What led to it: circles, lost signals, units of semaphores that went missing."""
+    lines = []
+    if circle:
+        lines.append("a circle: " + " -> ".join(runner.name for runner in [*circle, circle[0]]))
+    seen: list[Any] = []
+    for runner in sorted(stuck, key=lambda runner: runner.number):
+        state = runner.what[0] if runner.verb == "wakes" else runner.what
+        if isinstance(state, CondState | SemaphoreState) and state not in seen:
+            seen.append(state)
+            lines += cond_history(state) if isinstance(state, CondState) else semaphore_history(state)
+    return "\n".join(lines)
+
+
+def cond_history(state: CondState) -> list[str]:
+    """What happened to its signals."""
+    lines = []
+    if state.woke:
+        last = state.woke[-1]
+        lines.append(
+            f"the last {last.verb} of {state.label} that reached a thread, by {last.name} at {last.site}, "
+            f"woke {last.woken}"
+        )
+    if state.lost and not (state.woke and state.lost[-1][2] < state.woke[-1].step):
+        name, site, _step = state.lost[-1]
+        lines.append(
+            f"a signal of {state.label} by {name} at {site} woke nobody: nobody was waiting then, and it is not kept"
+        )
+    return lines or [f"{state.label} was never signalled"]
+
+
+def semaphore_history(state: SemaphoreState) -> list[str]:
+    """Where its units came from and went to."""
+    made = f"{state.label} was made with {state.initial} at {state.made_at}"
+    lines = [made + ("" if state.last_V or state.last_P else "; there was no V")]
+    if state.last_P:
+        runner, site = state.last_P
+        ended = ", which has ended" if runner.ended else ""
+        lines.append(f"its last unit was taken at {site} by {runner.name}{ended}")
+    if state.last_V:
+        lines.append(f"the last V was at {state.last_V[1]} by {state.last_V[0].name}")
+    return lines
