@@ -13,6 +13,7 @@ import pytest
 from lab.check import api, explore, tiny
 from lab.check.program import Program
 from lab.check.report import Findings, ProgramError
+from lab.check.schedule import EXPRESSIONS, PRIMITIVES, STATEMENTS, Setting, parse_schedule
 from lab.check.strategies import Default, RandomWalk, seeded
 
 sys.path.insert(0, str(Path(__file__).parent / "zoo"))
@@ -159,14 +160,23 @@ def test_schedule_of_another_program_is_noticed():
 @pytest.mark.parametrize("text", ["", "12", "k0:", "k3:1", "k3:1=2,", "k3c99:1=2", "k3:1=2;rm"])
 def test_what_is_not_a_schedule_is_refused(text: str):
     with pytest.raises(ProgramError, match="is not a schedule"):
-        explore.parse_schedule(text)
+        parse_schedule(text)
 
 
 def test_schedule_strings_can_be_read_back():
-    setting = explore.Setting(4, 2, explore.STATEMENTS, True)
-    text = setting.string([(3, 1), (17, 0)])
-    assert text == "k4c2sw:3=1,17=0"
-    assert explore.parse_schedule(text) == (setting, [(3, 1), (17, 0)])
+    for level, mark in ((PRIMITIVES, ""), (STATEMENTS, "s"), (EXPRESSIONS, "x")):
+        setting = Setting(4, 2, level, True)
+        text = setting.string([(3, 1), (17, 0)])
+        assert text == f"v2k4c2{mark}w:3=1,17=0"
+        assert parse_schedule(text) == (setting, [(3, 1), (17, 0)])
+
+
+def test_schedule_of_an_earlier_format_is_read_and_one_of_a_later_is_not():
+    assert parse_schedule("k4c2sw:3=1") == (Setting(4, 2, STATEMENTS, True), [(3, 1)])
+    with pytest.raises(ProgramError, match="later version"):
+        parse_schedule("v3k3:1=2")
+    result = api.replay(ZOO / "right" / "counter.py", "k3:1=2")
+    assert any("format 1" in note for note in result.notes)
 
 
 # ------------------------------------------------------------------------------------------------------------ exploring
@@ -221,7 +231,7 @@ def test_a_run_leaves_no_thread_behind():
 
     program = Program(ZOO / "wrong" / "ab_ba.py")
     explorer = explore.Explorer(program)
-    setting = explore.Setting(3)
+    setting = Setting(3)
     explorer.run(RandomWalk(seeded(1, 0)), setting)
     before = threading.active_count()
     for index in range(200):
@@ -273,7 +283,7 @@ def test_sleeping_takes_no_time_and_lets_others_run(tmp_path: Path):
     assert api.explore_submission(program, schedules=50, races=False).ok
 
 
-def test_spurious_wakeups_are_an_option(tmp_path: Path):
+def test_spurious_wakeups_belong_to_the_mix(tmp_path: Path):
     program = write(
         tmp_path / "trusting.py",
         """
@@ -295,9 +305,11 @@ def test_spurious_wakeups_are_an_option(tmp_path: Path):
             join()
         """,
     )
-    assert explore.explore(Program(program), plan=explore.Plan(300, races=False)).ok
-    result = explore.explore(Program(program), plan=explore.Plan(300, races=False), spurious=True)
+    assert explore.explore(Program(program), plan=explore.Plan(300, races=False, spurious="never")).ok
+    result = explore.explore(Program(program), plan=explore.Plan(300, races=False))
     assert result.findings[0].kind == "assertion"
+    assert "ended without a signal" in result.findings[0].message
+    assert "stands in an if" in result.findings[0].detail
     assert api.replay(program, result.findings[0].schedule).findings[0].kind == "assertion"
 
 
@@ -319,7 +331,7 @@ def test_tiny_model_is_sensitive_and_has_a_margin():
 
 def test_default_schedule_is_the_same_run_every_time():
     explorer = explore.Explorer(Program("lab.parallel"))
-    runs = [explorer.run(Default(), explore.Setting(3)) for _ in range(2)]
+    runs = [explorer.run(Default(), Setting(3)) for _ in range(2)]
     assert runs[0].scheduler.steps == runs[1].scheduler.steps
     assert runs[0].tokens == runs[1].tokens == [list(tiny.expected(tiny.CASES[0]).tokens)]
 

@@ -14,11 +14,11 @@ from typing import Any
 
 from lab.check import picture, tiny
 from lab.check.causes import tell
-from lab.check.explorer import Explorer, Run, one_core
+from lab.check.explorer import Explorer, Run, prepared
 from lab.check.hunt import look_for_races
 from lab.check.program import Program
 from lab.check.report import Finding, Findings, counted, place
-from lab.check.schedule import EXPRESSIONS, PRIMITIVES, STATEMENTS, Setting, parse_schedule
+from lab.check.schedule import EXPRESSIONS, PRIMITIVES, STATEMENTS, Setting
 from lab.check.scheduler import Strategy
 from lab.check.shrink import shrink
 from lab.check.strategies import PCT, Default, Exhaustive, PartialOrder, RandomWalk, Weighted, about, seeded
@@ -47,11 +47,12 @@ class Plan:
 STRATEGIES = ("mix", "random", "pct", "pos", "weighted", "exhaustive")
 LEVELS = {"primitives": PRIMITIVES, "statements": STATEMENTS, "expressions": EXPRESSIONS}
 TURN = (  # of the mix: strategy, where threads can switch, spurious wakeups
-    ("random", PRIMITIVES, False), ("pct", STATEMENTS, False), ("pos", PRIMITIVES, False),
-    ("exhaustive", PRIMITIVES, False), ("random", STATEMENTS, False), ("pct", PRIMITIVES, False),
-    ("weighted", PRIMITIVES, False), ("random", EXPRESSIONS, False), ("random", PRIMITIVES, True),
-    ("pos", STATEMENTS, False), ("pct", PRIMITIVES, False), ("weighted", STATEMENTS, False),
-    ("random", PRIMITIVES, False), ("pct", EXPRESSIONS, True),
+    ("exhaustive", PRIMITIVES, False), ("random", PRIMITIVES, False), ("weighted", STATEMENTS, False),
+    ("pos", STATEMENTS, False), ("pct", PRIMITIVES, False), ("weighted", PRIMITIVES, False),
+    ("weighted", EXPRESSIONS, False), ("random", PRIMITIVES, False), ("exhaustive", PRIMITIVES, False),
+    ("weighted", STATEMENTS, False), ("random", PRIMITIVES, True), ("pos", PRIMITIVES, False),
+    ("pct", STATEMENTS, False), ("weighted", PRIMITIVES, False), ("random", EXPRESSIONS, False),
+    ("weighted", STATEMENTS, True), ("random", PRIMITIVES, False), ("pct", EXPRESSIONS, False),
 )  # fmt: skip
 CASES = {1: 3, 2: 4, 3: 1, 7: 2, 11: 1, 15: 2}  # of sixteen runs of generate(): those with another prompt or end
 STAY = 0.8  # the running thread goes on with this probability where statements are switching points
@@ -67,7 +68,7 @@ def explore(program: Program, workers: int = 3, plan: Plan | None = None) -> Fin
         return result
     begin = time.monotonic()
     deadline = begin + plan.seconds if plan.seconds is not None else float("inf")
-    with one_core():
+    with prepared(program):
         explorer = Explorer(program, workers, deadline)
         first = explorer.prepare()
         problem = setup_problem(program, first)
@@ -107,7 +108,7 @@ def races(
         return result
     begin = time.monotonic()
     deadline = begin + seconds if seconds is not None else float("inf")
-    with one_core():
+    with prepared(program):
         explorer = Explorer(program, workers, deadline)
         first = explorer.prepare()
         problem = setup_problem(program, first)
@@ -222,7 +223,7 @@ class Search:
         """A new one, with the random numbers of this schedule; PCT goes through its depths 2 to 5."""
         random = seeded(self.plan.seed, index)
         if name == "pct":
-            return PCT(random, 2 + index // 2 % 4, self.depth.get(level, self.depth[PRIMITIVES]))
+            return PCT(random, 2 + index // 6 % 4, self.depth.get(level, self.depth[PRIMITIVES]))
         if name == "pos":
             return PartialOrder(random)
         if name == "weighted":
@@ -283,6 +284,3 @@ def explain(explorer: Explorer, run: Run, plan: Plan) -> Finding:
             Path(plan.picture), again.scheduler, f"{explorer.program.name}: {finding.kind}", finding.schedule
         )
     return finding
-
-
-__all__ = ["Explorer", "Plan", "Program", "Setting", "explore", "parse_schedule", "races"]

@@ -90,8 +90,8 @@ class Explorer:
             detector.scheduler = scheduler
         run = Run(setting, scheduler, None, detector)
         body = self.generate_body if self.program.entry == "generate" else self.main_body
-        with self.program.alone():
-            run.failure = scheduler.run(lambda: body(run))
+        self.program.begin_anew()
+        run.failure = scheduler.run(lambda: body(run))
         self.judge(run)
         return run
 
@@ -100,7 +100,7 @@ class Explorer:
         scheduler, detector = run.scheduler, run.detector
         additions: dict[str, Any] = {
             "__step__": scheduler.step, "__middle__": scheduler.middle, "__between__": scheduler.between,
-            "__loop__": scheduler.loop, "__round__": scheduler.round,
+            "__loop__": scheduler.loop,
         }  # fmt: skip
         stand_ins: dict[str, Any] = {"time": scheduler.clock, "os": NoExit(run.leave)}
         if detector:
@@ -236,9 +236,13 @@ class Explorer:
 
     def rerun(self, setting: Setting, deviations: list[tuple[int, int]], **options: Any) -> Run:
         """A schedule again."""
+        return self.again(setting, Replay(dict(deviations)), **options)
+
+    def again(self, setting: Setting, strategy: Strategy, **options: Any) -> Run:
+        """A run whose activations are compared with those of the default schedule."""
         if self.program.entry == "generate" and setting.case not in self.reference:
             self.run(Default(), Setting(setting.workers, setting.case))
-        return self.run(Replay(dict(deviations)), setting, **options)
+        return self.run(strategy, setting, **options)
 
 
 def describe_left(runner: Runner) -> str:
@@ -276,6 +280,13 @@ def close_enough(memory: np.ndarray, reference: np.ndarray) -> bool:
     with np.errstate(invalid="ignore"):
         different = np.abs(memory - reference) > TOLERANCE + TOLERANCE * np.abs(reference)
     return not different.any() and not (np.isnan(memory) & ~np.isnan(reference)).any()
+
+
+@contextmanager
+def prepared(program: Program) -> Iterator[None]:
+    """The surroundings in which a program is run many times."""
+    with one_core(), program.alone():
+        yield
 
 
 @contextmanager

@@ -40,7 +40,7 @@ class Program:
     def __init__(self, name: str | Path) -> None:
         self.path, self.package = locate(str(name))
         self.file = str(self.path)
-        self.name = self.path.name
+        self.name, self.folder = self.path.name, str(self.path.parent)
         linecache.checkcache(self.file)
         try:
             self.source = self.path.read_text(encoding="utf-8-sig")
@@ -61,6 +61,7 @@ class Program:
         self.has_check = "check" in names
         self.random = "random" in self.source
         self.bare_waits = waits_outside_loops(self.tree)
+        self.others: set[str] = set()  # modules that do not belong to a run
         self._codes: dict[tuple[bool, bool], CodeType] = {}
 
     def refused(self) -> list[Finding]:
@@ -84,22 +85,29 @@ class Program:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """As `python FILE` would run it: its own sys.argv, the modules beside it, made anew each time; and random
-        numbers that are the same in every run."""
-        argv, path, modules = sys.argv, sys.path[:], set(sys.modules)
+        """As `python FILE` would run it: with its own sys.argv, and with the modules beside it."""
+        argv, path = sys.argv, sys.path[:]
         sys.argv = [self.file]
-        sys.path.insert(0, str(self.path.parent))
-        if self.random:
-            random.seed(0)
-            np.random.seed(0)
+        sys.path.insert(0, self.folder)
+        self.others = set(sys.modules)
         try:
             yield
         finally:
             sys.argv, sys.path[:] = argv, path
-            for name in set(sys.modules) - modules:
-                file = getattr(sys.modules[name], "__file__", None)
-                if file and Path(file).parent == self.path.parent:
-                    del sys.modules[name]
+
+    def begin_anew(self) -> None:
+        """Before each run: the modules beside the program will be imported again, and random numbers are the same."""
+        if self.random:
+            random.seed(0)
+            np.random.seed(0)
+        if self.package or len(sys.modules) == len(self.others):
+            return
+        for name in set(sys.modules) - self.others:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and os.path.dirname(file) == self.folder and name != MODULE_NAME:
+                del sys.modules[name]
+            else:
+                self.others.add(name)
 
     def fresh(self, additions: dict[str, Any], steps: bool, notes: bool, stand_ins: dict[str, Any]) -> types.ModuleType:
         """The program as a new module, executed. `additions` are the functions the additions call; it imports

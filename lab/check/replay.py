@@ -6,11 +6,12 @@ from typing import Any
 
 from lab.check import picture
 from lab.check.causes import tell
-from lab.check.explorer import Explorer, Run, one_core
+from lab.check.explorer import Explorer, Run, prepared
 from lab.check.hunt import race_findings
 from lab.check.program import Program
 from lab.check.report import Findings, counted
 from lab.check.schedule import FORMAT, format_of, parse_schedule
+from lab.check.strategies import Replay
 from lab.check.trace import snapshot, trace_of
 
 
@@ -21,9 +22,10 @@ def replay(program: Program, schedule: str, picture_file: str | None = None, sec
     if result.findings:
         return result
     begin = time.monotonic()
-    with one_core():
+    with prepared(program):
         explorer = Explorer(program, setting.workers, begin + seconds)
-        run = explorer.rerun(setting, deviations, traced=True, tracked=True, blamed=True)
+        strategy = Replay(dict(deviations))
+        run = explorer.again(setting, strategy, traced=True, tracked=True, blamed=True)
     result.schedules = result.distinct = 1
     result.depth = run.scheduler.decisions
     if run.failure is not None:
@@ -33,7 +35,7 @@ def replay(program: Program, schedule: str, picture_file: str | None = None, sec
     for finding in result.findings:
         finding.schedule, finding.preemptions = setting.string(run.scheduler.deviations), run.scheduler.preemptions
         finding.trace = picture.lines(run.scheduler)
-    result.notes += doubts(run, schedule)
+    result.notes += doubts(run, strategy, schedule)
     if picture_file:
         kind = result.findings[0].kind if result.findings else "no failure"
         picture.write_svg(
@@ -45,9 +47,8 @@ def replay(program: Program, schedule: str, picture_file: str | None = None, sec
     return result
 
 
-def doubts(run: Run, schedule: str) -> list[str]:
+def doubts(run: Run, strategy: Replay, schedule: str) -> list[str]:
     """Why this may not be the run that the schedule was written down from."""
-    strategy: Any = run.scheduler.strategy
     notes = []
     if strategy.impossible:
         notes.append(
@@ -70,8 +71,8 @@ def doubts(run: Run, schedule: str) -> list[str]:
 def trace(program: Program, schedule: str) -> dict[str, Any]:
     """A schedule as plain data, to be stepped through; see lab.check.trace. Raises ProgramError."""
     setting, deviations = parse_schedule(schedule)
-    with one_core():
+    with prepared(program):
         explorer = Explorer(program, setting.workers)
-        run = explorer.rerun(setting, deviations, traced=True, watch=snapshot)
+        run = explorer.again(setting, Replay(dict(deviations)), traced=True, watch=snapshot)
         failure = tell(explorer, run) if run.failure is not None else None
     return trace_of(run, program, failure)

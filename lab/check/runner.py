@@ -33,7 +33,7 @@ class Runner:
 
     __slots__ = (
         "baton", "ended", "fn", "held", "ident", "jolted", "jolted_at", "line", "name", "naps", "number",
-        "over_before_the_end", "points", "ready", "rounds", "signalled", "site", "spawned_at", "spins", "until",
+        "over_before_the_end", "points", "ready", "rounds", "signalled", "site", "spawned_at", "spun_at", "until",
         "unwound", "verb", "what",
     )  # fmt: skip
 
@@ -46,7 +46,8 @@ class Runner:
         self.held: list[MutexState] = []
         self.ended = self.over_before_the_end = self.signalled = False
         self.jolted, self.jolted_at = False, ""  # its one spurious wakeup is used up, and where
-        self.spins = self.rounds = 0  # of loops, weighted: since its last point; since another thread ran
+        self.rounds = 0  # of loops, weighted, since another thread ran
+        self.spun_at = -1  # its points when it last went round for long
         self.naps, self.until = 0, 0.0  # sleeps that ended early, and when the last one should end
         self.unwound = self.ident = self.points = self.line = 0
         self.spawned_at = ""

@@ -29,12 +29,12 @@ from lab.check.names import Namer, frame_place, site_order, user_frame
 from lab.check.primitives import Operations
 from lab.check.runner import STUBBORN, Carrier, Failure, Runner, Unwind, idle, nothing
 from lab.check.statements import Statements
+from lab.check.strategies import Fair
 from lab.check.waiting import deadlock, describe_wait, find_circle
 from lab.threadlib import Thread, WorkerFailed
 
 STEP_LIMIT = 20_000  # points in one run, after which it goes on under a fair schedule
 FAIR_STEPS = 80_000  # points under the fair schedule, after which it counts as endless
-TURN = 50  # decisions of each thread's turn under the fair schedule
 SILENT_SECONDS = 10.0  # real time without a point after which a thread is hopelessly busy
 LAST_SECONDS = 1.0  # real time that a thread told to end is waited for
 
@@ -90,14 +90,15 @@ class Scheduler(Operations, Statements):
         self.everyone: list[Runner] = []
         self.current: Runner = None  # type: ignore[assignment]
         self.steps = self.decisions = self.preemptions = self.spawned = self.made = 0
-        self.idle_rounds = self.turn = 0
+        self.idle_rounds = 0
+        self.spun_at = -1  # steps when a thread last went round for long
         self.deviations: list[tuple[int, int]] = []
         self.local: list[tuple[tuple[int, int, int], int]] = []  # the same, with the decision's place (see decide)
         self.visits: dict[tuple[int, int], int] = {}
         self.segments: list[tuple[int, int]] = []  # who ran, in order: (thread, its points by then)
         self.outcome: Failure | None = None
         self.last: Any = None  # the snapshot when it failed
-        self.ending = self.fair = False
+        self.ending = False
         self.over = allocate_lock()
         self.namer = Namer()
         self.told = False
@@ -110,10 +111,13 @@ class Scheduler(Operations, Statements):
     def run(self, body: Callable[[], object]) -> Failure | None:
         """Run body as the main thread and wait until all threads have ended; returns the failure, if there is one."""
         self.over.acquire()
-        with threadlib.use(self):
+        before = threadlib.install(self)
+        try:
             self.current = self.add(0, "main", body)
             self.current.baton.release()
             self.wait_for_end()
+        finally:
+            threadlib.install(before)
         return self.outcome
 
     def wait_for_end(self) -> None:
@@ -242,7 +246,6 @@ class Scheduler(Operations, Statements):
         if self.ending:
             self.unwind(me)
         me.verb, me.what, me.ready = verb, what, ready
-        me.spins = self.idle_rounds = 0
         me.points += 1
         self.steps += 1
         if self.traced:
@@ -251,8 +254,6 @@ class Scheduler(Operations, Statements):
             self.reach_limit()
         following = self.pick(me)
         if following is not me:
-            if ready is not None and not ready() and self.failure is None:
-                self.look_for_circle(me)
             self.hand_over(me, following)
         me.ready = None
         if self.traced:
@@ -296,6 +297,8 @@ class Scheduler(Operations, Statements):
             if self.clock.leap(self.live):
                 return self.pick(me, tired)
             self.fail_run(deadlock(self.live, next(filter(None, map(find_circle, self.live)), [])))
+        if me is not None and me.ready is not None and self.failure is None and me not in able:
+            self.look_for_circle(me)
         extra = self.spuriously_able() if self.spurious else []
         if len(able) == 1 and not extra:
             return able[0]
@@ -319,11 +322,6 @@ class Scheduler(Operations, Statements):
     def decide(self, able: list[Runner], default: Runner, free: bool) -> Runner:
         """One counted decision. Its place says where in the program it is made (the default thread, that thread's
         points so far, which decision of this kind), so that it stays the same when an earlier decision is changed."""
-        if self.fair:
-            self.turn += 1
-            if self.turn % TURN:
-                return default
-            return next((runner for runner in able if runner.number > default.number), able[0])
         self.decisions += 1
         at = (default.number, default.points)
         visit = self.visits[at] = self.visits.get(at, 0) + 1
@@ -412,15 +410,18 @@ class Scheduler(Operations, Statements):
 
     def look_for_circle(self, me: Runner) -> None:
         """me is about to wait: for itself, through others?"""
+        if not me.held and not any(runner.verb == "joins" and me in runner.what for runner in self.live):
+            return  # nobody waits for it
         circle = find_circle(me)
         if circle:
             self.fail_run(deadlock(circle, circle))
 
     def reach_limit(self) -> None:
         """Too many points: first all threads get their turns."""
-        if self.fair:
+        if isinstance(self.strategy, Fair):
+            del self.deviations[self.strategy.before :]
             self.stop_livelock(f"{self.limit:,} steps")
-        self.fair, self.limit = True, self.limit + FAIR_STEPS
+        self.strategy, self.limit = Fair(len(self.deviations)), self.limit + FAIR_STEPS
 
     def stop_livelock(self, amount: str) -> None:
         """The run is endless."""

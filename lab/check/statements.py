@@ -3,9 +3,8 @@
 from typing import Any
 
 from lab.check.runner import Runner
+from lab.check.switches import WHILE_ROUND
 
-# Rounds of loops are weighted: a `while` often waits for others, a `for` seldom does.
-WHILE_ROUND, FOR_ROUND = 10, 4
 SPINS = 1000  # rounds without another thread before a thread must let others run
 AGAIN = 100  # further rounds before it must do so again
 IDLE_ROUNDS = 20_000_000  # rounds without a point in any thread, after which the run counts as endless
@@ -19,10 +18,7 @@ class Statements:
         if self.traced and not self.ending:
             self.current.line = line
         if self.switching and not self.ending:
-            me = self.current
-            spins = me.spins
             self.point("at", line)
-            me.spins = spins
 
     def middle(self: Any, value: Any, line: int) -> Any:
         """Between the reading and the writing of an assignment."""
@@ -36,28 +32,24 @@ class Statements:
         return value
 
     def loop(self: Any, line: int, weight: int = WHILE_ROUND) -> bool:
-        """A round of a while loop: others must get a turn if this is all the thread does. Always true."""
+        """A round of a loop: others must get a turn if this is all the thread does. Always true."""
         me = self.current
-        if me is None:
-            return True
-        me.spins += weight
         me.rounds += weight
-        if me.spins >= SPINS or me.rounds >= SPINS:
+        if me.rounds >= SPINS:
             self.spin(me, line)
         return True
 
-    def round(self: Any, line: int) -> bool:
-        """A round of a for loop or a comprehension, most of which end."""
-        return self.loop(line, FOR_ROUND)
-
     def spin(self: Any, me: Runner, line: int) -> None:
-        """Many rounds without another thread. Without any point, too, they become ever more, and time flies."""
-        me.rounds = 0
-        if me.spins >= SPINS:
+        """Many rounds without another thread. If no thread does anything but go round, the rounds become ever more, and
+        time flies."""
+        more = AGAIN if me.spun_at == me.points else SPINS
+        if self.spun_at == self.steps:
             more = max(AGAIN, self.idle_rounds // 100)
             self.idle_rounds += more
-            me.spins = SPINS - more
             self.clock.leapt += 1e-6 * self.idle_rounds
             if self.idle_rounds > IDLE_ROUNDS:
                 self.stop_livelock(f"{IDLE_ROUNDS // WHILE_ROUND:,} rounds of loops")
+        else:
+            self.idle_rounds, self.spun_at = 0, self.steps
         self.yield_point("spins", line)
+        me.rounds, me.spun_at = SPINS - more, me.points

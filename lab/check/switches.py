@@ -7,6 +7,9 @@ thread may run. This pass puts a call of __between__(value, line) there, which r
 
 import ast
 
+# Rounds of loops are weighted: a `while` often waits for others, a `for` seldom does.
+WHILE_ROUND, FOR_ROUND = 10, 4
+
 
 def noticeable(node: ast.AST) -> bool:
     """Does evaluating this read or change something that others may share?"""
@@ -120,8 +123,8 @@ class Rounds(ast.NodeTransformer):
     """Counts the rounds of comprehensions and of for loops, everywhere in a program."""
 
     def counted(self, node: ast.AST) -> ast.expr:
-        """__round__(line), which is true."""
-        call = ast.Call(ast.Name("__round__", ast.Load()), [ast.Constant(node.lineno)], [])
+        """__loop__(line, weight), which is true."""
+        call = ast.Call(ast.Name("__loop__", ast.Load()), [ast.Constant(node.lineno), ast.Constant(FOR_ROUND)], [])
         return located(call, node)
 
     def visit_For(self, node: ast.For) -> ast.AST:

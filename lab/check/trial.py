@@ -20,22 +20,29 @@ def check_program(program: Any, workers: int, repeats: int, seconds: float = 60.
     if result.findings:
         return result
     begin = time.perf_counter()
+    with program.alone():
+        repeat(program, workers, repeats, begin + seconds, result)
+    result.seconds = time.perf_counter() - begin
+    if result.ok:
+        result.notes.append(f"nothing found in {counted(repeats, 'run')} with real threads; see also: explore, races")
+    return result
+
+
+def repeat(program: Any, workers: int, repeats: int, until: float, result: Findings) -> None:
+    """One run after the other, until one finds something or the time is over."""
+    seconds = until - time.perf_counter()
     for _ in range(repeats):
         result.schedules += 1
         late = threading.Event()
         once = threading.Thread(target=run_once, args=(program, workers, result, late), name="main", daemon=True)
         once.start()
-        once.join(max(0.1, begin + seconds - time.perf_counter()))
+        once.join(max(0.1, until - time.perf_counter()))
         if once.is_alive() and result.ok:
             result.findings.append(still_running(program, seconds))
             late.set()
             once.join(2 * threadlib.ABANDON_AFTER)  # it puts back the runtime
         if result.findings:
             break
-    result.seconds = time.perf_counter() - begin
-    if result.ok:
-        result.notes.append(f"nothing found in {counted(repeats, 'run')} with real threads; see also: explore, races")
-    return result
 
 
 def still_running(program: Any, seconds: float) -> Finding:
@@ -56,7 +63,7 @@ def still_running(program: Any, seconds: float) -> Finding:
 def run_once(program: Any, workers: int, result: Findings, late: threading.Event) -> None:
     """One run. Once `late` is set, threads that go round a loop are ended."""
 
-    def loop(line: int) -> bool:
+    def loop(line: int, weight: int = 0) -> bool:
         if late.is_set():
             raise CheckFailed("late")
         return True
@@ -72,9 +79,9 @@ def run_once(program: Any, workers: int, result: Findings, late: threading.Event
 
     runtime = Checked(report)
     try:
-        with program.alone(), threadlib.use(runtime):
-            additions = {"__loop__": loop, "__round__": loop}
-            module = program.fresh(additions, False, False, {"os": NoExit(leave)})
+        program.begin_anew()
+        with threadlib.use(runtime):
+            module = program.fresh({"__loop__": loop}, False, False, {"os": NoExit(leave)})
             drive(program, module, workers, result)
             if runtime.failure is None and not late.is_set():
                 look_for_unjoined(result)

@@ -1,5 +1,5 @@
 """Two threads add to a counter without a mutex: reading and writing are two steps."""
-# EXPECT explore assertion: counter written by worker 1
+# EXPECT explore assertion: counter written by worker
 # EXPECT races race: counter
 
 from lab.threadlib import join, spawn
