@@ -286,7 +286,8 @@ def test_additions_change_neither_results_nor_lines(steps: bool, notes: bool):
     names = {
         "__step__": lines.append,
         "__middle__": lambda value, line: value,
-        "__loop__": lines.append,
+        "__between__": lambda value, line: value,
+        "__loop__": lambda line, weight=1: lines.append(line) is None,
     } | detector.additions()
     plain = execute(ast.parse(PROGRAM), {})
     assert execute(instrument(ast.parse(PROGRAM), steps, notes), names) == plain
