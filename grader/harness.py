@@ -128,6 +128,8 @@ def summary(recorder):
     threads, regions = {}, {}
     for event in recorder.events():
         seconds = (event.end - event.begin) / 1e9
+        if event.kind == "thread":
+            continue
         if event.kind == "region":
             regions[event.name] = regions.get(event.name, 0.0) + seconds
             continue

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from lab import machine
+
 INTERRUPTED = 130  # the exit code of a command that Ctrl-C ended
 
 
@@ -14,6 +16,23 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+    def workers(self, given: int | None) -> int:
+        """The number of workers given with --workers, else default_workers()."""
+        try:
+            return given or default_workers()
+        except ValueError as error:
+            self.error(str(error))
+
+
+def default_workers() -> int:
+    """GPT_WORKERS, else 4 or the number of cores this process may use if that is less. Raises ValueError, one line."""
+    text = os.environ.get("GPT_WORKERS", "")
+    if not text:
+        return min(4, machine.count())
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise ValueError(f"GPT_WORKERS={text}: not a whole number from 1 up")
+    return int(text)
 
 
 def whole_number(least: int) -> Callable[[str], int]:

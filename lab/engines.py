@@ -15,7 +15,9 @@ ENGINES = ("serial", "parallel", "cached")
 
 
 def engine_name(text: str) -> str:
-    """For add_argument(type=...): an engine of the lab, or a .py file that is there."""
+    """For add_argument(type=...): an engine of the lab that is here, or a .py file that is."""
+    if text in ENGINES and importlib.util.find_spec(f"lab.{text}") is None:
+        raise argparse.ArgumentTypeError(f"there is no lab/{text}.py here; name your file: --engine parallel.py")
     if text in ENGINES or (text.endswith(".py") and Path(text).is_file()):
         return text
     if text.endswith(".py"):

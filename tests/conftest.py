@@ -64,6 +64,12 @@ def data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def programs() -> Path:
+    """The folder of right submissions with names and ways of their own."""
+    return DATA.parent / "programs"
+
+
+@pytest.fixture(scope="session")
 def golden() -> dict:
     """golden.json: config, cases (prompt, n, tokens, margin), training losses."""
     return json.loads((DATA / "golden.json").read_text())

@@ -6,6 +6,7 @@ import re
 import sys
 import threading
 import time
+from functools import partial
 from xml.etree import ElementTree
 
 import jsonschema
@@ -13,14 +14,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from lab import serial
 from lab.checkpoint import Config
-from lab.measure import flamegraph, hotspots, machine, operations, palette, perf, plots, samples, scale, timeline
-from lab.measure.count import Counter
+from lab.engines import load_engine
+from lab.measure import burden, flamegraph, hotspots, machine, operations, perf, plots, samples, scale, style, timeline
 from lab.measure.files import replacing, write_json
+from lab.measure.operations import Counter
+from lab.measure.recorder import Recorder, name_of
 from lab.measure.recording import Recording, Span, outermost, tidy, without_waits
 from lab.measure.sampler import Sampler
 from lab.measure.samples import Frame, Sample
-from lab.measure.scale import Costs, Split, Step, predict, schedule
+from lab.measure.scale import Machine, Overhead, Split, Step, predict, schedule
 
 LAB = "/home/ada/lab"
 MATMUL, ATTENTION, FORWARD, GENERATE = (
@@ -153,7 +157,7 @@ def test_counter_counts_self_time():
     for name in ("inner_forward", "outer_forward", "helper"):
         vars(module)[name].__module__ = "counted"
     original = module.outer_forward
-    with Counter([module]) as counter:
+    with Counter(module) as counter:
         module.outer_forward()
         assert module.helper() == 1
     report = counter.report()
@@ -192,11 +196,20 @@ def test_hot_spot_table_fits_the_terminal(width):
 
 
 def test_operations_have_colours_that_differ_and_can_be_written_on():
-    colours = [colour for colour, _ in palette.OPERATIONS.values()]
-    hatches = [hatch for _, hatch in palette.OPERATIONS.values()]
-    assert len(set(colours)) == len(set(hatches)) == len(palette.OPERATIONS)
-    assert palette.colour("matmul_forward.block") == palette.colour("matmul_forward")
-    assert palette.ink(palette.BLUE) == "#FFFFFF" and palette.ink(palette.YELLOW) == palette.INK
+    colours = [colour for colour, _ in style.OPERATIONS.values()]
+    hatches = [hatch for _, hatch in style.OPERATIONS.values()]
+    assert len(set(colours)) == len(set(hatches)) == len(style.OPERATIONS)
+    assert style.ink(style.BLUE) == "#FFFFFF" and style.ink(style.YELLOW) == style.INK
+
+
+def test_any_name_has_a_look_of_its_own():
+    look = style.looks(["matmul_forward.block", "gpt2_forward.mix", "Crew.think"])
+    assert look["matmul_forward.block"] == style.OPERATIONS["matmul_forward"]
+    everything = style.looks([*style.OPERATIONS, "gpt2_forward.mix", "Crew.think"])
+    for found in (look, everything):
+        assert len({fill for fill, _ in found.values()}) == len(found)
+    many = style.looks(f"region {i}" for i in range(40))
+    assert len(many) == 42 and style.GREY not in {many[f"region {i}"][0] for i in range(40)}
 
 
 # ---------------------------------------------------------------------------------------------------------- flame graph
@@ -310,13 +323,9 @@ def check_trace(trace, data):
 
 
 def test_schedule_of_known_cases():
-    free = Costs(0, 0)
-    assert schedule([1, 1, 1, 1], 0, 2, free) == 2
-    assert schedule([3, 1, 1, 1], 0, 2, free) == 3
-    assert schedule([1] * 8, 1, 4, free) == 8  # all of it needs the interpreter lock: no gain
-    assert schedule([4] * 4, 1, 4, free) == 7  # the fourth gets the lock after three others, then works 4
-    assert schedule([1, 1], 0, 2, Costs(0.5, 0.25)) == pytest.approx(2.0)
-    assert schedule([], 0, 3, Costs(0.5, 0)) == 0.5
+    assert schedule([1, 1, 1, 1], 2) == 2
+    assert schedule([3, 1, 1, 1], 2) == 3
+    assert schedule([], 3) == 0
 
 
 def test_schedule_keeps_graham_and_brents_bounds():
@@ -324,29 +333,112 @@ def test_schedule_keeps_graham_and_brents_bounds():
     for _ in range(200):
         tasks = [generator.random() for _ in range(generator.randint(1, 40))]
         k = generator.randint(1, 12)
-        found, work, span = schedule(tasks, 0, k, Costs(0, 0)), sum(tasks), max(tasks)
+        found, work, span = schedule(tasks, k), sum(tasks), max(tasks)
         assert max(work / k, span) <= found + 1e-9 <= work / k + span * (1 - 1 / k) + 2e-9
 
 
-def test_prediction_adds_serial_time_and_keeps_below_the_ceiling():
-    split = Split(2, 1.0, (Step((1.0, 1.0), 0.0, 4e9), Step((2.0,), 0.0, 0.0)))
+IDEAL = Machine({1: 1.0, 2: 2.0}, {})
+
+
+def test_prediction_adds_up_what_keeps_workers_from_being_k_times_as_fast():
+    split = Split(2, 1.0, (Step("mix", (1.0, 1.0), 4e9), Step("think", (2.0,), 0.0)))
     assert (split.work, split.span) == (5.0, 4.0)
-    assert predict(split, Costs(0, 0)) == pytest.approx(4.0)
-    assert predict(split, Costs(0, 0), gigabytes=2.0) == pytest.approx(5.0)  # 4 GB at 2 GB/s take 2 s, not 1
-    twice = Split(2, 1.4, (Step((1.2, 0.8), 0.0, 4e9), Step((2.4,), 0.0, 0.0)))
-    both = scale.merged([split, split, twice])
-    assert both == split
+    nothing = {"mix": Overhead(0.0, 0.0)}
+    parts = predict(split, nothing, IDEAL)
+    assert parts == {"work": 2.5, "main thread": 0.5, "tasks": 1.0, "lock": 0.0, "cores": 0.0, "memory": 0.0}
+    assert sum(predict(split, nothing, IDEAL._replace(gigabytes={1: 2.0})).values()) == pytest.approx(5.0)  # 2 GB/s
+    assert predict(split, nothing, Machine({1: 1.0, 2: 1.6}, {}))["cores"] == pytest.approx(3 * (2 / 1.6 - 1))
+    parts = predict(split, {"mix": Overhead(0.5, 0.1), "think": Overhead(0.25, 0.2)}, IDEAL)
+    assert parts["lock"] == 0.75 and parts["work"] == pytest.approx(0.5 + 0.9 + 0.9)  # Python in tasks is not shared
+    twice = Split(2, 1.4, (Step("mix", (1.2, 0.8), 4e9), Step("think", (2.4,), 0.0)))
+    assert scale.merged([split, split, twice]) == split
 
 
-def test_weights_of_regions():
+def test_more_workers_than_cores_are_as_slow_as_on_all_cores():
+    machine = Machine({1: 1.0, 2: 1.6}, {1: 10.0, 2: 16.0})
+    assert machine.slowdown(64) == machine.slowdown(2) == pytest.approx(1.25)
+    assert machine.seconds(32e9, 64) == machine.seconds(32e9, 2) == pytest.approx(2.0)
+    assert Machine({1: 1.0, 2: 2.1}, {}).slowdown(2) == 1.0 and Machine({1: 1.0}, {}).seconds(1e9, 8) == 0.0
+
+
+def test_the_limit_is_named():
+    heads = Split(16, 0.0, (Step("mix", (1.0,) * 12 + (0.0,) * 4, 0.0), Step("think", (0.1,) * 16, 0.0)))
+    parts = dict.fromkeys(("work", *scale.CAUSES), 0.1)
+    assert scale.limit(heads, parts | {"tasks": 1.0}, heads=12) == "12 heads"
+    assert scale.limit(heads, parts | {"tasks": 1.0}, heads=16) == "12 tasks"
+    uneven = Split(2, 0.0, (Step("mix", (3.0, 1.0), 0.0),))
+    assert scale.limit(uneven, parts | {"tasks": 1.0}, heads=2) == "unequal tasks"
+    assert scale.limit(heads, parts | {"lock": 1.0}, heads=12) == "interpreter lock"
+    assert scale.limit(heads, parts | {"main thread": 1.0}, heads=12) == "main thread"
+    assert scale.limit(Split(1, 1.0, heads.steps), parts, heads=12) == ""
+
+
+def test_a_falling_curve_is_explained():
+    best = {"k": 4, "limited": 1.0, "parts": {"lock": 0.1, "main thread": 0.1, "tasks": 0.1, "cores": 0, "memory": 0}}
+    last = {"k": 64, "limited": 2.0, "parts": best["parts"] | {"lock": 1.2, "main thread": 0.4}}
+    assert "under the interpreter lock: 0.100 s, then 1.200 s" in scale.fall(best, last)
+    assert scale.fall(best, last | {"limited": 1.01}) == ""
+
+
+def test_weights_of_regions_are_those_noted_or_spread_as_the_work_is():
     config = Config(max_seq_len=8, vocab_size=10, num_layers=1, num_heads=2, channels=4, padded_vocab_size=12)
     run = a_run()
-    names = ["matmul_forward", "attention_forward", *["matmul_forward"] * 4]
-    run["events"] = [["MainThread", "region", n, "", 10 * i + 10, 10 * i + 15] for i, n in enumerate(names)]
-    one = Recording(run).passes[0]
-    assert scale.region_weights(one, config) == [4 * x for x in (48, 0, 16, 64, 64, 48)]
-    run["events"] = [run["events"][0], ["worker-1", "task", "matmul_forward", "0", 11, 14]]
-    assert sum(scale.region_weights(Recording(run).passes[0], config)) == 4 * (48 + 16 + 64 + 64 + 48)
+    run["events"] = [
+        ["MainThread", "region", "mix", "", 10, 20], ["worker-1", "task", "mix", "0", 11, 14],
+        ["MainThread", "region", "think", "", 30, 50], ["worker-1", "task", "think", "0", 31, 40],
+    ]  # fmt: skip
+    run["marks"] = run["marks"][:2]
+    whole = 4 * (12 * 16 + 48)
+    noted = [("mix", whole // 4), ("think", whole // 2)]
+    assert scale.region_weights(Recording(run), noted, config) == [whole // 4, whole // 2]
+    for other in ([("mix", whole)], [("think", whole), ("mix", 0)], [("mix", 0), ("think", whole // 8)]):
+        assert scale.region_weights(Recording(run), other, config) == [whole * 0.25, whole * 0.75]
+
+
+def test_weights_tell_which_of_them_are_read():
+    weights = np.arange(24, dtype=np.float32).reshape(4, 6).view(burden.Weights)
+    x, out = np.ones(6, dtype=np.float32), np.empty(2, dtype=np.float32)
+    readings = [
+        lambda: weights[1:3] @ x, lambda: np.matmul(weights[1:3], x, out=out), lambda: np.dot(weights[1:3], x),
+        lambda: weights[1:3].dot(x), lambda: np.einsum("oc,c->o", weights[1:3], x), lambda: np.vecdot(weights[1:3], x),
+    ]  # fmt: skip
+    for reading in readings:
+        burden.Weights.read.clear()
+        found = reading()
+        assert type(found) is np.ndarray and found.tolist() == [51, 87]
+        assert [size for _, size in burden.Weights.read] == [48]
+
+
+@pytest.mark.parametrize("name", ["shares", "parallel"])
+def test_every_weight_is_read_in_some_region(name, tiny, programs):
+    engine = load_engine(str(programs / f"{name}.py") if name != "parallel" else name)
+    model = serial.gpt2_build_from_checkpoint(tiny)
+    for k in (1, 3):
+        noted = burden.weights(engine, model, [1, 2], 3, k)
+        assert len({region for region, _ in noted}) > 1 or name == "parallel"
+        assert sum(size for _, size in noted) == pytest.approx(scale.weight_bytes(model.config), rel=0.05)
+
+
+def test_overheads_go_by_the_names_of_the_program(tiny, programs):
+    model = serial.gpt2_build_from_checkpoint(tiny)
+    found = burden.overheads(load_engine(str(programs / "shares.py")), model, [1, 2])
+    assert found.keys() == {"1", "2"}
+    assert found["2"].keys() == {"one_pass.mix", "one_pass.think", "one_pass.guess"}
+    assert all(kinds["region"] > 0 and kinds["task"] > 0 for kinds in found["2"].values())
+    assert burden.overheads(load_engine(str(programs / "unnamed.py")), model, [2]) == {"2": {}}
+
+
+def test_names_are_those_of_the_source():
+    def task(number):
+        pass
+
+    class Doer:
+        def __call__(self, number):
+            pass
+
+    assert name_of(task) == "test_names_are_those_of_the_source.task"
+    assert name_of(partial(partial(task), 3)) == name_of(task) and name_of(Recorder.note) == "Recorder.note"
+    assert name_of(Doer()) == "test_names_are_those_of_the_source.Doer"
 
 
 def test_amdahls_serial_fraction_is_found():
@@ -378,7 +470,36 @@ def test_speedups_prefer_bench_of_the_same_model():
     assert other.measured[2].median != 1.9
 
 
+def test_what_is_not_predicted_is_drawn_as_measured():
+    data = plots.speedups({"rows": [{"k": 1, "times": [1.0]}, {"k": 2, "times": [0.5]}], "model": "m"}, None, {1: 1.0})
+    assert data.predicted == data.limited == {} and data.measured[2].median == 2.0
+
+
 # ----------------------------------------------------------------------------------------------------------- operations
+
+
+def test_operations_of_regions_with_any_name():
+    run = a_run()
+    assert operations.region_seconds(Recording(run)) == pytest.approx(
+        {"matmul_forward": 1.6e-6, "outside regions": 4e-7}
+    )
+    for event in run["events"]:
+        event[2] = event[2].replace("matmul_forward", "one_pass.mix")
+    named = operations.region_seconds(Recording(run))
+    assert named == pytest.approx({"one_pass.mix": 1.6e-6, "outside regions": 4e-7})
+    run["events"] = []
+    assert operations.region_seconds(Recording(run)) == pytest.approx({"not told": 2e-6})
+
+
+def test_points_of_the_roofline_need_no_names():
+    costs = {"matmul_forward": operations.Cost(10, 2), "gelu_forward": operations.Cost(2, 2)}
+    both = {"serial": costs, "parallel": costs}
+    serial_seconds = {"matmul_forward": 8.0, "gelu_forward": 1.0, "outside regions": 1.0}
+    same = plots.points({"serial": serial_seconds, "1": {"matmul_forward": 4.0, "outside regions": 1.0}}, both)
+    assert [(p.name, p.program) for p in same if p.program == "1"] == [("matmul_forward", "1")]
+    for other in ({"one_pass.mix": 3.0, "outside regions": 1.0}, {"not told": 4.0}):
+        (point,) = (p for p in plots.points({"serial": serial_seconds, "2": other}, both) if p.program == "2")
+        assert (point.name, point.cost, point.seconds) == (plots.ALL, operations.Cost(12, 4), 4.0)
 
 
 def test_costs_of_operations_are_those_of_gpt2():
@@ -393,7 +514,7 @@ def test_costs_of_operations_are_those_of_gpt2():
     assert many.flops - last["matmul_forward"].flops == 15 * 2 * 768 * 50304
     total = operations.generation_costs(config, 2, 4, last_only=True)
     assert total["gelu_forward"].flops == 12 * 9 * 4 * 768 * (2 + 3)
-    assert set(total) == set(palette.OPERATIONS)
+    assert set(total) == set(style.OPERATIONS)
 
 
 # ----------------------------------------------------------------------------------------------------------------- perf

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import jsonschema
 import pytest
 from test_measure import check_trace
 
+from lab import kernels
 from lab.checkpoint import Config
 from lab.measure import __file__ as measure_file
 from lab.measure import machine, perf, plots, profile, reference, report, runner, scale, timeline
@@ -267,18 +269,31 @@ def generate(model, prompt, n):
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        (CRASH, "program crashed: RuntimeError: out of ideas"),
+        (CRASH, "program crashed at program.py:3: RuntimeError: out of ideas"),
         (KILLED, "program crashed: ended with status -9"),
         (HANG, "program hung: not done after 4 s"),
         (WRONG, "program printed wrong tokens: token 3 is 0"),
         (SHORT, "program printed 7 tokens, the serial program 8"),
-        (LATE.format(fault="raise KeyError('late')"), "program crashed: KeyError: 'late'"),
+        (LATE.format(fault="raise KeyError('late')"), "program crashed at program.py:7: KeyError: 'late'"),
         (LATE.format(fault="yield 0"), "program printed wrong tokens"),
         (LATE.format(fault="import time; time.sleep(600)"), "program hung"),
-        ("import nothing_of_that_name\n", "program crashed: ModuleNotFoundError"),
+        ("import nothing_of_that_name\n", "program crashed at program.py:1: ModuleNotFoundError"),
         ("x = 1\n", "program crashed: AttributeError"),
+        ("def generate(:\n", "program crashed at program.py:1: SyntaxError"),
     ],
-    ids=["crash", "killed", "hang", "wrong", "short", "late crash", "late wrong", "late hang", "import", "no generate"],
+    ids=[
+        "crash",
+        "killed",
+        "hang",
+        "wrong",
+        "short",
+        "late crash",
+        "late wrong",
+        "late hang",
+        "import",
+        "no generate",
+        "syntax",
+    ],
 )
 def test_misbehaviour_is_reported_and_leaves_no_file(tiny, tmp_path, capsys, source, said):
     program, out = tmp_path / "program.py", tmp_path / "out"
@@ -291,14 +306,55 @@ def test_misbehaviour_is_reported_and_leaves_no_file(tiny, tmp_path, capsys, sou
     assert not out.exists() or not list(out.iterdir())
 
 
-def test_program_that_tells_the_recorder_nothing(tiny, tmp_path, capsys):
-    program = tmp_path / "program.py"
-    program.write_text("from lab.serial import generate\n")
-    for module in (timeline, scale):
-        more = ["--rounds", 1] if module is scale else []
-        assert main_of(module, "--engine", program, "--model", tiny, "-n", 8, "--out", tmp_path / "out", *more) == 1
-        assert "no regions" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+@pytest.fixture
+def quick(monkeypatch):
+    """Predictions for few numbers of workers, from one recording of each."""
+    monkeypatch.setattr(scale, "COUNTS", (1, 2, 5))
+    monkeypatch.setattr(scale, "REPEATS", 1)
+    monkeypatch.setattr(machine, "READ_BYTES", 1 << 24)
+
+
+def read(path: Path) -> dict:
+    """A JSON file."""
+    return json.loads(path.read_text())
+
+
+def test_names_and_shapes_of_activations_are_the_programs_own(small, programs, tmp_path, capsys, quick):
+    common = ["--engine", programs / "shares.py", "--model", small, "--prompt", 5, "-n", 8, "--out", tmp_path]
+    assert main_of(timeline, *common, "--workers", 2) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    names = {"one_pass.mix", "one_pass.think", "one_pass.guess"}
+    assert all(name in printed for name in names) and "does not name" not in printed
+    times = read(tmp_path / "shares.timeline.json")
+    assert {row["name"]: row["regions"] for row in times["operations"]} == {
+        "one_pass.mix": 3 * 4, "one_pass.think": 3 * 4, "one_pass.guess": 3
+    }  # fmt: skip
+    assert main_of(scale, *common, "--rounds", 1) == 0
+    rows = read(tmp_path / "shares.scale.json")["rows"]
+    assert [row["k"] for row in rows] == [1, 2, 5] and rows[0]["limit"] == "" and rows[2]["limit"]
+    for row in rows:
+        assert sum(row["parts"].values()) == pytest.approx(row["limited"])
+    assert main_of(plots, *common, "--workers", 2) == 0
+    assert read(tmp_path / "shares.plots.json")["seconds"]["2"].keys() == names | {"outside regions"}
+    assert main_of(profile, *common, "--profiler", "builtin", "--rate", 300, "--rounds", 1, "--workers", 2) == 0
+    assert read(tmp_path / "shares.profile.json")["samples"] > 0
+
+
+def test_a_program_that_names_nothing_is_measured_with_less_detail(small, programs, tmp_path, capsys, quick):
+    common = ["--engine", programs / "unnamed.py", "--model", small, "-n", 6, "--out", tmp_path]
+    assert main_of(timeline, *common, "--workers", 2) == 0
+    assert "does not name its regions (threadlib.region) and its tasks" in " ".join(capsys.readouterr().out.split())
+    times = read(tmp_path / "unnamed.timeline.json")
+    assert times["operations"] == [] and {row["thread"] for row in times["threads"]} == {
+        "MainThread", "worker-1", "worker-2"
+    }  # fmt: skip
+    assert {wait["name"] for wait in times["waits"]} >= {"Semaphore go", "Semaphore done"}
+    assert all(row["busy"] + row["waiting"] <= 1.01 for row in times["threads"])
+    assert main_of(scale, *common, "--rounds", 1) == 0
+    assert "No prediction: unnamed names no regions" in " ".join(capsys.readouterr().out.split())
+    assert all("measured" in row for row in read(tmp_path / "unnamed.scale.json")["rows"])
+    assert main_of(plots, *common, "--workers", 2) == 0
+    assert read(tmp_path / "unnamed.plots.json")["seconds"]["2"].keys() == {"not told"}
 
 
 STATIC = """
@@ -326,11 +382,10 @@ def generate(model, prompt, n, workers):
 """
 
 
-def test_program_that_gives_each_worker_its_share(tiny, tmp_path, monkeypatch, capsys):
+def test_program_that_gives_each_worker_its_share(tiny, tmp_path, monkeypatch, capsys, quick):
     program = tmp_path / "static.py"
     program.write_text(STATIC)
     monkeypatch.setattr(scale, "COUNTS", (1, 2))
-    monkeypatch.setattr(scale, "REPEATS", 1)
     assert main_of(scale, "--engine", program, "--model", tiny, "-n", 8, "--rounds", 1, "--out", tmp_path) == 0
     assert "work" in capsys.readouterr().out
     rows = json.loads((tmp_path / "static.scale.json").read_text())["rows"]
@@ -390,3 +445,35 @@ def test_everything_the_page_needs_is_packaged():
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.strip() == "False"  # a profile must not wait for what only pictures need
+
+
+# ------------------------------------------------------------------------------------------------------- what is chosen
+
+SAYS = """
+import os
+from lab import serial
+def generate(model, prompt, n, workers):
+    yield from serial.generate(model, prompt, n)
+    raise RuntimeError(os.environ["GPT_KERNELS"])
+"""
+
+
+def test_all_programs_of_a_command_use_the_same_kernels(tiny, tmp_path, capsys):
+    program = tmp_path / "program.py"
+    program.write_text(SAYS)
+    assert main_of(timeline, "--engine", program, "--model", tiny, "-n", 5, "--out", tmp_path) == 1
+    assert capsys.readouterr().err.strip().endswith(f"RuntimeError: {kernels.choose()}")
+
+
+@pytest.mark.parametrize(("name", "value", "status", "said"), [
+    ("GPT_WORKERS", "x", 2, "GPT_WORKERS=x: not a whole number from 1 up"),
+    ("GPT_WORKERS", "0", 2, "GPT_WORKERS=0: not a whole number from 1 up"),
+    ("GPT_KERNELS", "matmul:magic", 1, "GPT_KERNELS=matmul:magic: matmul:magic is none of the formulations"),
+])  # fmt: skip
+@pytest.mark.parametrize("verb", ["profile", "timeline", "scale", "plots", "report"])
+def test_a_wrong_environment_is_one_line(tiny, tmp_path, verb, name, value, status, said):
+    command = [sys.executable, "-m", f"lab.measure.{verb}", "--model", tiny, "--out", tmp_path]
+    environment = os.environ | {name: value}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
+    assert done.returncode == status and said in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) <= 3 and not done.stdout

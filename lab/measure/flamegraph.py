@@ -17,11 +17,12 @@ from pathlib import Path
 
 from lab.command import Parser, quietly
 from lab.measure.files import write_text
-from lab.measure.palette import GREY, OPERATIONS, colour, ink, lighter
+from lab.measure.style import GREY, OPERATIONS, ink, lighter, looks, operation
 
 WIDTH, ROW, MARGIN, TOP, BOTTOM = 1200, 20, 12, 62, 30  # pixels
 LETTER, SIZE = 7.25, 12  # width and size of a letter of the font
 LEAST = 0.0005  # narrower boxes are left out
+HOT = 0.03  # the share of a function that has a colour of its own
 
 STYLE = """
 .flame { font: 12px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; background: #fff; }
@@ -71,24 +72,37 @@ def tree(stacks: Mapping[str, int]) -> Node:
     return root
 
 
-def boxes(node: Node, whole: int, left: float = 0.0, depth: int = 0, parent: str = "") -> Iterator[Box]:
-    """The node and all below it at their places; a function that is no operation inherits its caller's colour."""
-    fill = fill_of(node, parent)
+def colours_of(stacks: Mapping[str, int]) -> dict[str, str]:
+    """{function: colour} of those in which the time is, without what they call in libraries."""
+    own: Counter[str] = Counter()
+    for stack, count in stacks.items():
+        functions = [name for name in stack.split(";")[:-1] if "(" not in name]
+        if functions:
+            own[operation(functions[-1])] += count
+    hot = [name for name, count in own.most_common() if name in OPERATIONS or count >= HOT * sum(stacks.values())]
+    return {name: fill for name, (fill, _) in looks(hot).items()}
+
+
+def boxes(
+    node: Node, whole: int, colours: Mapping[str, str], left: float = 0.0, depth: int = 0, parent: str = ""
+) -> Iterator[Box]:
+    """The node and all below it at their places; a function without a colour of its own inherits its caller's."""
+    fill = fill_of(node, colours, parent)
     yield Box(node, left, node.count / whole, depth, fill)
     for name in sorted(node.children):
         child = node.children[name]
         if child.count / whole >= LEAST:
-            yield from boxes(child, whole, left, depth + 1, fill)
+            yield from boxes(child, whole, colours, left, depth + 1, fill)
         left += child.count / whole
 
 
-def fill_of(node: Node, parent: str) -> str:
-    """An operation has its colour, a line is lighter than its function, what belongs to no operation is grey."""
-    if node.name.split(".")[0] in OPERATIONS:
-        return colour(node.name)
+def fill_of(node: Node, colours: Mapping[str, str], parent: str) -> str:
+    """A hot function has its colour, a line is lighter than its function, what is in no hot function is grey."""
+    if operation(node.name) in colours:
+        return colours[operation(node.name)]
     if not node.children and ":" in node.name:
         return lighter(parent or GREY)
-    return parent if parent in {value for value, _ in OPERATIONS.values()} else lighter(GREY, 0.35)
+    return parent if parent in colours.values() else lighter(GREY, 0.35)
 
 
 def svg(stacks: Mapping[str, int], title: str, note: str = "", unit: str = "samples") -> str:
@@ -96,7 +110,7 @@ def svg(stacks: Mapping[str, int], title: str, note: str = "", unit: str = "samp
     root = tree(stacks)
     if not root.count:
         raise ValueError("no samples to draw")
-    placed = list(boxes(root, root.count))
+    placed = list(boxes(root, root.count, colours_of(stacks)))
     height = TOP + ROW * (1 + max(box.depth for box in placed)) + BOTTOM
     frames = "\n".join(frame(box, height, root.count, unit) for box in placed)
     script = Path(__file__).with_name("flamegraph.js").read_text(encoding="utf-8")

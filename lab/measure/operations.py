@@ -1,11 +1,17 @@
 """What each operation costs: its time, counted exactly, and how much it computes and moves, from its shapes."""
 
-from dataclasses import replace
-from typing import NamedTuple
+import inspect
+import threading
+import time
+from collections.abc import Callable
+from functools import wraps
+from types import ModuleType
+from typing import Any, NamedTuple
 
 from lab.checkpoint import Config
-from lab.measure.palette import OPERATIONS
-from lab.measure.runner import Program, check_tokens, run, serial_program
+from lab.measure.recording import Recording
+from lab.measure.runner import Program, check_tokens, run, safe_tokens, serial_program
+from lab.measure.style import OPERATIONS, OUTSIDE, UNTOLD, operation
 
 
 class Cost(NamedTuple):
@@ -63,16 +69,77 @@ def generation_costs(config: Config, prompt: int, n: int, last_only: bool) -> di
     return total
 
 
-def counted(program: Program, expected: list[int] | None) -> tuple[dict[str, float], list[int]]:
-    """Wall seconds by operation, "other" for the rest of the generation; and the tokens. Raises ProgramError."""
-    report = run(program, "--count")
-    check_tokens(program, report["tokens"], expected or report["tokens"])
-    seconds = {name: report["count"].get(name, 0.0) for name in OPERATIONS}
-    seconds["other"] = max(0.0, report["seconds"] - sum(seconds.values()))
-    return seconds, report["tokens"]
-
-
 def measure(program: Program, counts: list[int]) -> dict[str, dict[str, float]]:
-    """{"serial": {operation: seconds}, "1": {...}, ...}: the serial program, then `program` on 1, ... workers."""
-    serial, tokens = counted(serial_program(program), None)
-    return {"serial": serial} | {str(k): counted(replace(program, workers=k), tokens)[0] for k in counts}
+    """{"serial": {operation: seconds}, "1": {region: seconds}, ...}: serial, then `program` on 1, ... workers.
+
+    The serial program's time is that in its functions; the other's is that of the main thread in the regions it names
+    and outside them. Raises ProgramError.
+    """
+    report = run(serial_program(program), "--count", "--margins")
+    seconds = {"serial": {name: report["count"].get(name, 0.0) for name in OPERATIONS}}
+    seconds["serial"][OUTSIDE] = max(0.0, report["seconds"] - sum(seconds["serial"].values()))
+    recorded = run(program, "--record", *map(str, counts))
+    for one in recorded["runs"]:
+        check_tokens(program, one["tokens"], safe_tokens(program, report))
+        seconds[str(one["workers"])] = region_seconds(Recording(one))
+    return seconds
+
+
+def region_seconds(recording: Recording) -> dict[str, float]:
+    """Wall seconds of the generation by region, and outside all regions; without any region nothing is told."""
+    seconds: dict[str, float] = {}
+    for region in recording.regions:
+        name = operation(region.name)
+        seconds[name] = seconds.get(name, 0.0) + region.length / 1e9
+    return seconds | {OUTSIDE if seconds else UNTOLD: recording.length / 1e9 - sum(seconds.values())}
+
+
+class Counter:
+    """The exact, slow way to know where the time goes: a clock around every function. Profilers are checked against it.
+
+    Self time of the ..._forward functions of a module from entering a with block to leaving it, on the thread that
+    does: the time in a function without that in others it calls.
+    """
+
+    def __init__(self, module: ModuleType) -> None:
+        self.module = module
+        self.self_ns: dict[str, int] = {}
+        self._inner = [0]  # for each call on the stack: time in counted functions below it
+        self._originals: dict[str, Callable] = {}
+
+    def __enter__(self) -> "Counter":
+        self._ident = threading.get_ident()
+        self._begin = time.perf_counter_ns()
+        for name, value in list(vars(self.module).items()):
+            if inspect.isfunction(value) and value.__module__ == self.module.__name__ and name.endswith("_forward"):
+                self._originals[name] = value
+                setattr(self.module, name, self._counted(value))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.whole_ns = time.perf_counter_ns() - self._begin
+        for name, value in self._originals.items():
+            setattr(self.module, name, value)
+
+    def report(self) -> dict[str, float]:
+        """{function: seconds of self time}, and "whole": seconds from entering to leaving."""
+        return {name: ns / 1e9 for name, ns in self.self_ns.items()} | {"whole": self.whole_ns / 1e9}
+
+    def _counted(self, function: Callable) -> Callable:
+        name, inner, clock = function.__name__, self._inner, time.perf_counter_ns
+        self.self_ns[name] = 0
+
+        @wraps(function)
+        def timed(*arguments: Any, **options: Any) -> Any:
+            if threading.get_ident() != self._ident:
+                return function(*arguments, **options)
+            inner.append(0)
+            begin = clock()
+            try:
+                return function(*arguments, **options)
+            finally:
+                total = clock() - begin
+                self.self_ns[name] += total - inner.pop()
+                inner[-1] += total
+
+        return timed

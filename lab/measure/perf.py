@@ -36,7 +36,7 @@ from lab.measure.runner import (
     provenance,
     run,
     say,
-    serial_program,
+    serial_tokens,
 )
 
 COUNTERS = ("cycles", "instructions", "cache-references", "cache-misses", "branch-misses")
@@ -245,7 +245,7 @@ def view(options: argparse.Namespace, arguments: list[str] | None) -> int:
     flags, names = python_names()
     say(f"running {program.title} under perf ({event}) ...")
     with Load() as load:
-        expected = run(serial_program(program))["tokens"]
+        expected = serial_tokens(program)
         report, hits = record(perf, program, options.rate, event, flags)
         check_tokens(program, report["tokens"], expected)
         counts = count(perf, program, events) if events else {}

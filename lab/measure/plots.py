@@ -20,15 +20,15 @@ import numpy as np
 from rich.console import Console
 
 from lab.checkpoint import Config, read_header
-from lab.command import Parser, quietly
+from lab.command import quietly
 from lab.measure import operations, scale, style
 from lab.measure.capacity import Kernel, capacity
 from lab.measure.files import shown, write_json
 from lab.measure.machine import Load, bandwidth, cores, peak
 from lab.measure.operations import Cost
-from lab.measure.palette import BLACK, BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILLION, colour, hatch, short
-from lab.measure.runner import Program, guarded, program_arguments, program_of, provenance, say
+from lab.measure.runner import Program, guarded, parsed, program_of, program_parser, provenance, say
 from lab.measure.stats import Estimate, estimate, ratios
+from lab.measure.style import BLACK, BLUE, GREEN, GREY, INK, ORANGE, OUTSIDE, SKY, UNTOLD, VERMILLION, looks, short
 
 # -------------------------------------------------------------------------------------------------------------- speedup
 
@@ -58,8 +58,8 @@ def speedups(prediction: dict, bench: dict | None, capacities: dict[int, float])
         capacities = capacities | {int(k): float(np.median(values)) for k, values in bench["capacity"].items()}
     return Speedups(
         measured,
-        {row["k"]: one["predicted"] / row["predicted"] for row in rows},
-        {row["k"]: one["limited"] / row["limited"] for row in rows},
+        {row["k"]: one["predicted"] / row["predicted"] for row in rows if "predicted" in row},
+        {row["k"]: one["limited"] / row["limited"] for row in rows if "limited" in row},
         capacities,
     )
 
@@ -78,21 +78,15 @@ def draw_speedup(data: Speedups, title: str, note: str) -> Any:
     """Speedup against workers, both axes logarithmic."""
     plt = style.pyplot()
     figure, axes = plt.subplots(figsize=(7.6, 5.6))
-    ks = np.array(sorted(data.predicted))
+    ks = np.array(sorted({*data.predicted, *data.measured}))
     top = 2 * max(*data.predicted.values(), *(e.high for e in data.measured.values()), *data.capacity.values(), 2.0)
     axes.plot(ks, ks, color=GREY, lw=1.2, ls=(0, (1, 1.5)), label="ideal: k")
-    axes.plot(
-        ks,
-        [data.predicted[k] for k in ks],
-        color=SKY,
-        ls="--",
-        marker="v",
-        ms=5,
-        label="predicted, memory that never limits",
-    )
-    axes.plot(
-        ks, [data.limited[k] for k in ks], color=BLUE, marker="s", ms=4.5, label="predicted, this machine's memory"
-    )
+    for label, line, look in (
+        ("predicted, memory that never limits", data.predicted, {"color": SKY, "ls": "--", "marker": "v", "ms": 5}),
+        ("predicted, this machine's memory", data.limited, {"color": BLUE, "marker": "s", "ms": 4.5}),
+    ):
+        if line:
+            axes.plot(list(line), list(line.values()), label=label, **look)
     fraction = serial_fraction({k: e.median for k, e in data.measured.items()})
     if fraction is not None:
         label = f"Amdahl's law fitted to what was measured, serial {fraction:.0%}"
@@ -142,32 +136,38 @@ def logarithmic(axes: Any, ks: np.ndarray, top: float) -> None:
 
 
 def draw_operations(seconds: dict[str, dict[str, float]], title: str, note: str) -> Any:
-    """One bar for the serial program, one for each number of workers, stacked by operation."""
+    """One bar for the serial program, stacked by operation, and one for each number of workers, stacked by region."""
     plt = style.pyplot()
-    bars = list(seconds)
-    figure, axes = plt.subplots(figsize=(8.6, 1.7 + 0.75 * len(bars)))
-    whole = {name: sum(parts.values()) for name, parts in seconds.items()}
-    names = sorted(next(iter(seconds.values())), key=lambda name: (name == "other", -seconds["serial"].get(name, 0.0)))
-    for place, bar in enumerate(bars):
+    figure, axes = plt.subplots(figsize=(8.6, 1.7 + 0.75 * len(seconds)))
+    whole = {bar: sum(parts.values()) for bar, parts in seconds.items()}
+    names = in_order(seconds)
+    look = looks(names)
+    for place, (bar, parts) in enumerate(seconds.items()):
         left = 0.0
         for name in names:
-            value = seconds[bar].get(name, 0.0)
-            axes.barh(
-                place, value, left=left, height=0.62, color=colour(name), hatch=hatch(name), edgecolor="white", lw=0.5
-            )
+            value, (fill, hatch) = parts.get(name, 0.0), look[name]
+            axes.barh(place, value, left=left, height=0.62, color=fill, hatch=hatch, edgecolor="white", lw=0.5)
             if value > 0.07 * max(whole.values()):
-                axes.text(left + value / 2, place, f"{value / whole[bar]:.0%}", **style.label_on(colour(name)))
+                axes.text(left + value / 2, place, f"{value / whole[bar]:.0%}", **style.label_on(fill))
             left += value
         axes.text(left + 0.008 * max(whole.values()), place, f"{left:.2f} s", va="center", fontsize=9.5, weight="bold")
-    axes.set_yticks(range(len(bars)), [bar_name(bar) for bar in bars])
+    axes.set_yticks(range(len(seconds)), [bar_name(bar) for bar in seconds])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.09 * max(whole.values()))
     axes.set_xlabel("seconds, as the main thread sees them")
     axes.tick_params(axis="y", length=0)
-    items = [(short(name), colour(name), hatch(name)) for name in names if any(p.get(name) for p in seconds.values())]
-    style.header(figure, title, items)
+    style.header(figure, title, [(short(name), *look[name]) for name in names])
     style.footnote(figure, note)
     return figure
+
+
+def in_order(seconds: dict[str, dict[str, float]]) -> list[str]:
+    """All names that took time: serial's operations and then the other's regions, the longest first; the rest last."""
+    longest: dict[str, float] = {}
+    for parts in seconds.values():
+        for name, value in sorted(parts.items(), key=lambda item: -item[1]):
+            longest[name] = max(longest.get(name, 0.0), value)
+    return sorted((name for name, value in longest.items() if value), key=lambda name: name in (OUTSIDE, UNTOLD))
 
 
 def bar_name(bar: str) -> str:
@@ -195,15 +195,25 @@ class Point(NamedTuple):
     seconds: float
 
 
+ALL = "all of a pass"
+
+
 def points(seconds: dict[str, dict[str, float]], costs: dict[str, dict[str, Cost]]) -> list[Point]:
-    """The operations that take 1 % of the serial program's time or more, as far as each program shows their time."""
-    found = []
+    """The operations that take 1 % of the serial program's time or more.
+
+    Of a program whose regions have the names of operations, the same; of one that calls them otherwise, so that nobody
+    knows what each of them computes, one point for all it does.
+    """
     whole = sum(seconds["serial"].values())
+    shown = {name for name, value in seconds["serial"].items() if value >= 0.01 * whole}
+    found = []
     for program, parts in seconds.items():
-        kind = "serial" if program == "serial" else "parallel"
-        for name, value in parts.items():
-            if name in costs[kind] and value > 0 and seconds["serial"].get(name, 0.0) >= 0.01 * whole:
-                found.append(Point(name, program, costs[kind][name], value))
+        known = costs["serial" if program == "serial" else "parallel"]
+        regions = parts.keys() - {OUTSIDE, UNTOLD}
+        if regions and regions <= known.keys():
+            found += [Point(name, program, known[name], parts[name]) for name in regions & shown if parts[name] > 0]
+        else:
+            found.append(Point(ALL, program, sum(known.values(), Cost(0, 0)), sum(parts.values())))
     return found
 
 
@@ -221,11 +231,13 @@ def draw_roofline(roofs: list[Roof], found: list[Point], title: str, note: str) 
         )
     markers = dict(zip(dict.fromkeys(point.program for point in found), "os^Dv", strict=False))
     lowest: dict[str, tuple[float, float]] = {}
+    look = looks(point.name for point in found)
     for point in found:
         x, y = point.cost.intensity, point.cost.flops / point.seconds / 1e9
         lowest[point.name] = min(lowest.get(point.name, (x, y)), (x, y), key=lambda place: place[1])
-        fill = colour(point.name) if point.program != "serial" else "white"
-        axes.plot(x, y, markers[point.program], ms=9, mfc=fill, mec=colour(point.name), mew=2.2, zorder=3)
+        colour = look[point.name][0]
+        fill = colour if point.program != "serial" else "white"
+        axes.plot(x, y, markers[point.program], ms=9, mfc=fill, mec=colour, mew=2.2, zorder=3)
     for name, place in lowest.items():
         axes.annotate(short(name), place, xytext=(0, -17), textcoords="offset points", fontsize=9, ha="center")
     for program, marker in markers.items():
@@ -260,7 +272,16 @@ def prediction_for(program: Program, options: argparse.Namespace) -> dict:
     """<engine>.scale.json, made if there is none. Raises ProgramError."""
     path = options.out / f"{program.name}.scale.json"
     if load_json(path) is None:
-        arguments = ["--engine", options.engine, "--out", str(options.out), "--timeout", str(options.timeout)]
+        arguments = [
+            "--engine",
+            options.engine,
+            "--prompt",
+            str(options.prompt),
+            "--out",
+            str(options.out),
+            "--timeout",
+            str(options.timeout),
+        ]
         if options.model:
             arguments += ["--model", options.model]
         if scale.main(arguments) != 0:
@@ -314,9 +335,8 @@ def plots(options: argparse.Namespace, arguments: list[str] | None) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Draw speedup, seconds by operation and the roofline."""
-    parser = Parser(prog="python -m lab.measure.plots", description=main.__doc__)
-    program_arguments(parser, engine="parallel", n=20)
-    options = parser.parse_args(arguments)
+    parser = program_parser("plots", main.__doc__, engine="parallel", new=17)
+    options = parsed(parser, arguments)
     return guarded(lambda: plots(options, arguments))
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from lab.command import Parser, quietly, whole_number
+from lab.command import quietly, whole_number
 from lab.measure import flamegraph, hotspots, samples
 from lab.measure.files import shown, write_json, write_text
 from lab.measure.machine import Load
@@ -27,12 +27,13 @@ from lab.measure.runner import (
     ToolError,
     check_tokens,
     guarded,
-    program_arguments,
+    parsed,
     program_of,
+    program_parser,
     provenance,
     run,
     say,
-    serial_program,
+    serial_tokens,
 )
 from lab.measure.samples import Sample
 from lab.measure.stats import Estimate, estimate, ratios
@@ -89,7 +90,7 @@ def working_sampler(wanted: str, program: Program, rate: int) -> tuple[str, dict
 
 def observe(program: Program, wanted: str, rate: int, rounds: int | None) -> dict:
     """Plain and sampled runs in turn. Returns sampler, samples, plain and sampled seconds. Raises ProgramError."""
-    expected = run(serial_program(program))["tokens"] if program.name != "serial" else None
+    expected = serial_tokens(program) if not program.is_serial else None
     plain, sampled, seen = [], [], []
     sampler = wanted
     while True:
@@ -218,8 +219,7 @@ def profile(options: argparse.Namespace, arguments: list[str] | None) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Sample a program and print its hot-spot table; write a flame graph, collapsed stacks and a speedscope file."""
-    parser = Parser(prog="python -m lab.measure.profile", description=main.__doc__)
-    program_arguments(parser, engine="serial", n=20)
+    parser = program_parser("profile", main.__doc__, engine="serial", new=17)
     parser.add_argument("--rate", type=whole_number(1), help="samples a second (default 100; for perf 499)")
     parser.add_argument(
         "--profiler",
@@ -233,7 +233,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--check", action="store_true", help="compare with exact counting (serial only), in one run more"
     )
-    options = parser.parse_args(arguments)
+    options = parsed(parser, arguments)
     if options.check and options.engine != "serial":
         parser.error("--check: only the serial program can be counted exactly")
     options.rate = options.rate or (499 if options.profiler == "perf" else 100)

@@ -7,18 +7,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 from lab import threadlib
-from lab.threadlib import Cond, Mutex, Runtime, Semaphore, Thread, operation_name
+from lab.threadlib import Cond, Mutex, Runtime, Semaphore, Thread
 
 
 class Event(NamedTuple):
-    """What a thread did from `begin` to `end` (time.perf_counter_ns): kind is "task", "region" or "wait"."""
+    """What a thread did from `begin` to `end` (time.perf_counter_ns): kind is "thread", "task", "region" or "wait"."""
 
     thread: str
     kind: str
-    name: str  # the function of a task or region; the primitive that was waited for
+    name: str  # the function of a thread, task or region; the primitive that was waited for
     detail: str  # the task; the line that waited, as file:line
     begin: int
     end: int
@@ -54,18 +55,24 @@ class Recorder(Runtime):
         """Waiting for threads to end is a wait as well."""
         self.wait("join", super().join, threads)
 
+    def work(self, thread: Thread, fn: Callable[[int], object]) -> None:
+        """A thread from its beginning to its end."""
+        begin = time.perf_counter_ns()
+        super().work(thread, fn)
+        self.note("thread", name_of(fn), "", begin)
+
     def perform(self, fn: Callable[[Any], object], task: Any) -> None:
         """fn(task), noted as a task."""
         begin = time.perf_counter_ns()
         fn(task)
-        self.note("task", operation_name(fn), str(task), begin)
+        self.note("task", name_of(fn), str(task), begin)
 
     @contextmanager
     def region(self, fn: Callable[[Any], object]) -> Iterator[None]:
         """Note the time from entering to leaving as a region."""
         begin = time.perf_counter_ns()
         yield
-        self.note("region", operation_name(fn), "", begin)
+        self.note("region", name_of(fn), "", begin)
 
 
 class RecordedMutex(Mutex):
@@ -114,6 +121,14 @@ class RecordedSemaphore(Semaphore):
 Recorder.kinds = {Mutex: RecordedMutex, Cond: RecordedCond, Semaphore: RecordedSemaphore}
 
 OURS = (__file__, threadlib.__file__)
+
+
+def name_of(fn: Callable) -> str:
+    """A function as people write it: "gpt2_forward.<locals>.mix" -> "gpt2_forward.mix"; of a partial, the function."""
+    while isinstance(fn, partial):
+        fn = fn.func
+    name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
+    return name.replace("<locals>.", "").replace("<lambda>", "lambda")
 
 
 def call_site() -> str:

@@ -75,7 +75,10 @@ class Pass:
 
 
 class Recording:
-    """One recorded run on `workers` workers: passes with regions and tasks; waits, without those inside a wait."""
+    """One recorded run on `workers` workers: passes with regions and tasks; waits, without those inside a wait.
+
+    A program that names no regions or tasks has none; `lives` are its threads from their beginning to their end.
+    """
 
     def __init__(self, run: dict) -> None:
         self.workers: int = run["workers"]
@@ -85,6 +88,7 @@ class Recording:
         self.passes = [Pass(a, b) for a, b in zip(self.marks, self.marks[1:], strict=False)]
         self.tasks = [as_span(event) for event in self.events if event.kind == "task"]
         self.waits = outermost([as_span(event) for event in self.events if event.kind == "wait"])
+        self.lives = [as_span(event) for event in self.events if event.kind == "thread"]
         self.pieces = [piece for task in self.tasks for piece in without_waits(task, self.waits)]
         self.threads = sorted({event.thread for event in self.events} | {MAIN}, key=thread_order)
         self.place()
@@ -114,6 +118,13 @@ class Recording:
     def length(self) -> int:
         """Nanoseconds of the generation."""
         return self.end - self.begin
+
+    def unnamed(self) -> list[Span]:
+        """What the main thread does outside regions and, if the program names no tasks, all that the others do: their
+        time without the waits in it."""
+        outside = [Span(MAIN, "", "", *piece) for one in self.passes for piece in one.serial()]
+        spans = outside if self.tasks else [*outside, *self.lives]
+        return [piece for span in spans for piece in without_waits(span, self.waits)]
 
     def typical_pass(self) -> Pass:
         """The pass of median length among the later half, which are the long ones."""

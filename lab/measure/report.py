@@ -17,12 +17,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from rich.console import Console
 
-from lab.command import Parser, quietly
+from lab.command import quietly
 from lab.measure import hotspots, plots, profile, scale, timeline
 from lab.measure.files import shown, write_text
 from lab.measure.machine import summary
 from lab.measure.plots import load_json
-from lab.measure.runner import Program, guarded, program_arguments, program_of
+from lab.measure.runner import Program, guarded, parsed, program_of, program_parser
 from lab.measure.stats import Estimate
 
 PICTURES = {  # key in the page: (end of the file's name, what it shows)
@@ -115,7 +115,16 @@ def figure(path: Path | None, alternative: str) -> Markup:
 def report(options: argparse.Namespace) -> int:
     """Make what is missing, write the page."""
     program = program_of(options)
-    common = ["-n", str(options.n), "--out", str(options.out), "--timeout", str(options.timeout)]
+    common = [
+        "-n",
+        str(program.n),
+        "--prompt",
+        str(options.prompt),
+        "--out",
+        str(options.out),
+        "--timeout",
+        str(options.timeout),
+    ]
     common += ["--model", options.model] if options.model else []
     make_missing(program, options.out, options.fresh, common)
     title = options.title or f"Where the time goes: serial and {program.name}, {program.model.stem}"
@@ -128,11 +137,10 @@ def report(options: argparse.Namespace) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Put hot spots, flame graphs, timeline, scaling and roofline on one HTML page."""
-    parser = Parser(prog="python -m lab.measure.report", description=main.__doc__)
-    program_arguments(parser, engine="parallel", n=20)
+    parser = program_parser("report", main.__doc__, engine="parallel", new=17)
     parser.add_argument("--fresh", action="store_true", help="measure everything anew")
     parser.add_argument("--title", help="heading of the page, for example with your name")
-    options = parser.parse_args(arguments)
+    options = parsed(parser, arguments)
     return guarded(lambda: report(options))
 
 

@@ -5,8 +5,10 @@ were wrong. Its results are in a temporary folder until they are known to be goo
 """
 
 import argparse
+import itertools
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -17,15 +19,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from lab.checkpoint import CheckpointError, read_header
-from lab.command import whole_number
+from lab.command import Parser, whole_number
 from lab.engines import engine_name
+from lab.margin import MARGIN
 from lab.measure.files import PROFILES, ROOT
 from lab.measure.machine import Load, summary
 from lab.models import ModelError, find, timing_model
-from lab.parallel import default_workers
 
-PROMPT = (464, 3280, 318)  # any tokens would do: the time does not depend on them
+PROMPT_LENGTH = 3  # tokens
 TIMEOUT = 300.0  # seconds
 
 
@@ -44,8 +48,8 @@ class Program:
     engine: str
     model: Path
     n: int
+    prompt: Sequence[int]
     workers: int = 1
-    prompt: Sequence[int] = PROMPT
     timeout: float = TIMEOUT
 
     @property
@@ -54,9 +58,14 @@ class Program:
         return Path(self.engine).stem
 
     @property
+    def is_serial(self) -> bool:
+        """The lab's own serial program, not a file of that name."""
+        return self.engine == "serial"
+
+    @property
     def title(self) -> str:
         """One line for headings: "parallel on 2 workers, synthetic_124M, 20 tokens"."""
-        on = f" on {self.workers} worker{'s' if self.workers != 1 else ''}" if self.name != "serial" else ""
+        on = f" on {self.workers} worker{'s' if self.workers != 1 else ''}" if not self.is_serial else ""
         return f"{self.name}{on}, {self.model.stem}, {self.n} tokens"
 
     def command(self, result: Path, *options: str, flags: Sequence[str] = ()) -> list[str]:
@@ -73,16 +82,33 @@ def choose_model(name: str | None) -> Path:
     return path
 
 
-def choose_program(engine: str, model: str | None, n: int, workers: int = 1, timeout: float = TIMEOUT) -> Program:
-    """A Program that can be started. Raises ModelError, CheckpointError or ProgramError, one line."""
+def choose_program(
+    engine: str,
+    model: str | None,
+    n: int | None = None,
+    workers: int = 1,
+    timeout: float = TIMEOUT,
+    length: int = PROMPT_LENGTH,
+    new: int = 1,
+) -> Program:
+    """A Program that can be started, with a prompt of `length` tokens; without n, it makes `new` tokens.
+
+    Raises ModelError, CheckpointError or ProgramError, one line.
+    """
     path = choose_model(model)
     _, config = read_header(path)
-    prompt = tuple(token % config.vocab_size for token in PROMPT)
-    if not len(prompt) < n <= config.max_seq_len:
-        raise ProgramError(f"{n} tokens: give {len(prompt) + 1} to {config.max_seq_len}, {len(prompt)} are the prompt")
+    n = length + new if n is None else n
+    if not length < n <= config.max_seq_len:
+        raise ProgramError(f"{n} tokens: give {length + 1} to {config.max_seq_len}, {length} are the prompt")
     if engine.endswith(".py"):
         engine = str(Path(engine).resolve())
-    return Program(engine, path, n, workers, prompt, timeout)
+    return Program(engine, path, n, prompt_of(length, config.vocab_size), workers, timeout)
+
+
+def prompt_of(length: int, vocab_size: int) -> tuple[int, ...]:
+    """A prompt of that many tokens, always the same: any would do, for the time does not depend on them."""
+    random = np.random.RandomState(3)
+    return tuple(int(token) for token in random.randint(0, vocab_size, size=length))
 
 
 def run(program: Program, *options: str, under: Sequence[str] = (), flags: Sequence[str] = ()) -> dict:
@@ -102,7 +128,8 @@ def run(program: Program, *options: str, under: Sequence[str] = (), flags: Seque
 def execute(command: list[str], errors: Path, program: Program) -> int:
     """Run a command in a process group of its own, which ends with us; returns its exit status. Raises ProgramError."""
     # the program must find the lab from wherever the command was given, and no checker of threadlib
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, "GPT_KERNELS": kernel_choice()}
     with errors.open("wb") as stderr:
         try:
             process = subprocess.Popen(
@@ -120,6 +147,13 @@ def execute(command: list[str], errors: Path, program: Program) -> int:
                 process.wait()
 
 
+def kernel_choice() -> str:
+    """The formulations of lab.kernels, chosen once for all programs that a command runs. Raises ValueError."""
+    from lab import kernels  # measures when it is imported
+
+    return kernels.choose()
+
+
 def failure(program: Program, text: str, status: int, under: Sequence[str]) -> Exception:
     """What to say about a run without a result."""
     lines = [line for line in text.splitlines() if line.strip()]
@@ -127,21 +161,24 @@ def failure(program: Program, text: str, status: int, under: Sequence[str]) -> E
         last = next(
             (line for line in reversed(lines) if line[0].isalpha() and not line.startswith("py-spy>")), lines[-1]
         )
-        return ProgramError(f"{program.name} crashed: {last}")
+        places = re.findall(r'^ *File "(.+)", line (\d+)', text, re.MULTILINE)
+        own = [f" at {program.name}.py:{line}" for file, line in places if Path(file).stem == program.name]
+        at = own[-1] if own else ""
+        return ProgramError(f"{program.name} crashed{at}: {last}")
     if under:
         return ToolError("; ".join(lines[-3:]) or f"{Path(under[0]).name} ended with status {status}")
     return ProgramError(f"{program.name} crashed: ended with status {status}" + (f": {lines[-1]}" if lines else ""))
 
 
 def check_tokens(program: Program, found: Sequence[int], expected: Sequence[int]) -> None:
-    """Raises ProgramError, naming the first difference."""
+    """Compare with serial_tokens(). Raises ProgramError, naming the first difference."""
     for place, (ours, theirs) in enumerate(zip(found, expected, strict=False)):
         if ours != theirs:
             raise ProgramError(
                 f"{program.name} printed wrong tokens: token {place} is {ours}, the serial program's {theirs}"
             )
-    if len(found) != len(expected):
-        raise ProgramError(f"{program.name} printed {len(found)} tokens, the serial program {len(expected)}")
+    if len(found) != program.n:
+        raise ProgramError(f"{program.name} printed {len(found)} tokens, the serial program {program.n}")
 
 
 def serial_program(program: Program) -> Program:
@@ -149,28 +186,56 @@ def serial_program(program: Program) -> Program:
     return replace(program, engine="serial", workers=1)
 
 
+def serial_tokens(program: Program) -> list[int]:
+    """safe_tokens() of a run of the serial program on the same job. Raises ProgramError."""
+    return safe_tokens(program, run(serial_program(program), "--margins"))
+
+
+def safe_tokens(program: Program, report: dict) -> list[int]:
+    """The tokens of a report of the serial program, up to the first that rounding could change."""
+    safe = itertools.takewhile(lambda margin: margin >= MARGIN, report["margins"])
+    return report["tokens"][: len(program.prompt) + len(list(safe))]
+
+
 # -------------------------------------------------------------------------------------------------------- command lines
 
 
-def program_arguments(parser: argparse.ArgumentParser, engine: str, n: int) -> None:
-    """The arguments that all commands about a program share, with their defaults."""
+def program_parser(module: str, description: str | None, engine: str, new: int) -> Parser:
+    """A parser with the arguments that all commands about a program share; by default `new` tokens are made."""
+    parser = Parser(prog=f"python -m lab.measure.{module}", description=description)
+    parser.set_defaults(new=new)
     parser.add_argument(
         "--engine",
         type=engine_name,
         default=engine,
         help=f"serial, parallel, cached, or a .py file with generate() (default {engine})",
     )
-    workers = default_workers()
     parser.add_argument("--model", help="checkpoint, or its name in models/ (default: GPT-2 124M, or one of its size)")
-    parser.add_argument("-n", type=whole_number(1), default=n, help=f"tokens in all, prompt included (default {n})")
-    parser.add_argument("--workers", type=whole_number(1), default=workers, help=f"worker threads (default {workers})")
+    parser.add_argument(
+        "--prompt", type=whole_number(1), default=PROMPT_LENGTH, metavar="LENGTH",
+        help=f"tokens of the prompt (default {PROMPT_LENGTH})",
+    )  # fmt: skip
+    parser.add_argument("-n", type=whole_number(1), help=f"tokens in all (default: the prompt and {new})")
+    parser.add_argument(
+        "--workers", type=whole_number(1), help="worker threads (default: GPT_WORKERS, else the cores, at most 4)"
+    )
     parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds until a run counts as hung")
     parser.add_argument("--out", type=Path, default=PROFILES, help="folder for the files (default profiles/)")
+    return parser
+
+
+def parsed(parser: Parser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options, with a number of workers in any case."""
+    options = parser.parse_args(arguments)
+    options.workers = parser.workers(options.workers)
+    return options
 
 
 def program_of(options: argparse.Namespace) -> Program:
-    """The Program that such a command line asks for."""
-    return choose_program(options.engine, options.model, options.n, options.workers, options.timeout)
+    """The Program that such a command line asks for. Raises ModelError, CheckpointError or ProgramError, one line."""
+    return choose_program(
+        options.engine, options.model, options.n, options.workers, options.timeout, options.prompt, options.new
+    )
 
 
 def guarded(command: Callable[[], int]) -> int:
@@ -191,6 +256,7 @@ def provenance(arguments: Sequence[str] | None, module: str, load: Load) -> dict
     """Where a result comes from: machine, its load meanwhile, date, command."""
     return {
         "machine": summary(),
+        "kernels": kernel_choice(),
         "load": str(load),
         "date": time.strftime("%Y-%m-%d"),
         "command": shlex.join([".venv/bin/python", "-m", module, *(sys.argv[1:] if arguments is None else arguments)]),

@@ -18,7 +18,7 @@ from lab.measure.files import ROOT
 ENTRY = ("generation", "target.py")  # everything outside this function is loading; its caller is of no interest
 WAIT_LINE = re.compile(r"\.lock\(\)|\.P\(\)|\.wait\(|\bjoin\(|with .*mutex\b.*:|\.acquire\(")
 WAIT_FUNCTIONS = ("wait", "P", "lock", "join", "_wait_for_tstate_lock", "timed_operation")
-CLOCK = "count.py"  # the clocks around functions are not the program's
+CLOCK = "operations.py"  # the clocks around functions are not the program's
 PLUMBING = ("threading.py", "threadlib.py")  # what a worker's stack begins with
 
 

@@ -7,21 +7,25 @@ times can be added up.
 
     work             all tasks and serial pieces together
     span             the serial pieces, and of each region its longest task: the time on infinitely many cores
-    burdened span    the span, and for each region what synchronising k workers costs (measured)
-    T_k              the recorded tasks handed to k workers in their order, each to whoever is free first. The
-                     Python in a task, and taking it from the queue, need the interpreter lock, which one worker
-                     has at a time.
-    ceiling          no region is done before this machine's memory has delivered its weights
+    burdened span    the span, and for each region what handing it to k workers costs
+    T_k              what follows, added up:
+      work / k       if that were all, k workers would be k times as fast
+      main thread    the rest of the serial pieces, which nobody shares
+      tasks          of each region, what the tasks, handed out in order, take longer than equal shares would:
+                     there are fewer tasks than workers (no more than there are heads, say), or unequal ones
+      lock           handing out the tasks and the Python in them, for which one thread at a time has the interpreter
+                     lock; measured with k workers on a model with next to no arithmetic
+      cores          cores are slower when others work beside them: by k / C_k, as far as this machine has cores
+      memory         no region is done before this machine's memory has delivered the weights that are read in it
 
-What it does not know: cores that get slower when all of them work, caches that are shared, and whoever else uses the
-machine.
+What it does not know: caches that are shared by more cores than this machine has, and whoever else uses the machine.
 """
 
 import argparse
 import heapq
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -29,20 +33,22 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.checkpoint import Config, read_header
-from lab.command import Parser, quietly, whole_number
+from lab.command import quietly, whole_number
+from lab.measure.capacity import Kernel, capacity
 from lab.measure.files import shown, write_json
 from lab.measure.machine import Load, bandwidth, caches, cores
-from lab.measure.recording import Pass, Recording
+from lab.measure.recording import Recording
 from lab.measure.runner import (
     Program,
     check_tokens,
     guarded,
-    program_arguments,
+    parsed,
     program_of,
+    program_parser,
     provenance,
     run,
     say,
-    serial_program,
+    serial_tokens,
 )
 
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
@@ -54,10 +60,10 @@ FEW = 8
 
 
 class Step(NamedTuple):
-    """One region of the model: seconds of each task in order, seconds of Python in each, bytes of weights it reads."""
+    """One region of the model: its name, seconds of each task in order, bytes of weights it reads."""
 
+    name: str
     tasks: tuple[float, ...]
-    python: float
     weights: float
 
 
@@ -80,54 +86,90 @@ class Split:
         return self.serial + sum(max(step.tasks, default=0.0) for step in self.steps)
 
 
-class Costs(NamedTuple):
-    """Seconds of synchronisation: `region` for each region, `worker` for each hand-over of a task to a worker."""
+class Overhead(NamedTuple):
+    """Seconds of a region in which nothing is computed, and of the Python in one of its tasks."""
 
     region: float
-    worker: float
-
-    def burden(self, k: int) -> float:
-        """Of one region on k workers."""
-        return self.region + self.worker * (k - 1)
+    task: float
 
 
-def schedule(tasks: Sequence[float], python: float, k: int, costs: Costs) -> float:
-    """Seconds until k workers have done the tasks, taken in order by whoever is free first.
+class Machine(NamedTuple):
+    """What the cores do to each other: C_k, and the GB/s that k of them read; {} for a model that fits the cache."""
 
-    Taking a task (costs.worker) and its Python need the interpreter lock: one worker at a time.
-    """
+    capacity: dict[int, float]
+    gigabytes: dict[int, float]
+
+    def slowdown(self, k: int) -> float:
+        """How much longer a task takes when k - 1 others run; of more workers than cores, as with all cores."""
+        k = min(k, max(self.capacity))
+        return max(1.0, k / self.capacity[k])
+
+    def seconds(self, weights: float, k: int) -> float:
+        """How long that many bytes of weights take to come from memory; of more workers than cores, as with all."""
+        return weights / (self.gigabytes[min(k, max(self.gigabytes))] * 1e9) if self.gigabytes else 0.0
+
+
+CAUSES = ("main thread", "tasks", "lock", "cores", "memory")  # of what T_k is more than the work divided by k
+
+
+def schedule(tasks: Sequence[float], k: int) -> float:
+    """Seconds until k workers have done the tasks, taken in order by whoever is free first."""
     free = [0.0] * k
-    lock = end = 0.0
     for seconds in tasks:
-        begin = max(heapq.heappop(free), lock)
-        handed = begin + (costs.worker if k > 1 else 0.0)
-        lock = handed + min(python, seconds)
-        done = handed + seconds
-        end = max(end, done)
-        heapq.heappush(free, done)
-    return end + costs.region
+        heapq.heappush(free, heapq.heappop(free) + seconds)
+    return max(free)
 
 
-def predict(split: Split, costs: Costs, gigabytes: float | None = None) -> float:
-    """T_k in seconds; with `gigabytes`, the memory bandwidth in GB/s, no region is faster than its weights arrive."""
-    total = split.serial
+def predict(split: Split, overheads: dict[str, Overhead], machine: Machine) -> dict[str, float]:
+    """T_k in parts, in seconds: "work" (divided by k) and the CAUSES."""
+    k = split.k
+    parts = dict.fromkeys(("work", *CAUSES), 0.0)
+    parts["work"] = split.serial / k
+    parts["main thread"] = split.serial - split.serial / k
+    other = Overhead(*map(statistics.median, zip(*overheads.values(), strict=True)))  # for a region of another name
     for step in split.steps:
-        seconds = schedule(step.tasks, step.python, split.k, costs)
-        total += max(seconds, step.weights / (gigabytes * 1e9)) if gigabytes else seconds
-    return total
+        overhead = overheads.get(step.name, other)
+        tasks = [max(0.0, seconds - overhead.task) for seconds in step.tasks]
+        even, longest = sum(tasks) / k, schedule(tasks, k)
+        slowed = longest * machine.slowdown(k)
+        parts["work"] += even
+        parts["tasks"] += longest - even
+        parts["cores"] += slowed - longest
+        parts["memory"] += max(0.0, machine.seconds(step.weights, k) - slowed)
+        parts["lock"] += overhead.region
+    return parts
+
+
+def busy_tasks(split: Split) -> int:
+    """How many tasks a region has that do something to speak of: of the regions with the most work, the fewest."""
+    heavy = [step for step in split.steps if sum(step.tasks) >= 0.1 * max(sum(other.tasks) for other in split.steps)]
+    return min(sum(seconds > 0.1 * max(step.tasks) for seconds in step.tasks) for step in heavy)
+
+
+def limit(split: Split, parts: dict[str, float], heads: int) -> str:
+    """What keeps k workers most from being k times as fast, in a word or two; "" for one worker."""
+    cause = max(CAUSES, key=lambda name: parts[name])
+    if split.k == 1 or parts[cause] <= 0:
+        return ""
+    if cause != "tasks":
+        return {"lock": "interpreter lock", "cores": "slower cores"}.get(cause, cause)
+    tasks = busy_tasks(split)
+    if tasks >= split.k:
+        return "unequal tasks"
+    return f"{tasks} heads" if tasks == heads else f"{tasks} tasks"
 
 
 # ----------------------------------------------------------------------------------------------- from what was recorded
 
 
-def split_of(recording: Recording, python: dict[str, float], config: Config) -> Split:
-    """The model of a recorded run."""
-    steps, serial = [], 0
-    for one in recording.passes:
-        serial += sum(end - begin for begin, end in one.serial())
-        for region, weights in zip(one.regions, region_weights(one, config), strict=True):
-            tasks = tuple(task.length / 1e9 for task in region.tasks)
-            steps.append(Step(tasks, python.get(region.name, 0.0), weights))
+def split_of(recording: Recording, weights: Sequence[tuple[str, int]], config: Config) -> Split:
+    """The model of a recorded run; `weights` as burden.weights() gives them."""
+    serial = sum(end - begin for one in recording.passes for begin, end in one.serial())
+    regions = recording.regions
+    steps = [
+        Step(region.name, tuple(task.length / 1e9 for task in region.tasks), read)
+        for region, read in zip(regions, region_weights(recording, weights, config), strict=True)
+    ]
     return Split(recording.workers, serial / 1e9, tuple(steps))
 
 
@@ -143,44 +185,46 @@ def merged(splits: Sequence[Split]) -> Split:
     return Split(splits[0].k, statistics.median(split.serial for split in splits), tuple(steps))
 
 
-def region_weights(one: Pass, config: Config) -> list[float]:
-    """Bytes of weights that each region of a pass reads.
-
-    A pass with 4 L + 1 matrix products has them in gpt.c's order; else all weights are spread as the work is.
-    """
-    C, L = config.channels, config.num_layers
-    layer = [4 * C * width for width in (3 * C, C, 4 * C, 4 * C)]  # qkvw, attprojw, fcw, fcprojw
-    products = layer * L + [4 * C * config.padded_vocab_size]  # and wte
-    is_product = [region.name == "matmul_forward" for region in one.regions]
-    if sum(is_product) == len(products):
-        remaining = iter(products)
-        return [next(remaining) if product else 0.0 for product in is_product]
-    work = [region.work for region in one.regions]
-    return [sum(products) * share / max(sum(work), 1) for share in work]
+def weight_bytes(config: Config) -> int:
+    """Of the matrices that a forward pass reads: those of the layers, and wte."""
+    C = config.channels
+    return 4 * C * (12 * C * config.num_layers + config.padded_vocab_size)
 
 
-def measured_costs(recordings: Sequence[Recording], regions: dict[str, float]) -> Costs:
-    """The fixed cost from the runs on one worker, what more workers add from regions of empty tasks."""
-    extra = [region.length - region.work for recording in recordings for region in recording.regions]
-    fixed = statistics.median(extra) / 1e9
-    one = regions["1"]
-    slopes = [(seconds - one) / (int(k) - 1) for k, seconds in regions.items() if int(k) > 1]
-    return Costs(max(fixed, 0.0), max(statistics.median(slopes), 0.0) if slopes else 0.0)
+def region_weights(recording: Recording, weights: Sequence[tuple[str, int]], config: Config) -> list[float]:
+    """Bytes of weights that each region reads: those that were noted. They are spread as the work is where the regions
+    are others than those noted, or too little was noted (a program may keep its weights in another form)."""
+    whole = weight_bytes(config) * len(recording.passes)
+    regions = recording.regions
+    noted = [read for _, read in weights]
+    if [region.name for region in regions] == [name for name, _ in weights] and sum(noted) > 0.5 * whole:
+        return noted
+    work = sum(region.work for region in regions)
+    return [whole * region.work / max(work, 1) for region in regions]
 
 
-def record_splits(program: Program, expected: list[int]) -> tuple[list[Recording], dict]:
-    """The program split for each of COUNTS and recorded, and the costs measured. Raises ProgramError, ValueError."""
+def record_splits(program: Program, expected: list[int], config: Config) -> tuple[list[Split], dict]:
+    """The program split for each of COUNTS, recorded; {k: {region: Overhead}}. Raises ProgramError, ValueError."""
     counts = [*COUNTS, *[k for k in COUNTS if k <= FEW] * (REPEATS - 1)]
-    report = run(program, "--record", *map(str, counts), "--alone", "--burden")
+    report = run(program, "--record", *map(str, counts), "--alone")
     for one in report["runs"]:
         check_tokens(program, one["tokens"], expected)
     recordings = [Recording(one) for one in report["runs"]]
     if not all(recording.regions for recording in recordings):
-        raise ValueError(f"{program.name} told the recorder nothing: it has no regions (threadlib.region, perform)")
+        raise ValueError(f"{program.name} names no regions (threadlib.region and perform)")
     if any(len(recording.pieces) > len(recording.tasks) for recording in recordings):
-        reason = "its tasks wait for each other, and a prediction needs tasks that run to their end"
-        raise ValueError(f"{program.name} cannot be recorded one task at a time: {reason}")
-    return recordings, report["burden"]
+        raise ValueError(f"the tasks of {program.name} wait for each other, and a prediction adds up tasks that do not")
+    every = [split_of(recording, report["weights"], config) for recording in recordings]
+    splits = [merged([split for split in every if split.k == k]) for k in COUNTS]
+    overheads = {int(k): overheads_of(names) for k, names in report["overheads"].items()}
+    return splits, overheads
+
+
+def overheads_of(names: dict[str, dict[str, float]]) -> dict[str, Overhead]:
+    """What burden.overheads() says of one k; tasks that belong to no region are left out."""
+    return {
+        name: Overhead(kinds["region"], kinds.get("task", 0.0)) for name, kinds in names.items() if "region" in kinds
+    }
 
 
 def measure(program: Program, counts: Sequence[int], rounds: int, expected: list[int]) -> dict[int, list[float]]:
@@ -198,20 +242,26 @@ def measure(program: Program, counts: Sequence[int], rounds: int, expected: list
 
 
 def rows_of(
-    splits: list[Split], costs: Costs, gigabytes: dict[int, float], times: dict[int, list[float]]
+    splits: list[Split], overheads: dict[int, dict[str, Overhead]], machine: Machine, times: dict, heads: int
 ) -> list[dict]:
-    """For each k: predicted seconds without and with the ceiling, the measured median, the relative error."""
+    """For each k: predicted seconds without and with the memory ceiling, in parts, what limits; the measured median,
+    and the error relative to it."""
     rows = []
     for split in splits:
-        free = predict(split, costs)
-        limited = predict(split, costs, gigabytes[min(split.k, max(gigabytes))]) if gigabytes else free
-        row = {"k": split.k, "predicted": free, "limited": limited, "span": split.span}
+        parts = predict(split, overheads[split.k], machine)
+        limited = sum(parts.values())
+        row = {"k": split.k, "predicted": limited - parts["memory"], "limited": limited, "span": split.span}
+        row |= {"parts": parts, "limit": limit(split, parts, heads)}
         if split.k in times:
-            row["times"] = times[split.k]
-            row["measured"] = statistics.median(times[split.k])
+            row |= measured_row(times[split.k])
             row["error"] = limited / row["measured"] - 1
         rows.append(row)
     return rows
+
+
+def measured_row(times: list[float]) -> dict:
+    """What was measured for one k."""
+    return {"times": times, "measured": statistics.median(times)}
 
 
 def measured_counts() -> list[int]:
@@ -219,42 +269,102 @@ def measured_counts() -> list[int]:
     return [k for k in COUNTS if k <= cores()]
 
 
-def bandwidths(config: Config) -> dict[int, float]:
-    """GB/s for 1, 2, ... all cores; {} for a model that fits the cache."""
-    weights = 4 * config.channels * (12 * config.channels * config.num_layers + config.padded_vocab_size)
-    if weights < 2 * caches().get("L3", 1 << 23):
-        return {}
-    best: dict[int, float] = {}
-    for k in range(1, cores() + 1):
-        best[k] = max(bandwidth(k), best.get(k - 1, 0.0))
-    return best
+def measured_machine(config: Config, positions: int) -> Machine:
+    """C_k and bandwidth for 1, 2, ... all cores; the bandwidth only for a model that fits no cache."""
+    kernel = Kernel(positions)
+    capacities, gigabytes = {1: 1.0}, {1: bandwidth(1)}
+    for k in range(2, cores() + 1):
+        capacities[k] = capacity(k, kernel=kernel).capacity
+        gigabytes[k] = max(bandwidth(k), gigabytes[k - 1])
+    return Machine(capacities, gigabytes if weight_bytes(config) > 2 * caches().get("L3", 1 << 23) else {})
 
 
 def table(rows: list[dict]) -> Table:
-    """Predictions beside measurements."""
-    grid = Table(title="Prediction", title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    grid.title_style = "bold"
-    for heading in ("Workers", "T_k", "T_1/T_k", "with ceiling", "T_1/T_k", "Measured", "T_1/T_k", "Error"):
-        grid.add_column(heading, justify="right", no_wrap=True)
+    """Predictions beside measurements, each as T_k and T_1/T_k."""
+    grid = Table(title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    headings = {"predicted": "T_k", "limited": "with memory", "measured": "Measured"}
+    shown = {key: heading for key, heading in headings.items() if any(key in row for row in rows)}
+    for title in ("k", *(text for heading in shown.values() for text in (heading, "T_1/T_k"))):
+        grid.add_column(title, justify="right", no_wrap=True)
+    if "limited" in shown:
+        grid.add_column("Error", justify="right", no_wrap=True)
+        grid.add_column("limited by", no_wrap=True)
     one = rows[0]
     for row in rows:
         cells = [str(row["k"])]
-        for key in ("predicted", "limited", "measured"):
+        for key in shown:
             cells += [f"{row[key]:.3f} s", f"{one[key] / row[key]:.2f}"] if key in row else ["", ""]
-        grid.add_row(*cells, f"{row['error']:+.0%}" if "error" in row else "")
+        if "limited" in shown:
+            cells += [f"{row['error']:+.0%}" if "error" in row else "", row["limit"]]
+        grid.add_row(*cells)
     return grid
 
 
 def headline(result: dict) -> str:
-    """Work, span, parallelism, burdened span, and the best prediction, in words."""
+    """Work, span, parallelism, burdened span, the best prediction and what comes after it, in words."""
+    if "work" not in result:
+        return f"No prediction: {result['reason']}. Measured only."
     work, span, burdened, k = result["work"], result["span"], result["burdened_span"], result["split"]
-    best = min(result["rows"], key=lambda row: row["limited"])
-    gain = result["rows"][0]["limited"] / best["limited"]
+    rows = result["rows"]
+    best = min(rows, key=lambda row: row["limited"])
+    gain = rows[0]["limited"] / best["limited"]
     return (
         f"Split for {k} workers: work {work:.3f} s, span {span:.3f} s, parallelism {work / span:.1f}. With "
         f"synchronisation the span is {burdened:.3f} s (burdened), so {k} workers gain at most {work / burdened:.1f}. "
-        f"Best of the predictions: {best['k']} workers, {gain:.2f} times as fast as one."
+        f"Best of the predictions: k = {best['k']}, {gain:.2f} times as fast as one. {fall(best, rows[-1])}"
     )
+
+
+def fall(best: dict, last: dict) -> str:
+    """Why the last of the predictions is slower than the best, in words; "" if it hardly is."""
+    if last["limited"] < 1.03 * best["limited"]:
+        return ""
+    grown = {name: last["parts"][name] - best["parts"][name] for name in CAUSES}
+    cause = max(grown, key=lambda name: grown[name])
+    what = {
+        "lock": "handing out tasks and the Python in them, under the interpreter lock",
+        "main thread": "what the main thread does alone (starting threads, what is between regions)",
+        "tasks": "too few or unequal tasks",
+        "cores": "cores that slow each other down",
+        "memory": "waiting for memory",
+    }[cause]
+    before, after = best["parts"][cause], last["parts"][cause]
+    return f"From there to {last['k']} it gets slower because of {what}: {before:.3f} s, then {after:.3f} s."
+
+
+def prediction(program: Program, expected: list[int], times: dict[int, list[float]], config: Config) -> dict:
+    """The part of the result that is computed from recorded tasks. Raises ProgramError; ValueError if it cannot be."""
+    splits, overheads = record_splits(program, expected, config)
+    machine = measured_machine(config, (len(program.prompt) + program.n) // 2)
+    finest, names = splits[-1], overheads[splits[-1].k]
+    parts = predict(finest, names, machine)
+    return {
+        "split": finest.k,
+        "work": finest.work,
+        "span": finest.span,
+        "burdened_span": finest.span + parts["lock"],
+        "serial": finest.serial,
+        "regions": len(finest.steps),
+        "overheads": {k: {name: one._asdict() for name, one in of.items()} for k, of in overheads.items()},
+        "capacity": machine.capacity,
+        "bandwidth": machine.gigabytes,
+        "rows": rows_of(splits, overheads, machine, times, config.num_heads),
+    }
+
+
+def machine_lines(result: dict) -> Iterator[str]:
+    """What synchronisation costs, and what the machine gives."""
+    shown = [k for k in (1, 2, 8, max(result["overheads"])) if k in result["overheads"]]
+    costs = "; ".join(
+        f"{name} " + ", ".join(f"{result['overheads'][k][name]['region'] * 1e6:.0f}" for k in shown)
+        for name in result["overheads"][shown[0]]
+        if all(name in result["overheads"][k] for k in shown)
+    )
+    yield f"A region without arithmetic, in microseconds on {', '.join(map(str, shown))} workers: {costs}."
+    if len(result["capacity"]) > 1:
+        yield "Capacity: " + ", ".join(f"{c:.2f} on {k} cores" for k, c in result["capacity"].items() if k > 1) + "."
+    if result["bandwidth"]:
+        yield "Memory: " + ", ".join(f"{gb:.0f} GB/s on {k}" for k, gb in result["bandwidth"].items()) + "."
 
 
 def scale(options: argparse.Namespace, arguments: list[str] | None) -> int:
@@ -263,45 +373,32 @@ def scale(options: argparse.Namespace, arguments: list[str] | None) -> int:
     program = replace(program_of(options), workers=1)
     _, config = read_header(program.model)
     counts = measured_counts()
-    say(f"{program.name}, {program.model.stem}, {program.n} tokens: {options.rounds} runs for each k of {counts} ...")
+    title = (
+        f"{program.name}, {program.model.stem}, {len(program.prompt)} tokens and {program.n - len(program.prompt)} more"
+    )
+    say(f"{title}: {options.rounds} runs for each k of {counts} ...")
     with Load() as load:
-        expected = run(serial_program(program))["tokens"]
+        expected = serial_tokens(program)
         times = measure(program, counts, options.rounds, expected)
         say(f"recording it split for {COUNTS[0]} to {COUNTS[-1]} workers ...")
-        recordings, burden = record_splits(program, expected)
-        gigabytes = bandwidths(config)
-    costs = measured_costs([one for one in recordings if one.workers == 1], burden["regions"])
-    every = [split_of(recording, burden["bodies"], config) for recording in recordings]
-    splits = [merged([split for split in every if split.k == k]) for k in COUNTS]
-    finest = splits[-1]
+        try:
+            found = prediction(program, expected, times, config)
+        except ValueError as error:
+            found = {"reason": str(error), "rows": [{"k": k, **measured_row(times[k])} for k in counts]}
     result = {
-        "title": f"{program.name}, {program.model.stem}, {program.n} tokens",
+        "title": title,
         "engine": program.name,
         "model": program.model.stem,
         "n": program.n,
-        "split": finest.k,
-        "work": finest.work,
-        "span": finest.span,
-        "burdened_span": finest.span + len(finest.steps) * costs.burden(finest.k),
-        "serial": finest.serial,
-        "regions": len(finest.steps),
-        "costs": costs._asdict(),
-        "python": burden["bodies"],
-        "bandwidth": gigabytes,
-        "rows": rows_of(splits, costs, gigabytes, times),
+        **found,
         **provenance(arguments, "lab.measure.scale", load),
     }
     file = write_json(options.out / f"{program.name}.scale.json", result, indent=1)
     console.print(f"[bold]How it scales: {result['title']}")
     console.print()
     console.print(headline(result))
-    microseconds = ", ".join(f"{name} {seconds * 1e6:.0f}" for name, seconds in burden["bodies"].items())
-    console.print(
-        f"Synchronisation: {costs.region * 1e6:.0f} µs a region and {costs.worker * 1e6:.1f} µs for each further "
-        f"worker; Python in a task: {microseconds} µs."
-    )
-    if gigabytes:
-        console.print("Memory: " + ", ".join(f"{gb:.0f} GB/s on {k}" for k, gb in gigabytes.items()) + ".")
+    for line in machine_lines(result) if "work" in result else ():
+        console.print(line)
     console.print()
     console.print(table(result["rows"]))
     console.print()
@@ -311,12 +408,11 @@ def scale(options: argparse.Namespace, arguments: list[str] | None) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Compute work, span, parallelism from tasks recorded one at a time, and predict the time on 1 to 64 workers."""
-    parser = Parser(prog="python -m lab.measure.scale", description=main.__doc__)
-    program_arguments(parser, engine="parallel", n=10)
+    parser = program_parser("scale", main.__doc__, engine="parallel", new=7)
     parser.add_argument(
         "--rounds", type=whole_number(1), default=ROUNDS, help=f"measured runs for each k (default {ROUNDS})"
     )
-    options = parser.parse_args(arguments)
+    options = parsed(parser, arguments)
     return guarded(lambda: scale(options, arguments))
 
 

@@ -1,12 +1,71 @@
-"""How the lab's pictures look: the same fonts and line widths, readable in print; each is saved as PNG and SVG."""
+"""How the lab's pictures look: the same fonts and line widths, readable in print; each is saved as PNG and SVG.
 
+One colour for each operation of serial.py, the same in every picture, distinguishable for colour-blind readers (Okabe
+and Ito, 2008).
+"""
+
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lab.measure.files import replacing
-from lab.measure.palette import INK, ink
+
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+GREY, INK = "#8C8C8C", "#222222"
+OUTSIDE, UNTOLD = "outside regions", "not told"  # what the main thread does alone; time of which nothing is known
+
+OPERATIONS = {  # operation: (colour, hatch of its areas, for black and white print)
+    "matmul_forward": (BLUE, ""),
+    "attention_forward": (VERMILLION, "//"),
+    "layernorm_forward": (GREEN, "\\\\"),
+    "gelu_forward": (ORANGE, ".."),
+    "residual_forward": (SKY, "--"),
+    "softmax_forward": (PURPLE, "xx"),
+    "encoder_forward": (YELLOW, "++"),
+}
+
+
+def operation(name: str) -> str:
+    """The operation of serial.py that a function is or is nested in: "matmul_forward.block" -> "matmul_forward".
+
+    Any other name stays as it is.
+    """
+    outermost = name.split(".")[0]
+    return outermost if outermost in OPERATIONS else name
+
+
+def looks(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """{name: (colour, hatch)}: an operation of serial.py has its own; other names get those that are free, in order."""
+    names = list(dict.fromkeys(names))
+    own = {name: OPERATIONS[operation(name)] for name in names if operation(name) in OPERATIONS}
+    taken = {fill for fill, _ in own.values()}
+    free = [(fill, hatch) for fill, hatch in OPERATIONS.values() if fill not in taken and fill != YELLOW]
+    look = itertools.cycle([*free, *((lighter(fill, 0.4), hatch) for fill, hatch in OPERATIONS.values())])
+    for name in names:
+        if name not in own:
+            own[name] = next(look)
+    return own | {OUTSIDE: ("#444444", ""), UNTOLD: (GREY, "")}
+
+
+def ink(background: str) -> str:
+    """Black or white, whichever can be read on the background (by its luminance, ITU-R BT.709)."""
+    red, green, blue = (int(background[i : i + 2], 16) for i in (1, 3, 5))
+    return INK if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 120 else "#FFFFFF"
+
+
+def lighter(background: str, part: float = 0.55) -> str:
+    """The colour, mixed with white."""
+    values = (int(background[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(value + (255 - value) * part):02X}" for value in values)
+
+
+def short(name: str) -> str:
+    """matmul_forward -> matmul"""
+    return name.removesuffix("_forward")
+
 
 SETTINGS = {
     "font.family": "DejaVu Sans",
@@ -50,6 +109,8 @@ def header(figure: Any, title: str, items: Sequence[tuple[str, str, str]] = (), 
     from matplotlib.patches import Patch
 
     height = figure.get_figheight()
+    letters = max((len(label) for label, _, _ in items), default=0) + 6
+    width = max(1, min(width, int(14.5 * figure.get_figwidth() / letters)))
     rows = -(-len(items) // width)
     figure.text(0.02, 1 - 0.13 / height, title, va="top", ha="left", fontsize=12.5, weight="bold")
     if items:

@@ -19,9 +19,10 @@ from lab import serial, threadlib
 from lab.checkpoint import touch_pages
 from lab.command import Parser, quietly
 from lab.engines import load_engine, start
+from lab.margin import margin
 from lab.measure import burden
-from lab.measure.count import Counter
 from lab.measure.files import write_json
+from lab.measure.operations import Counter
 from lab.measure.recorder import Recorder
 from lab.measure.sampler import Sampler
 from lab.serial import GPT2, gpt2_build_from_checkpoint
@@ -35,13 +36,23 @@ def open_model(path: str) -> GPT2:
 
 
 def generation(
-    engine: ModuleType, model: GPT2, prompt: Sequence[int], n: int, workers: int
+    engine: ModuleType,
+    model: GPT2,
+    prompt: Sequence[int],
+    n: int,
+    workers: int,
+    look: Callable[[], object] | None = None,
 ) -> tuple[list[int], list[int]]:
-    """All tokens, prompt and generated, and when each was made (perf_counter_ns). Profiles begin at this function."""
+    """All tokens, prompt and generated, and when each was made (perf_counter_ns). Profiles begin at this function.
+
+    look() is called after each token.
+    """
     tokens, marks = list(prompt), [time.perf_counter_ns()]
     for token in start(engine, model, prompt, n, workers):
         tokens.append(int(token))
         marks.append(time.perf_counter_ns())
+        if look:
+            look()
     return tokens, marks
 
 
@@ -135,9 +146,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--result", type=Path, required=True, help="JSON file for tokens and times")
     parser.add_argument("--sampler", type=int, metavar="RATE", help="sample from inside, RATE times a second")
     parser.add_argument("--record", type=int, nargs="+", metavar="K", help="record a run on K workers, for each K")
-    parser.add_argument("--alone", action="store_true", help="record with only one task running at a time")
-    parser.add_argument("--burden", action="store_true", help="also measure what synchronisation costs")
+    parser.add_argument("--alone", action="store_true", help="one task at a time; and what regions cost and read")
     parser.add_argument("--control", type=Path, nargs=2, metavar="FIFO", help="perf's control and acknowledge fifos")
+    parser.add_argument("--margins", action="store_true", help="how far each token of serial is from being another one")
     parser.add_argument("--count", action="store_true", help="count the time inside each function")
     return parser.parse_args(arguments)
 
@@ -156,21 +167,25 @@ def record(options: argparse.Namespace, engine: ModuleType, model: GPT2) -> dict
     generation(engine, model, options.prompt, options.n, options.record[0])
     runs = [recorded(engine, model, options.prompt, options.n, k, recorder(k, options.alone)) for k in options.record]
     report = {"tokens": runs[0]["tokens"], "runs": runs}
-    if options.burden:
-        report["burden"] = burden.measure(engine, model, options.prompt, options.n, options.record, OneAtATime())
+    if options.alone:
+        report["weights"] = burden.weights(engine, model, options.prompt, options.n, options.record[0])
+        report["overheads"] = burden.overheads(engine, model, options.record)
     return report
 
 
 def observe(options: argparse.Namespace, engine: ModuleType, model: GPT2) -> dict:
     """One run, plain, sampled from inside or with its functions' time counted."""
     sampler = Sampler(options.sampler) if options.sampler else nullcontext()
-    counter = Counter([engine, serial]) if options.count else nullcontext()
+    counter = Counter(serial) if options.count else nullcontext()
     hardware = perf_counting(*options.control) if options.control else nullcontext()
     monotonic = time.monotonic()  # the clock that perf record -k mono writes
+    margins: list[float] = []
+    look = (lambda: margins.append(last_margin(model))) if options.margins else None
     with sampler, counter, hardware:
-        tokens, marks = generation(engine, model, options.prompt, options.n, options.workers)
+        tokens, marks = generation(engine, model, options.prompt, options.n, options.workers, look)
     report = {
         "tokens": tokens,
+        "margins": margins,
         "marks": marks,
         "seconds": (marks[-1] - marks[0]) / 1e9,
         "monotonic": [monotonic, time.monotonic()],
@@ -180,6 +195,11 @@ def observe(options: argparse.Namespace, engine: ModuleType, model: GPT2) -> dic
     if options.count:
         report["count"] = counter.report()
     return report
+
+
+def last_margin(model: GPT2) -> float:
+    """How far serial's last token was from being another one."""
+    return margin(model.acts.probs[0, -1, : model.config.vocab_size])
 
 
 if __name__ == "__main__":

@@ -17,22 +17,25 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lab.command import Parser, quietly
+from lab.command import quietly
 from lab.measure.files import shown, write_json
 from lab.measure.machine import Load
-from lab.measure.palette import colour, short
 from lab.measure.recording import MAIN, Pass, Recording, Span, tidy
 from lab.measure.runner import (
     Program,
     check_tokens,
     guarded,
-    program_arguments,
+    parsed,
     program_of,
+    program_parser,
     provenance,
     run,
     say,
-    serial_program,
+    serial_tokens,
 )
+from lab.measure.style import GREY, OUTSIDE, looks, short
+
+OUTSIDE_COLOUR = looks([])[OUTSIDE][0]
 
 # ----------------------------------------------------------------------------------------------------- the Chrome trace
 
@@ -46,7 +49,12 @@ def chrome_trace(recording: Recording, title: str) -> dict:
         events += [{"ph": "M", "pid": 1, "tid": tid, "name": "thread_sort_index", "args": {"sort_index": tid}}]
     for event in recording.events:
         detail = tidy(event.detail)
-        name = {"task": f"{event.name} {detail}", "region": f"region {event.name}", "wait": f"{event.name}, {detail}"}
+        name = {
+            "task": f"{event.name} {detail}",
+            "region": f"region {event.name}",
+            "wait": f"{event.name}, {detail}",
+            "thread": event.name,
+        }
         events.append(
             {
                 "ph": "X",
@@ -74,9 +82,11 @@ def meta(kind: str, tid: int, name: str) -> dict:
 
 
 def thread_rows(recording: Recording) -> list[dict]:
-    """For each thread its shares of the whole time: busy (tasks; for the main thread all but waiting), waiting, rest.
+    """For each thread its shares of the whole time: busy (tasks; for the main thread all but waiting), waiting,
+    rest.
 
-    What is neither a task nor a wait is the library's own work and time without the interpreter lock or a core.
+    What is neither is the library's own work and time without the interpreter lock or a core. Where the program names
+    no tasks, busy is all the time from a thread's beginning to its end in which it does not wait.
     """
     rows = []
     for thread in recording.threads:
@@ -85,7 +95,8 @@ def thread_rows(recording: Recording) -> list[dict]:
             if wait.thread == thread:
                 waits[wait.name] += clipped(wait, recording)
         waiting = sum(waits.values())
-        busy = sum(clipped(piece, recording) for piece in recording.pieces if piece.thread == thread)
+        at_work = [*recording.pieces, *recording.unnamed()]
+        busy = sum(clipped(piece, recording) for piece in at_work if piece.thread == thread)
         busy = max(busy, recording.length - waiting) if thread == MAIN else busy
         rows.append(
             {
@@ -160,10 +171,12 @@ def wait_rows(recording: Recording, most: int = 6) -> list[dict]:
 
 def plain_table(title: str, columns: str) -> Table:
     """A table without lines; a column whose heading begins with ">" is a number."""
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.title_style = "bold"
     for heading in columns.split("|"):
-        table.add_column(heading.lstrip(">"), justify="right" if heading[0] == ">" else "left", no_wrap=True)
+        number = heading[0] == ">"
+        least = max(len(heading) - 1, 5) if number else None  # where it is narrow, names are cut, and no numbers
+        table.add_column(heading.lstrip(">"), justify="right" if number else "left", no_wrap=True, min_width=least)
     return table
 
 
@@ -181,10 +194,11 @@ def thread_table(rows: list[dict]) -> Table:
 
 def operation_table(rows: list[dict], outside: float, whole: float) -> Table:
     """What the regions cost, and what became of the workers' time in them."""
-    table = plain_table("Regions", "Operation|>Regions|>Tasks|>Time|>Work|>Busy|>Imbalance|>Hand-over")
+    table = plain_table("Regions", "Region|>Times|>Tasks|>Time|>Work|>Busy|>Imbalance|>Hand-over")
+    look = looks(row["name"] for row in rows)
     for row in rows:
         shares = (f"{row[key]:.0%}" for key in ("busy", "imbalance", "handover"))
-        name = Text.assemble(("■ ", colour(row["name"])), row["name"])
+        name = Text.assemble(("■ ", look[row["name"]][0]), row["name"])
         table.add_row(
             name,
             str(row["regions"]),
@@ -261,11 +275,17 @@ def lanes(
 
     for wait in recording.waits:
         bar(place[wait.thread], wait.begin, wait.end, color="#EFEFEF", edgecolor="#BBBBBB", linewidth=0.3)
-    for one in recording.passes:
-        for from_, to in one.serial():
-            bar(place[MAIN], from_, to, color="#444444", linewidth=0)
+    for piece in recording.unnamed():
+        bar(
+            place[piece.thread],
+            piece.begin,
+            piece.end,
+            color=OUTSIDE_COLOUR if piece.thread == MAIN else GREY,
+            linewidth=0,
+        )
+    colours = looks(name_order(recording))
     for task in recording.pieces:
-        look = {"color": colour(task.name), "edgecolor": "white", "linewidth": 0.4}
+        look = {"color": colours[task.name][0], "edgecolor": "white", "linewidth": 0.4}
         share = bar(place[task.thread], task.begin, task.end, **look)
         detail = tidy(task.detail)
         text = next((text for text in (f"{short(task.name)} {detail}", detail) if share > 0.0062 * len(text)), "")
@@ -280,13 +300,23 @@ def lanes(
         axes.spines[side].set_visible(False)
 
 
+def name_order(recording: Recording) -> list[str]:
+    """The names of all regions, then of tasks that are called otherwise, each at its first place."""
+    return list(
+        dict.fromkeys([*(region.name for region in recording.regions), *(task.name for task in recording.tasks)])
+    )
+
+
 def legend_items(recording: Recording, one: Pass) -> list[tuple[str, str, str]]:
     """(label, colour, hatch) of what can be seen in the pass."""
-    names = dict.fromkeys(region.name for region in one.regions)
-    items = [(f"task of {name}", colour(name), "") for name in names]
+    seen = {task.name for task in recording.tasks if task.end > one.begin and task.begin < one.end}
+    look = looks(name_order(recording))
+    items = [(f"task of {name}", look[name][0], "") for name in look if name in seen]
+    if not recording.tasks:
+        items = [("worker that does not wait", GREY, "")]
     return [
         *items,
-        ("main thread outside regions", "#444444", ""),
+        ("main thread outside regions", OUTSIDE_COLOUR, ""),
         ("waiting", "#DDDDDD", ""),
         ("neither: no core, or no interpreter lock", "#FFFFFF", ""),
     ]
@@ -297,14 +327,24 @@ def legend_items(recording: Recording, one: Pass) -> list[tuple[str, str, str]]:
 
 def record(program: Program, counts: list[int], *options: str) -> list[Recording]:
     """A recorded run for each number of workers, tokens checked. Raises ProgramError, ValueError."""
-    expected = run(serial_program(program))["tokens"] if program.name != "serial" else None
+    expected = serial_tokens(program) if not program.is_serial else None
     report = run(program, "--record", *(str(k) for k in counts), *options)
     for one in report["runs"]:
         check_tokens(program, one["tokens"], expected or one["tokens"])
-    recordings = [Recording(one) for one in report["runs"]]
-    if not any(recording.regions for recording in recordings):
-        raise ValueError(f"{program.name} told the recorder nothing: it has no regions (threadlib.region, perform)")
-    return recordings
+    return [Recording(one) for one in report["runs"]]
+
+
+def untold(recording: Recording) -> str:
+    """What cannot be shown of a program that does not name what it does, in words; "" of one that does."""
+    missing = [f"{what} ({how})" for what, how, found in (
+        ("its regions", "threadlib.region", recording.regions), ("its tasks", "threadlib.perform", recording.tasks)
+    ) if not found]  # fmt: skip
+    if not missing:
+        return ""
+    return (
+        f"The program does not name {' and '.join(missing)}: what each costs cannot be shown. "
+        "A thread that does not wait counts as busy, also without a core or the interpreter lock."
+    )
 
 
 def timeline(options: argparse.Namespace, arguments: list[str] | None) -> int:
@@ -326,6 +366,7 @@ def timeline(options: argparse.Namespace, arguments: list[str] | None) -> int:
         "threads": thread_rows(recording),
         "operations": operation_rows(recording),
         "waits": wait_rows(recording),
+        "untold": untold(recording),
         **origin,
     }
     stem = options.out / program.name
@@ -339,10 +380,14 @@ def timeline(options: argparse.Namespace, arguments: list[str] | None) -> int:
     console.print()
     console.print(thread_table(result["threads"]))
     console.print()
-    console.print(operation_table(result["operations"], result["outside"], result["seconds"]))
-    console.print()
-    console.print(wait_table(result["waits"]))
-    console.print()
+    if result["operations"]:
+        console.print(operation_table(result["operations"], result["outside"], result["seconds"]))
+        console.print()
+    if result["waits"]:
+        console.print(wait_table(result["waits"]))
+        console.print()
+    if result["untold"]:
+        console.print(result["untold"])
     console.print(f"Tokens equal to the serial program's. {str(load).capitalize()}.")
     console.print("Written: " + ", ".join(shown(path) for path in files))
     console.print("The .trace.json opens at https://ui.perfetto.dev", style="dim")
@@ -351,9 +396,8 @@ def timeline(options: argparse.Namespace, arguments: list[str] | None) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Record a run of the parallel program: trace for Perfetto, picture of a forward pass, table of waits."""
-    parser = Parser(prog="python -m lab.measure.timeline", description=main.__doc__)
-    program_arguments(parser, engine="parallel", n=20)
-    options = parser.parse_args(arguments)
+    parser = program_parser("timeline", main.__doc__, engine="parallel", new=17)
+    options = parsed(parser, arguments)
     return guarded(lambda: timeline(options, arguments))
 
 

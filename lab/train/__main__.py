@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import sys
-from contextlib import nullcontext
 
 from rich.console import Console
 
@@ -13,6 +12,7 @@ from lab.tokenizer import TokenizerError
 from lab.train.data import CORPORA, FORMATS, DataError
 from lab.train.loop import Files, TrainingError, run
 from lab.train.settings import Settings
+from lab.train.split import team
 from lab.train.trainer import StateError, read_meta
 
 EPILOG = """examples:
@@ -53,7 +53,7 @@ def weight(text: str) -> float:
     return value
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """All flags; those of Settings have its names and its defaults."""
     parser = Parser(
         prog="python -m lab.train",
@@ -159,14 +159,6 @@ def read_settings(parser: argparse.ArgumentParser, arguments: argparse.Namespace
     return settings
 
 
-def make_workers(k: int | None):
-    """A context manager that gives lab.parallel's workers, or None for one."""
-    from lab.parallel import Workers, default_workers
-
-    k = default_workers() if k is None else k
-    return nullcontext() if k == 1 else Workers(k)
-
-
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = build_parser()
@@ -175,7 +167,7 @@ def main(argv: list[str] | None = None) -> int:
     settings = None
     try:
         settings = read_settings(parser, arguments)
-        with make_workers(arguments.workers) as workers:
+        with team(parser.workers(arguments.workers)) as workers:
             best = run(settings, arguments.resume, workers, console, arguments.show_every)
         if best < float("inf"):
             console.print(f"lowest validation loss {best:.4f}", highlight=False)

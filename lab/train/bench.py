@@ -12,7 +12,6 @@ import statistics
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from lab.serial import GPT2
 from lab.train.adamw import AdamW, gpt2_update
 from lab.train.backward import Gradients, gpt2_backward
 from lab.train.forward import gpt2_forward
+from lab.train.split import team
 
 LEARNING_RATE, WEIGHT_DECAY = 1e-4, 0.01
 
@@ -116,7 +116,7 @@ def quartiles(values: list[float]) -> str:
     return f"{middle:.1f} [{low:.1f} to {high:.1f}]"
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The flags."""
     parser = Parser(
         prog="python -m lab.train.bench",
@@ -187,15 +187,14 @@ def compare(arguments: argparse.Namespace, path: Path, workers, console: Console
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
     console = Console(soft_wrap=True)
     from lab.models import ModelError, find, timing_model
-    from lab.parallel import Workers, default_workers
 
-    k = arguments.workers or default_workers()
     try:
         path = find(arguments.model) if arguments.model else timing_model()
-        with nullcontext() if k == 1 else Workers(k) as workers:
+        with team(parser.workers(arguments.workers)) as workers:
             compare(arguments, path, workers, console)
     except (CheckpointError, ModelError, TorchError, OSError) as error:
         print(f"lab.train.bench: {error}", file=sys.stderr)

@@ -7,7 +7,6 @@ A debug state file holds one batch and what PyTorch computed from it: header of 
 
 import os
 import sys
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from lab.serial import GPT2
 from lab.train.adamw import AdamW, gpt2_update
 from lab.train.backward import Gradients, gpt2_backward
 from lab.train.forward import gpt2_forward
-from lab.train.split import WorkersLike
+from lab.train.split import WorkersLike, team
 
 DEBUG_MAGIC = 20240327
 DEBUG_VERSION = 2
@@ -171,10 +170,8 @@ def main(argv: list[str] | None = None) -> int:
     except (CheckpointError, DebugStateError) as error:
         print(f"lab.train.debug_state: {error}", file=sys.stderr)
         return 1
-    from lab.parallel import Workers
-
     model = GPT2(config, params_memory.copy())
-    with nullcontext() if arguments.workers <= 1 else Workers(arguments.workers) as workers:
+    with team(arguments.workers) as workers:
         rows = check(model, state, workers)
         console.print(table(rows))
         for step, loss in enumerate(training_losses(model, state, arguments.steps, arguments.lr, workers=workers)):

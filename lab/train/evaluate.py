@@ -6,7 +6,6 @@ follow one another without overlap.
 """
 
 import sys
-from contextlib import nullcontext
 
 import numpy as np
 from rich.console import Console
@@ -17,6 +16,7 @@ from lab.serial import GPT2
 from lab.train.data import CORPORA, DataError
 from lab.train.loop import load_data
 from lab.train.settings import Settings
+from lab.train.split import team
 from lab.train.trainer import check_tokens, evaluate
 
 
@@ -43,16 +43,14 @@ def build_parser() -> Parser:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
     console = Console(soft_wrap=True)
-    from lab.parallel import Workers, default_workers
-
-    k = arguments.workers or default_workers()
     try:
         config, params_memory = read_checkpoint(arguments.model)
         T = min(arguments.seq or config.max_seq_len, config.max_seq_len)
         parts = load_data(Settings(data=arguments.data, val_data=arguments.val_data), console)
-        with nullcontext() if k == 1 else Workers(k) as workers:
+        with team(parser.workers(arguments.workers)) as workers:
             for name, tokens in zip(("train", "val"), parts, strict=True):
                 if arguments.part in (name, "both"):
                     check_tokens(name, tokens, config)
