@@ -125,7 +125,7 @@ def build_tree(folder: Path, files: tuple[str, ...], source: str | None) -> Path
 def files_of(package: str) -> tuple[str, ...]:
     """lab.check or lab.measure, with what they share; no solution is among them."""
     own = (str(path.relative_to(LAB)) for path in sorted((LAB / package).glob("*.py")))
-    return ("command.py", "engines.py", "margin.py", *own)
+    return ("command.py", "engines.py", "files.py", "margin.py", *own)
 
 
 def explain_tokens(
