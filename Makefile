@@ -73,6 +73,7 @@ $(call verb,plots,lab.measure.plots,PROGRAM MODEL WORKERS OUT) ## speedup, secon
 $(call verb,report,lab.measure.report,PROGRAM MODEL WORKERS OUT) ## all of these on one page, to hand in
 $(call verb,bench,lab.measure.bench,MODEL WORKERS OUT) ## how fast the engines are, beside PyTorch too
 $(call verb,grade,grader --exit-zero,FILE MODEL OUT) ## the points, and why some are missing
+$(call verb,ladder,lab.ladder --install,MODEL OUT) ## what a GPU changes: TF32, BF16, compile ... (PyTorch)
 $(call verb,train,lab.train,START WORKERS OUT) ## train a small GPT-2, or MODEL further
 $(call verb,resume,lab.train --resume,STATE WORKERS) ## continue training (FILE=models/trained.state.npz)
 $(call verb,evaluate,lab.train.evaluate,CHECKPOINT WORKERS) ## the loss of a model over a text
@@ -98,7 +99,7 @@ $(call verb,shipped-model,lab.train $$(shipped),) ## train models/tiny_shakespea
 env: $(READY) ## the virtual environment (PY=/path/to/python3)
 clean: ## remove caches, nothing else
 	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
-	@rm -rf .pytest_cache .ruff_cache build *.egg-info models/*.part.*
+	@rm -rf .pytest_cache .ruff_cache build *.egg-info models/*.[0-9]*.part
 distclean: clean ## remove the environment as well
 	@rm -rf $(VENV)
 help: ## this list

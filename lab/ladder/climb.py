@@ -1,0 +1,239 @@
+"""From rung to rung: each is built on the good ones before it, its result checked, then its steps are timed.
+
+On a CPU a rung takes turns with the first one and with the one before it, step by step, so that each ratio was measured
+within a blink; a GPU, which nobody shares, is timed one rung after the other, so that each has all its memory.
+"""
+
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from lab.checkpoint import count_parameters, read_checkpoint
+from lab.ladder.peer import LadderError, Peer, RungFailed
+from lab.serial import GPT2
+from lab.train.forward import gpt2_forward
+
+CHECKED = 10  # steps whose losses are held against the first rung's
+SAME_LOSS = 1e-4  # nats between lab.train's first loss and the first rung's
+BATCHES = (128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1)  # nice numbers
+CHECK_SEQ = 64
+
+
+@dataclass
+class Job:
+    """What all rungs work on."""
+
+    python: str
+    checkpoint: Path
+    tokens: Path  # .npy
+    device: str
+    batch: int
+    seq: int
+    steps: int
+    threads: int
+    window: int  # positions of the generation
+
+    def order(self, part: str, rungs: list[str], **settings: object) -> dict:
+        """The command line of process.py."""
+        return {
+            "checkpoint": str(self.checkpoint), "tokens": str(self.tokens), "device": self.device,
+            "threads": self.threads, "part": part, "rungs": rungs, "batch": self.batch,
+            "seq": self.seq if part == "training" else self.window, "settings": settings,
+        }  # fmt: skip
+
+
+@dataclass
+class Result:
+    """What became of a rung: "measured", "refused" or "failed", and why."""
+
+    key: str
+    title: str
+    part: str
+    lesson: str
+    tolerance: float
+    status: str
+    why: str = ""
+    seconds: list[float] = field(default_factory=list)  # of each step
+    tokens_per_step: int = 0
+    first_step: float = 0.0  # seconds, compiling included
+    times_first: float | None = None
+    times_previous: float | None = None
+    memory: int = 0  # bytes, at most
+    difference: float | None = None  # from the first rung's losses, as a share of them, at most
+    flops: float = 0.0  # of a step's products; of a training step, as the first rung counts them
+    bytes: float = 0.0  # that a step moves, counted
+
+    @property
+    def median(self) -> float:
+        """Seconds of one batch (or one generated token)."""
+        return statistics.median(self.seconds)
+
+    def per_token(self) -> list[float]:
+        """Seconds of each step, by token."""
+        return [value / self.tokens_per_step for value in self.seconds]
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens trained on, or generated, each second."""
+        return self.tokens_per_step / self.median
+
+    def to_json(self) -> dict:
+        """As plain data."""
+        return asdict(self)
+
+
+def flops_per_token(checkpoint: Path, T: int) -> float:
+    """6 N + 12 L C T: what one token costs to train on (Kaplan et al. 2020, and PaLM's appendix B for attention).
+
+    N counts all parameters but wpe: each of those is used in one product, wte in the last one. Padding does not count.
+    """
+    config, _ = read_checkpoint(checkpoint)
+    L, C = config.num_layers, config.channels
+    padding = config.padded_vocab_size - config.vocab_size
+    N = count_parameters(config) - (config.max_seq_len + padding) * C
+    return 6 * N + 12 * L * C * T
+
+
+def our_loss(checkpoint: Path, tokens: np.ndarray, T: int) -> float:
+    """lab.train's loss of the first T tokens."""
+    config, params_memory = read_checkpoint(checkpoint)
+    window = tokens[: T + 1].astype(np.int32)[None]
+    return gpt2_forward(GPT2(config, params_memory), window[:, :-1], window[:, 1:], 1, T)
+
+
+def check_first_loss(job: Job) -> dict:
+    """One lab, not a second program: both losses of the same tokens. Raises LadderError when they differ."""
+    T = min(CHECK_SEQ, job.seq)
+    ours = our_loss(job.checkpoint, np.load(job.tokens), T)
+    try:
+        with Peer(job.python, job.order("training", [])) as peer:
+            peer.ready()
+            theirs = peer.ask("loss", batch=1, seq=T)["loss"]
+    except RungFailed as failed:
+        raise LadderError(f"the first rung cannot be built: {failed}") from None
+    if not abs(ours - theirs) <= SAME_LOSS:
+        raise LadderError(f"the first loss is {theirs:.6f}, lab.train's {ours:.6f}: not the same program")
+    return {"ladder": theirs, "lab.train": ours}
+
+
+def largest_batch(job: Job, tell: Callable[[str], None]) -> int:
+    """The largest nice batch with which the first rung trains without running out of memory. Raises LadderError."""
+    for batch in BATCHES:
+        job.batch = batch
+        try:
+            with Peer(job.python, job.order("training", [])) as peer:
+                peer.ready()
+                peer.ask("losses", count=2)
+            return batch
+        except RungFailed as failed:
+            if not failed.memory:
+                raise LadderError(f"the first rung failed: {failed}") from None
+            tell(f"out of memory with batch {batch}")
+    raise LadderError(f"the device has too little memory for one sequence of {job.seq} tokens of {job.checkpoint.name}")
+
+
+class Climb:
+    """All rungs of one part."""
+
+    def __init__(self, job: Job, part: str, rungs: list[dict], tell: Callable[[str], None]) -> None:
+        self.job, self.part, self.tell = job, part, tell
+        self.rungs = [rung for rung in rungs if rung["part"] == part]
+        self.good: list[str] = []  # rungs that the next one stands on
+        self.peers: list[tuple[Result, Peer]] = []  # the first and the one before
+        self.references: dict[int, list[float]] = {}  # losses of the first rung, by batches for each update
+        self.tolerance = 0.0
+        self.stack = ExitStack()
+
+    def results(self) -> Iterator[Result]:
+        """One rung after the other; each is complete when it comes."""
+        with self.stack:
+            for rung in self.rungs:
+                self.tell(rung["title"])
+                yield self.result(rung)
+
+    def result(self, rung: dict) -> Result:
+        """Build, check and time a rung."""
+        result = Result(
+            rung["key"], rung["title"], self.part, rung["why"], max(self.tolerance, rung["tolerance"]), "refused",
+            rung["refused"],
+        )  # fmt: skip
+        if result.why:
+            return result
+        peer = Peer(self.job.python, self.job.order(self.part, [*self.good, result.key]))
+        self.stack.callback(peer.close)
+        try:
+            peer.ready()
+            self.check(result, peer)
+            self.time(result, peer)
+        except RungFailed as failed:
+            peer.close()
+            result.status, result.why = "failed", f"out of memory: {failed}" if failed.memory else str(failed)
+            return result
+        result.status, self.tolerance = "measured", result.tolerance
+        self.good.append(result.key)
+        if self.job.device == "cpu":
+            for _, old in self.peers[1:]:
+                old.close()
+            self.peers = [*self.peers[:1], (result, peer)]
+        else:
+            peer.close()
+            self.peers = [*self.peers[:1], (result, peer)]
+        return result
+
+    def check(self, result: Result, peer: Peer) -> None:
+        """Hold its losses against the first rung's. Raises RungFailed where they are further apart than tolerated."""
+        answer = peer.ask("losses", count=CHECKED)
+        result.first_step = answer["first_step"]
+        result.tokens_per_step = peer.ask("turn")["tokens"]
+        batches = result.tokens_per_step // (self.job.batch * self.job.seq) if self.part == "training" else 1
+        if not self.good:
+            self.references[batches] = answer["losses"]
+        reference = self.references.get(batches) or self.reference(batches)
+        losses = zip(answer["losses"], reference, strict=True)
+        result.difference = float(max(abs(ours - first) / abs(first) for ours, first in losses))
+        if not result.difference <= result.tolerance:
+            raise RungFailed(
+                f"changes the result: a loss differs by {result.difference:.2%} (tolerance {result.tolerance:.2%})"
+            )
+
+    def reference(self, batches: int) -> list[float]:
+        """The first rung's losses with as many batches for each update. Raises RungFailed."""
+        first = self.good[:1]
+        with Peer(self.job.python, self.job.order(self.part, first, accumulate=batches)) as peer:
+            peer.ready()
+            self.references[batches] = peer.ask("losses", count=CHECKED)["losses"]
+        return self.references[batches]
+
+    def time(self, result: Result, peer: Peer) -> None:
+        """Its steps, in turn with those of the first rung and of the one before on a CPU. Raises RungFailed."""
+        others = [] if self.job.device != "cpu" else self.peers
+        turns: list[tuple[Peer, int, list[float]]] = [
+            (peer, result.tokens_per_step, []),
+            *((other, old.tokens_per_step, []) for old, other in others),
+        ]
+        for number in range(self.job.steps):
+            for partner, tokens, found in turns if number % 2 == 0 else reversed(turns):
+                found.append(statistics.median(partner.ask("turn")["seconds"]) / tokens)
+            self.tell(f"{result.title}, step {number + 1} of {self.job.steps}")
+        result.seconds = [value * result.tokens_per_step for value in turns[0][2]]
+        result.memory = peer.ask("memory")["bytes"]
+        counted = peer.ask("cost")
+        result.flops, result.bytes = counted["flops"], counted["bytes"]
+        if self.peers and self.part == "training":  # the counter does not know every fused kernel
+            first = self.peers[0][0]
+            result.flops = first.flops / first.tokens_per_step * result.tokens_per_step
+        if not self.peers:
+            result.times_first = result.times_previous = 1.0
+        elif others:
+            ratios = [[theirs / ours for theirs, ours in zip(turn[2], turns[0][2], strict=True)] for turn in turns[1:]]
+            result.times_first, result.times_previous = (statistics.median(ratios[i]) for i in (0, -1))
+        else:
+            first, previous = self.peers[0][0], self.peers[-1][0]
+            per_token = statistics.median(result.per_token())
+            result.times_first, result.times_previous = (
+                statistics.median(old.per_token()) / per_token for old in (first, previous)
+            )
