@@ -99,7 +99,7 @@ $(call verb,shipped-model,lab.train $$(shipped),) ## train models/tiny_shakespea
 env: $(READY) ## the virtual environment (PY=/path/to/python3)
 clean: ## remove caches, nothing else
 	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
-	@rm -rf .pytest_cache .ruff_cache build *.egg-info models/*.[0-9]*.part
+	@rm -rf .pytest_cache .ruff_cache build *.egg-info models/*.part.*
 distclean: clean ## remove the environment as well
 	@rm -rf $(VENV)
 help: ## this list

@@ -2,14 +2,17 @@
 
 submission.py   reads the one file a student hands in, without running it
 cases.py        which prompts, with which margin
+workspace.py    the folder of a grading, and that nothing is left behind
+interpreter.py  the Python that runs in the sandbox; access.py, processes.py: who may read what, what runs
 sandbox.py      who may do what: bubblewrap, another user, or limits alone
+confine.py      the locks that a program in the sandbox puts on itself: seccomp, Landlock
 harness.py      the program inside the sandbox
 child.py        the parent's side of it: sends prompts, stamps tokens, watches from outside
 correctness.py  the stage of tokens and workers
 timing.py       the stage of scaling: programs that take turns, capacity, disturbance
 estimates.py    from timings to E_k and C_k, with intervals
 weather.py      what other programs and the hypervisor take
-threads.py      what lab.check found
+threads.py      what lab.check found; examiner.py: the program inside the sandbox that runs it
 explain.py      from what was observed to a sentence that helps
 verdict.py      from observations to points; pure, so that recorded timings can be fed to it
 report.py       terminal, results.json, report.html

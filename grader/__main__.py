@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -12,10 +12,20 @@ from grader import grade, report
 from grader.cases import CasesError
 from grader.points import PointsError, load
 from grader.sandbox import BACKENDS, SandboxError
-from lab.models import MODELS_DIR, ModelError, find
+from grader.verdict import Verdict
+from lab.command import quietly
+from lab.files import PROFILES, WriteError, shown
+from lab.models import ModelError, find
 
+
+class FileError(Exception):
+    """There is nothing to grade; one line."""
+
+
+GRADER_ERRORS = (FileError, SandboxError, PointsError, CasesError, ModelError)
 OWN = grade.LAB / "parallel.py"
-OUT = MODELS_DIR.parent / "profiles" / "grade"
+OUT = PROFILES / "grade"
+METADATA = Path("/autograder/submission_metadata.json")  # where Gradescope says what was handed in before
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,6 +58,13 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument("--instructor", action="store_true", help="show the hidden cases that fail")
     p.add_argument("--exit-zero", action="store_true", help="exit with 0 once there is a grade, whatever it is")
+    p.add_argument(
+        "--metadata",
+        type=Path,
+        default=METADATA,
+        metavar="JSON",
+        help="Gradescope's submission_metadata.json: an inconclusive grade gets the best earlier score",
+    )
     p.add_argument("--quiet", action="store_true", help="no progress lines")
     return p
 
@@ -92,6 +109,39 @@ def main(arguments: list[str] | None = None) -> int:
     if args.seed < 0:
         errors.print(f"--seed {args.seed}: a seed is not negative")
         return 2
+    try:
+        report.remove_older(args.out)
+        verdict = grade_file(args, stages, errors)
+    except WriteError as error:
+        errors.print(str(error))
+        return 2
+    except GRADER_ERRORS as error:
+        errors.print(str(error))
+        with suppress(WriteError):
+            report.write_failure(args.out, str(error))
+        return 2
+    except KeyboardInterrupt:
+        errors.print("stopped")
+        return 130
+    unwritten = None
+    try:
+        report.write(verdict, args.out, args.instructor, report.best_earlier_score(args.metadata))
+    except WriteError as error:
+        unwritten = error  # shown below the grade, which is not lost with it
+    report.show(verdict, Console(highlight=False, markup=False), args.instructor, shown(args.file))
+    if unwritten:
+        errors.print(str(unwritten))
+        return 2
+    errors.print(f"  {shown(args.out / 'results.json')}  {shown(args.out / 'report.html')}", style="dim")
+    return 0 if args.exit_zero else verdict.exit_code
+
+
+def grade_file(args: argparse.Namespace, stages: tuple[str, ...], errors: Console) -> Verdict:
+    """The verdict on the file, with progress on the way. Raises GRADER_ERRORS."""
+    if not args.file.is_file() and not args.file.is_symlink():
+        what = "a folder; name the file in it" if args.file.is_dir() else "no such file"
+        raise FileError(f"{args.file}: {what}")
+    errors.print(f"grading {shown(args.file)}")
     required = args.require_sandbox if args.require_sandbox is not None else args.file.resolve() != OWN.resolve()
     try:
         points = load(args.points) if args.points else load()
@@ -105,25 +155,10 @@ def main(arguments: list[str] | None = None) -> int:
             require_sandbox=required,
         )
         with progress_lines(errors, args.quiet) as options.progress:
-            verdict = grade.grade(args.file, options)
+            return grade.grade(args.file, options)
     except SandboxError as error:
-        errors.print(f"{error}. Without a sandbox: --no-require-sandbox" if required else str(error))
-        return 2
-    except (PointsError, CasesError, ModelError) as error:
-        errors.print(str(error))
-        return 2
-    except KeyboardInterrupt:
-        errors.print("stopped")
-        return 130
-    report.show(verdict, Console(highlight=False, markup=False), args.instructor)
-    try:
-        report.write(verdict, args.out, args.instructor)
-    except OSError as error:
-        errors.print(f"{args.out}: cannot be written: {error.strerror}")
-        return 2
-    errors.print(f"  {args.out / 'results.json'}  {args.out / 'report.html'}", style="dim")
-    return 0 if args.exit_zero else verdict.exit_code
+        raise SandboxError(f"{error}. Without a sandbox: --no-require-sandbox" if required else str(error)) from None
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(quietly(main, steady=True))

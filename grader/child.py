@@ -19,6 +19,8 @@ from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
+from grader.plain import loads
+from grader.processes import state_of, ticks_of
 from grader.sandbox import Limits, Sandbox
 
 KEPT_OUTPUT = 16 << 10  # bytes of what a program prints that are kept
@@ -100,12 +102,13 @@ class Child:
         commands_in, self.commands = os.pipe()
         self.results, results_out = os.pipe()
         self.stacks, stacks_out = os.pipe()
+        visible = [tree, *([model] if model else [])]
+        locks = sandbox.locks(visible)
         config = {
-            "paths": [str(tree), *sandbox.paths], "engine": engine, "model": str(model or ""),
+            **locks, "paths": [str(tree), *locks["paths"]], "engine": engine, "model": str(model or ""),
             "commands": commands_in, "results": results_out, "stacks": stacks_out,
         }  # fmt: skip
         given = (commands_in, results_out, stacks_out)
-        visible = [tree, *([model] if model else [])]
         try:
             self.started = sandbox.start(
                 [str(tree / "harness.py"), json.dumps(config)], visible, cpus, self.limits, given
@@ -322,8 +325,8 @@ class Child:
         if word in (b"done", b"ready") and not rest:
             return word.decode()
         try:
-            value = json.loads(rest)
-        except (ValueError, RecursionError):
+            value = loads(rest)
+        except ValueError:
             return "protocol"
         if word == b"error" and isinstance(value, list):
             run.outcome, run.error = "error", value
@@ -453,23 +456,3 @@ class Child:
             if name == "stderr":
                 self.keep(self.stderr, self.read(fd))
         return self.started.end()
-
-
-def stat_of(task: str) -> list[str]:
-    """The fields of /proc/<task>/stat from the state on; none when it has gone or cannot be seen."""
-    try:
-        return Path(f"/proc/{task}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def state_of(pid: int, tid: str = "") -> str:
-    """The state of a process, or of one of its threads, as one letter ("R", "S", "T" for stopped ...); "" when it has
-    gone.
-    """
-    return next(iter(stat_of(f"{pid}/task/{tid}" if tid else str(pid))), "")
-
-
-def ticks_of(pid: int) -> float:
-    """CPU seconds of a process from /proc, in hundredths; 0 if they cannot be seen."""
-    return sum(int(ticks) for ticks in stat_of(str(pid))[11:13]) / os.sysconf("SC_CLK_TCK")

@@ -18,11 +18,11 @@ from grader.points import Points, load
 from grader.sandbox import Limits, Sandbox
 from grader.submission import BadSubmission, read_submission
 from grader.verdict import Evidence, Verdict, judge
-from grader.workspace import readable, temporary_folder
+from grader.workspace import temporary_folder
 from lab import models
 
 LAB = Path(models.__file__).parent
-HARNESS = Path(__file__).with_name("harness.py")
+INSIDE = ("harness.py", "confine.py", "examiner.py")  # of the grader, what runs in the sandbox
 GIVEN = (  # of the lab: what a submission may import, and what these and the harness need
     *("__init__.py", "checkpoint.py", "threadlib.py", "serial.py", "kernels.py"),
     *("machine.py", "measure/__init__.py", "measure/recorder.py"),
@@ -64,7 +64,7 @@ def grade(path: str | os.PathLike, options: Options | None = None) -> Verdict:
     evidence.source, evidence.imports, evidence.threads = submission.source, submission.imports, submission.threads
     box = options.sandbox or sandbox.choose(options.backend, options.require_sandbox)
     evidence.sandbox, evidence.lacks = box.backend, box.lacks
-    with temporary_folder(box) as name:
+    with temporary_folder() as name:
         run_stages(evidence, submission.source, box, Path(name), options)
     evidence.seconds = time.perf_counter() - begin
     return judge(evidence)
@@ -75,7 +75,7 @@ def run_stages(evidence: Evidence, source: str, box: Sandbox, folder: Path, opti
     tell = options.progress or (lambda line, detail="": None)
     tree = build_tree(folder / "lab", GIVEN, source)
     if "tokens" in options.stages:
-        sets = [replace(s, model=readable(s.model, box, folder)) for s in options.sets or case_sets(folder, options)]
+        sets = [replace(s, model=box.readable(s.model, folder)) for s in options.sets or case_sets(folder, options)]
         patience = options.patience or Patience()
         evidence.correctness = run_cases(box, tree, sets, options.limits, patience, tell)
         evidence.notes = explain_tokens(evidence.correctness, sets, box, tree, options, patience)
@@ -90,7 +90,7 @@ def run_stages(evidence: Evidence, source: str, box: Sandbox, folder: Path, opti
     if "timing" not in options.stages:
         evidence.untimed = "not asked for (--stages)"
     elif started and all(outcome.equal for outcome in public):
-        model = readable(options.model or models.timing_model(), box, folder)
+        model = box.readable(options.model or models.timing_model(), folder)
         trusted = build_tree(folder / "trusted", (*GIVEN, *files_of("measure")), None)
         seed = secrets.randbits(32)
         watch = timing.Stopwatch(box, trusted, tree, model)
@@ -114,7 +114,8 @@ def build_tree(folder: Path, files: tuple[str, ...], source: str | None) -> Path
         target = folder / "lab" / file
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(LAB / file, target)
-    shutil.copyfile(HARNESS, folder / "harness.py")
+    for file in INSIDE:
+        shutil.copyfile(Path(__file__).with_name(file), folder / file)
     if source is not None:
         (folder / "lab" / "parallel.py").write_text(source, encoding="utf-8")
     open_to_all(folder)
@@ -124,7 +125,7 @@ def build_tree(folder: Path, files: tuple[str, ...], source: str | None) -> Path
 def files_of(package: str) -> tuple[str, ...]:
     """lab.check or lab.measure, with what they share; no solution is among them."""
     own = (str(path.relative_to(LAB)) for path in sorted((LAB / package).glob("*.py")))
-    return ("command.py", "engines.py", "margin.py", *own)
+    return ("command.py", "engines.py", "files.py", "margin.py", *own)
 
 
 def explain_tokens(

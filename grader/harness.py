@@ -2,10 +2,11 @@
 no other case.
 
     argv[1]   JSON: {"paths": [...], "engine": "submission" | "serial" | "capacity", "model": path,
-                     "commands": fd, "results": fd, "stacks": fd}
+                     "commands": fd, "results": fd, "stacks": fd,
+                     "parent": pid (0: no matter), "readable": [...] (null: not to be sealed)}
 
-It loads the model, touches every page of it, imports the submission and writes "ready". Then it reads commands, one
-JSON object a line:
+It loads the model, touches every page of it, locks itself in (confine.py), imports the submission and writes "ready".
+Then it reads commands, one JSON object a line:
 
     {"prompt": [...], "n": 10, "workers": 2}                   generate, a line "token N" as each is made, then "done"
     {..., "step": true}                                        wait for an empty line after each token
@@ -155,6 +156,10 @@ def main():
     config = json.loads(sys.argv[1])
     sys.path[:0] = config["paths"]
     sys.argv[1:] = []
+
+    import confine
+
+    confine.die_with_parent(config["parent"])
     results, write = config["results"], os.write
     for fd in (config["commands"], results, config["stacks"]):
         os.set_inheritable(fd, False)
@@ -182,14 +187,17 @@ def main():
             from lab.margin import margin
 
             generate = serial.generate
-        else:
+        if engine != "capacity":
+            model = serial.gpt2_build_from_checkpoint(config["model"])
+            checkpoint.touch_pages(model.params_memory)
+        if engine == "submission":
+            if config["readable"] is not None:
+                confine.seal_files(config["readable"], [os.environ["HOME"]])
+            confine.refuse_processes()
             guard(threadlib, report)
             import lab.parallel
 
             generate = lab.parallel.generate
-        if engine != "capacity":
-            model = serial.gpt2_build_from_checkpoint(config["model"])
-            checkpoint.touch_pages(model.params_memory)
     except BaseException as error:
         report("error", traceback_as_data(error))
         return

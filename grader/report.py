@@ -1,8 +1,6 @@
 """The result, three times: a table in the terminal, results.json for Gradescope, report.html to keep."""
 
 import json
-import os
-import tempfile
 from dataclasses import asdict
 from html import escape
 from itertools import pairwise
@@ -15,6 +13,7 @@ from rich.text import Text
 
 from grader.estimates import Scaling
 from grader.verdict import FAILED, INCONCLUSIVE, PARTIAL, PASSED, SKIPPED, Row, Verdict
+from lab.files import remove, write_json, write_text
 
 MARKS = {
     PASSED: ("✓", "green"),
@@ -52,10 +51,10 @@ def headline(verdict: Verdict) -> str:
 # ------------------------------------------------------------------------------------------------------------ terminal
 
 
-def show(verdict: Verdict, console: Console, instructor: bool = False) -> None:
-    """The table, the speeds, the total."""
+def show(verdict: Verdict, console: Console, instructor: bool = False, file: str = "") -> None:
+    """The table, the speeds, the total; file: its path, where its name is not enough."""
     table = Table(
-        title=Text(verdict.evidence.name),
+        title=Text(file or verdict.evidence.name),
         title_justify="left",
         box=None,
         pad_edge=False,
@@ -90,19 +89,46 @@ def speeds(s: Scaling) -> str:
 # -------------------------------------------------------------------------------------------------------- results.json
 
 
-def gradescope(verdict: Verdict) -> dict:
-    """Gradescope's results.json: https://gradescope-autograders.readthedocs.io/en/latest/specs/ ."""
+AGAIN = "Nothing is lost: hand it in again"
+
+
+def best_earlier_score(metadata: Path) -> float | None:
+    """The best score of the submissions before this one, from Gradescope's submission_metadata.json; None without."""
+    try:
+        before = json.loads(metadata.read_text(encoding="utf-8"))["previous_submissions"]
+        scores = [one.get("score") for one in before if not one.get("autograder_error") and scored(one)]
+        return max((float(score) for score in scores if score is not None), default=None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def scored(submission: dict) -> bool:
+    """Whether a submission was given a score, other than the 0 that stands where there was none."""
+    return "score" in (submission.get("results") or {"score": None})
+
+
+def gradescope(verdict: Verdict, earlier: float | None = None) -> dict:
+    """Gradescope's results.json: https://gradescope-autograders.readthedocs.io/en/latest/specs/ .
+
+    What could not be measured costs nothing: the score is then the best earlier one, if that is higher than what is
+    certain now. Without an earlier one there is no score, nor points that Gradescope would add up to one: it shows a
+    failed run, and this text.
+    """
+    final = not verdict.inconclusive or earlier is not None
     tests = []
     for position, row in enumerate(verdict.rows, 1):
         test = {
-            "name": row.title, "score": row.score, "max_score": row.most, "output": row.reason, "output_format": "text",
+            "name": row.title, "output": row.reason, "output_format": "text",
             "visibility": "visible", "number": str(position), "tags": [row.name],
         }  # fmt: skip
+        if final and row.status != INCONCLUSIVE:
+            test |= {"score": row.score, "max_score": row.most}
         if row.status in (PASSED, FAILED, PARTIAL):
             test["status"] = "passed" if row.status == PASSED else "failed"
         tests.append(test)
         if row.private:
-            private = {"name": f"{row.title}, for the instructor", "score": 0, "max_score": 0, "output": row.private}
+            private = {"name": f"{row.title}, for the instructor", "output": row.private}
+            private |= {"score": 0, "max_score": 0} if final else {}
             tests.append(
                 {
                     **private,
@@ -125,9 +151,15 @@ def gradescope(verdict: Verdict) -> dict:
             {"name": f"E_{scaling.k} (self-scaling)", "value": round(scaling.threads.median, 2), "order": "desc"}
         )
         board.append({"name": f"S_{scaling.k} (speedup)", "value": round(scaling.speedup.median, 2), "order": "desc"})
+    score = {"score": verdict.score} if final else {}
     lines = [headline(verdict), *(speeds(scaling) for scaling in verdict.scaling)]
+    if verdict.inconclusive and earlier is not None:
+        score = {"score": max(earlier, verdict.score)}
+        lines.insert(1, f"Until then the score is {number(score['score'])}, your best so far. {AGAIN}")
+    elif verdict.inconclusive:
+        lines.insert(1, f"So there is no score yet. {AGAIN}")
     return {
-        "score": verdict.score, "execution_time": round(evidence.seconds), "output": "\n".join(lines),
+        **score, "execution_time": round(evidence.seconds), "output": "\n".join(lines),
         "output_format": "text",
         "stdout_visibility": "hidden", "visibility": "visible", "tests": tests,
         "leaderboard": board, "extra_data": extra,
@@ -221,20 +253,19 @@ def ticks(highest: float) -> list[float]:
 # ------------------------------------------------------------------------------------------------------------- writing
 
 
-def write(verdict: Verdict, folder: Path, instructor: bool = False) -> None:
-    """results.json and report.html, each written beside and renamed. Raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
-    replace_file(
-        folder / "results.json", json.dumps(gradescope(verdict), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    )
-    replace_file(folder / "report.html", html(verdict, instructor))
+def remove_older(folder: Path) -> None:
+    """Whatever happens from here on, no earlier grade is taken for this one. Raises WriteError."""
+    for name in ("results.json", "report.html"):
+        remove(folder / name)
 
 
-def replace_file(path: Path, text: str) -> None:
-    """The whole file or the one before, never a half; a link at its place is replaced, not followed."""
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
-    ) as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+def write(verdict: Verdict, folder: Path, instructor: bool = False, earlier: float | None = None) -> None:
+    """results.json and report.html. Raises WriteError."""
+    write_json(folder / "results.json", gradescope(verdict, earlier), indent=1)
+    write_text(folder / "report.html", html(verdict, instructor))
+
+
+def write_failure(folder: Path, reason: str) -> None:
+    """results.json without a score, for a run that could not grade: Gradescope shows the reason. Raises WriteError."""
+    output = f"This run could not grade: {reason}. {AGAIN}, or ask your instructor."
+    write_json(folder / "results.json", {"output": output, "output_format": "text", "tests": []}, indent=1)

@@ -6,46 +6,68 @@
     other-user   for containers that forbid namespaces: a user id of its own, without privileges, killed with all its
                  processes.
     limits       neither is possible: limits on memory, processes, files and time, as the same user. Not for files of
-                 others.
+                 others, unless both of the locks below hold.
 
-All three: a clean environment, `python -I`, BLAS on one thread, the CPU affinity asked for, limits (setrlimit),
-pipes for results. A backend counts as present when a trial run works. `choose()` finds the best one.
+All three: a clean environment, `python -I -S`, BLAS on one thread, the CPU affinity asked for, limits (setrlimit),
+pipes for results, and the locks that the program puts on itself before it imports a submission (grader.confine), as far
+as the kernel has them: no other process, no network (seccomp), no file but those it needs (Landlock). A backend counts
+as present when a trial run works, and the trial says which locks hold. `choose()` finds the best one.
 """
 
-import hashlib
 import json
 import os
 import resource
 import secrets
 import shutil
-import signal
 import subprocess
-import sys
-import sysconfig
 import tempfile
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from grader import interpreter
 from grader.access import open_to_all, reachable
+from grader.interpreter import Interpreter
+from grader.processes import (
+    FIRST_USER,
+    MARK,
+    USERS,
+    children_of,
+    descendants_of,
+    end_marked,
+    end_users,
+    marked,
+    processes_of,
+)
+from grader.workspace import home, note, remove_files
 from lab import BLAS_THREAD_VARIABLES
 
 MB = 1 << 20
-PACKAGES = ("numpy", "numpy.libs")  # of the virtual environment, what a submission needs ...
-PACKAGES += (
-    "rich",
-    "pygments",
-    "markdown_it",
-    "mdurl",
-    "psutil",
-    "threadpoolctl.py",
-)  # ... and lab.check and lab.measure
-SYSTEM = ("/usr/lib", "/usr/lib64", "/usr/lib32", "/usr/libexec", "/lib", "/lib64", "/lib32")  # shared libraries
-SETTINGS = {  # setpriv's options that leave a user id nothing to climb back with
-    True: ["--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"],
-}
+PATH = "/usr/bin:/bin"
+UNPRIVILEGED = ["--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]  # setpriv's options
 TRIAL_SECONDS = 20.0
+CONFINE = Path(__file__).with_name("confine.py")
+TRIAL = """
+import json, sys
+config = json.loads(sys.argv[1])
+sys.path[:0] = config["paths"]
+import numpy
+found = {"user": os.getuid(), "numpy": numpy.__file__, "version": numpy.__version__, "sum": float(numpy.ones(4).sum())}
+if config["readable"] is not None:
+    found["files"] = seal_files(config["readable"], [os.environ["HOME"]])
+found["processes"] = refuse_processes()
+try:
+    os.fork() or os._exit(0)
+    found["processes"] = False
+except PermissionError:
+    pass
+import numpy.fft, numpy.linalg, numpy.random
+for path in config["open"]:
+    for file in (path, *(os.path.join(top, name) for top, _, names in os.walk(path) for name in names)):
+        if not os.path.isdir(file):
+            open(file, "rb").close()
+print(json.dumps(found))
+"""
 
 
 class SandboxError(Exception):
@@ -86,8 +108,10 @@ class Started:
     """
 
     process: subprocess.Popen
-    user: int | None  # its own user id, if it got one
-    wrapped: bool  # process is bubblewrap; the program is a descendant
+    user: int | None = None  # its own user id, if it got one
+    mark: str = ""  # in its environment, if it did not
+    wrapped: bool = False  # process is bubblewrap; the program is a descendant
+    scratch: Path | None = None  # its folder for files, if there is no /tmp of its own
 
     def program(self) -> int | None:
         """The process id of the program itself, seen from here; None while there is none."""
@@ -98,27 +122,53 @@ class Started:
             pid = children[0]
         return pid if pid != self.process.pid else None
 
+    def strays(self, program: int) -> list[int]:
+        """The processes that the program has started: should be none, and is where seccomp refuses them."""
+        if self.wrapped:
+            return [pid for pid in descendants_of(self.process.pid)[1:] if pid != program]
+        found = processes_of({self.user}) if self.user is not None else marked(self.mark)
+        return sorted({*found, *descendants_of(program)} - {program})
+
+    def littered(self) -> int:
+        """Bytes in its folder for files."""
+        if self.scratch is None:
+            return 0
+        size = 0
+        for folder, _, names in os.walk(self.scratch):
+            for name in names:
+                try:
+                    size += os.lstat(os.path.join(folder, name)).st_size
+                except OSError:
+                    continue  # removed meanwhile
+        return size
+
     def end(self) -> int:
-        """Kill it and all it started; returns the exit status as subprocess counts it."""
+        """Kill it and all it started, remove what it wrote; returns the exit status as subprocess counts it."""
         if self.process.poll() is None:
             self.process.kill()
         status = self.process.wait()
         if self.user is not None and not self.wrapped:
-            end_user(self.user)
-            remove_files(self.user)
+            end_users({self.user})
+            remove_files({self.user})
+            note("user", self.user)
+        elif self.mark:
+            end_marked(self.mark)
+            note("mark", self.mark)
+        if self.scratch is not None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+        self.user, self.mark, self.scratch = None, "", None
         return status
 
 
 @dataclass(frozen=True)
 class Sandbox:
-    """One of the three ways, with the interpreter it uses and the folders it shows."""
+    """One of the three ways, with the interpreter it uses."""
 
     backend: str
-    interpreter: str
-    paths: tuple[str, ...]  # folders with the packages, for sys.path
-    visible: tuple[str, ...]  # bound read-only (bubblewrap)
+    python: Interpreter
+    seals_files: bool = True  # the locks that hold (grader.confine)
+    refuses_processes: bool = True
     lacks: str = ""  # one line: what is not protected
-    library_path: str = ""
     as_root: bool = field(default_factory=lambda: os.geteuid() == 0)
 
     @property
@@ -131,6 +181,12 @@ class Sandbox:
         """Whether programs run as another user than ours."""
         return self.as_root and self.backend != "limits"
 
+    def locks(self, visible: Iterable[str | os.PathLike]) -> dict:
+        """What a program has to know to put its locks on, beside its HOME, the one folder it may write to."""
+        parent = 0 if self.backend == "bubblewrap" else os.getpid()
+        readable = [*self.python.files, *map(str, visible)] if self.seals_files else None
+        return {"parent": parent, "readable": readable, "paths": list(self.python.packages)}
+
     def start(
         self,
         arguments: list[str],
@@ -142,48 +198,60 @@ class Sandbox:
         stdout: int = subprocess.PIPE,
         stderr: int = subprocess.PIPE,
     ) -> Started:
-        """Start `python -I -B arguments...`; `visible` are more files and folders it may read. Raises SandboxError."""
+        """Start Python with these arguments; `visible` are more files and folders it may read. Raises SandboxError."""
         limits = limits or Limits()
-        user = fresh_user() if self.as_other_user else None
-        command = [self.interpreter, "-I", "-B", *arguments]
+        user = FIRST_USER + secrets.randbelow(USERS) if self.as_other_user else None
+        mark = secrets.token_hex(8) if self.backend == "limits" else ""
+        command = [*self.python.command, *arguments]
         if self.backend == "bubblewrap":
-            command = self.bubblewrap([*self.visible, *map(str, visible)], user, limits) + command
+            command = self.bubblewrap([*self.python.files, *map(str, visible)], user, limits) + command
         elif self.backend == "other-user":
-            command = ["setpriv", f"--reuid={user}", f"--regid={user}", *SETTINGS[True], "--", *command]
+            command = [tool("setpriv"), f"--reuid={user}", f"--regid={user}", *UNPRIVILEGED, "--", *command]
         cores = sorted(cpus) if cpus is not None else None
         mine = 0 if user is not None else own_tasks()
 
         def prepare() -> None:
             if cores:
                 os.sched_setaffinity(0, cores)
+            os.umask(0o077)
             limits.apply(mine)
 
+        scratch = None
         try:
+            if self.backend != "bubblewrap":
+                note(*(("user", user) if user is not None else ("mark", mark)))
+                scratch = Path(tempfile.mkdtemp(prefix="run-", dir=home()))
+                if user is not None:
+                    os.chown(scratch, user, user)
             process = subprocess.Popen(
-                command, env=self.environment(), cwd="/", stdin=stdin, stdout=stdout, stderr=stderr,
-                pass_fds=tuple(pass_fds),
-                preexec_fn=prepare, start_new_session=True,
+                command, env=self.environment(scratch, mark), cwd=scratch or "/",
+                stdin=stdin, stdout=stdout, stderr=stderr,
+                pass_fds=tuple(pass_fds), preexec_fn=prepare, start_new_session=True,
             )  # fmt: skip
         except (OSError, subprocess.SubprocessError) as error:
-            raise SandboxError(f"{command[0]} cannot be started: {error}") from None
-        return Started(process, user, self.backend == "bubblewrap")
+            if scratch is not None:
+                shutil.rmtree(scratch, ignore_errors=True)
+            raise SandboxError(f"{os.path.basename(command[0])} cannot be started: {error}") from None
+        return Started(process, user, mark, self.backend == "bubblewrap", scratch)
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, scratch: Path | None = None, mark: str = "") -> dict[str, str]:
         """The clean environment: one BLAS thread, a place for temporary files, nothing of the caller's."""
         environment = dict.fromkeys(BLAS_THREAD_VARIABLES, "1")
-        environment |= {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8"}
-        if self.library_path:
-            environment["LD_LIBRARY_PATH"] = self.library_path
-        return environment
+        place = str(scratch or "/tmp")
+        environment |= {"PATH": PATH, "HOME": place, "TMPDIR": place, "LANG": "C.UTF-8"}
+        if self.python.library_path:
+            environment["LD_LIBRARY_PATH"] = self.python.library_path
+        return environment | ({MARK: mark} if mark else {})
 
     def bubblewrap(self, visible: list[str], user: int | None, limits: Limits) -> list[str]:
-        """The command line up to the program."""
-        line = ["bwrap", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
-        line += ["--die-with-parent", "--new-session", "--hostname", "grader", "--perms", "0755", "--tmpfs", "/"]
-        line += ["--proc", "/proc", "--dev", "/dev", "--perms", "0555", "--size", "4096", "--tmpfs", "/dev/shm"]
+        """The command line up to the program. Raises SandboxError."""
+        line = [tool("bwrap"), "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
+        line += ["--unshare-cgroup-try", "--die-with-parent", "--new-session", "--hostname", "grader"]
+        line += ["--perms", "0755", "--tmpfs", "/", "--proc", "/proc", "--dev", "/dev"]
+        line += ["--perms", "0555", "--size", "4096", "--tmpfs", "/dev/shm"]
         line += ["--perms", "1777", "--size", str(limits.tmp_size), "--tmpfs", "/tmp"]
         made = {"/proc", "/dev", "/tmp"}
-        everything = list(dict.fromkeys([*visible, *(["/usr/bin/setpriv"] if user is not None else [])]))
+        everything = list(dict.fromkeys([*visible, *([tool("setpriv")] if user is not None else [])]))
         shown: list[str] = []
         for path in sorted(everything, key=lambda path: (path.count("/"), path)):
             if any(path == other or path.startswith(f"{other}/") for other in shown):
@@ -195,40 +263,61 @@ class Sandbox:
             line += ["--symlink", os.readlink(path), path] if os.path.islink(path) else ["--ro-bind", path, path]
             shown.append(path)
         line += ["--remount-ro", "/dev/shm", "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"]
+        line += ["--cap-drop", "ALL"]
         if user is None:
-            return [*line, "--unshare-user", "--cap-drop", "ALL", "--"]
-        line += [
-            "--cap-drop",
-            "ALL",
-            "--cap-add",
-            "CAP_SETUID",
-            "--cap-add",
-            "CAP_SETGID",
-            "--cap-add",
-            "CAP_SETPCAP",
-            "--",
-        ]
-        return [*line, "/usr/bin/setpriv", f"--reuid={user}", f"--regid={user}", *SETTINGS[True], "--"]
+            return [*line, "--unshare-user", "--"]
+        for capability in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"):
+            line += ["--cap-add", capability]
+        return [*line, "--", tool("setpriv"), f"--reuid={user}", f"--regid={user}", *UNPRIVILEGED, "--"]
 
-    def works(self) -> str:
-        """ "" if a trial run works, else why not, one line."""
-        trial = "import numpy, os; print(os.getuid(), numpy.ones(4).sum())"
-        code = f"import sys; sys.path[:0] = {list(self.paths)!r}; {trial}"
-        try:
-            started = self.start(["-c", code])
-        except SandboxError as error:
-            return str(error)
+    def readable(self, path: Path, folder: Path) -> Path:
+        """This file where programs can read it: itself, or a copy in a folder of the grader's. Raises OSError."""
+        path = path.resolve()
+        if not self.as_other_user or reachable(path):
+            return path
+        copy = Path(tempfile.mkdtemp(dir=folder), path.name)
+        shutil.copyfile(path, copy)
+        open_to_all(copy.parent)
+        return copy
+
+    def trial(self, visible: Iterable[str | os.PathLike] = ()) -> dict:
+        """Whether a program starts, has the packages, and can read all of `visible`: what it saw. Raises SandboxError
+        with the reason if not.
+        """
+        visible = [str(path) for path in visible]
+        config = {**self.locks(visible), "open": visible}
+        started = self.start(["-c", CONFINE.read_text() + TRIAL, json.dumps(config)], visible)
         try:
             out, err = started.process.communicate(timeout=TRIAL_SECONDS)
         except subprocess.TimeoutExpired:
-            return "the trial run does not end"
+            raise SandboxError("the trial run does not end") from None
         finally:
+            expected = started.user if started.user is not None else os.getuid()
             status = started.end()
-        expected = started.user if started.user is not None else os.getuid()
-        if status == 0 and out.split() == [str(expected).encode(), b"4.0"]:
-            return ""
         last = err.decode(errors="replace").strip().splitlines()[-1:] or [f"exit status {status}"]
-        return last[0][:200]
+        try:
+            found = json.loads(out)
+            ours = (found["user"], found["version"], found["sum"]) == (expected, numpy_version(), 4.0)
+        except (ValueError, KeyError, TypeError):
+            raise SandboxError(last[0][:300]) from None
+        if not ours or not found["numpy"].startswith(self.python.packages):
+            raise SandboxError(f"the trial run has another user or another numpy: {found}")
+        return found
+
+
+def numpy_version() -> str:
+    """Of this program's own numpy."""
+    import numpy
+
+    return numpy.__version__
+
+
+def tool(name: str) -> str:
+    """Where a program is. Raises SandboxError."""
+    path = shutil.which(name) or shutil.which(name, path=PATH)
+    if path is None:
+        raise SandboxError(f"{'bubblewrap' if name == 'bwrap' else name} is not installed")
+    return path
 
 
 # ------------------------------------------------------------------------------------------------------------ choosing
@@ -237,138 +326,60 @@ BACKENDS = ("bubblewrap", "other-user", "limits")
 
 
 def choose(wanted: str | None = None, required: bool = False) -> Sandbox:
-    """The best backend that works, or the one wanted. Raises SandboxError; `required` refuses the last one."""
+    """The best backend that works, or the one wanted. Raises SandboxError; with `required` limits alone will not do."""
     reasons = []
     for backend in BACKENDS if wanted is None else (wanted,):
-        if backend == "limits" and required:
+        try:
+            sandbox = working(backend)
+        except SandboxError as error:
+            reasons.append(f"{backend}: {error}")
+            continue
+        if required and backend == "limits" and not (sandbox.seals_files and sandbox.refuses_processes):
             reasons.append("limits alone are no sandbox")
             break
-        sandbox, reason = candidate(backend)
-        reason = reason or sandbox.works()
-        if not reason:
-            return replace(sandbox, lacks=lacking(backend, sandbox, reasons))
-        reasons.append(f"{backend}: {reason}")
-    raise SandboxError("no sandbox works here (" + "; ".join(reasons) + ")" + (install_hint() if required else ""))
+        return replace(sandbox, lacks=lacking(sandbox, reasons))
+    hint = "" if shutil.which("bwrap") or not required else ". Install it: sudo apt install bubblewrap"
+    raise SandboxError(f"no sandbox works here ({'; '.join(reasons)}){hint}")
 
 
-def install_hint() -> str:
-    """What to do about a missing bubblewrap."""
-    return "" if shutil.which("bwrap") else ". Install it: sudo apt install bubblewrap"
+def working(backend: str) -> Sandbox:
+    """A backend after its trial, with its own interpreter or a copy, with the locks that hold. Raises SandboxError."""
+    if backend == "other-user" and os.geteuid() != 0:
+        raise SandboxError("only root can become another user")
+    reason = None
+    try:
+        for python in (interpreter.own, interpreter.copied):
+            for sealed in (True, False):
+                try:
+                    sandbox = Sandbox(backend, python(), seals_files=sealed)
+                    found = sandbox.trial()
+                except SandboxError as error:
+                    reason = reason or error
+                    continue
+                locks = {"seals_files": found.get("files", False), "refuses_processes": found.get("processes", False)}
+                return replace(sandbox, **locks)
+            if not sandbox.as_other_user:
+                break
+    except OSError as error:
+        reason = SandboxError(f"{reason or 'it does not start'}; {error}")
+    raise reason
 
 
-def lacking(backend: str, sandbox: Sandbox, reasons: list[str]) -> str:
-    """What is not protected, one line; "" for bubblewrap."""
-    why = f" ({'; '.join(reasons)})" if reasons else ""
-    copied = (
-        ", with a copy of the interpreter, which lies where another user cannot reach it"
-        if sandbox.library_path
-        else ""
-    )
-    return {
-        "bubblewrap": "",
-        "other-user": f"not protected: the network, and what every user of this machine may read or write{copied}{why}",
-        "limits": f"not protected: your files, the network, the results of this run; there are only limits{why}",
-    }[backend]
-
-
-def candidate(backend: str) -> tuple[Sandbox, str]:
-    """The backend for this interpreter, and why it cannot be ("" if it may)."""
-    interpreter, prefix = base_interpreter(), sys.base_prefix
-    packages = package_files()
-    paths = tuple(dict.fromkeys(str(path.parent) for path in packages))
-    visible = [*(path for path in SYSTEM if os.path.lexists(path)), *map(str, packages)]
-    visible += [str(path) for path in interpreter_files(interpreter, prefix)]
-    sandbox = Sandbox(backend, interpreter, paths, tuple(visible))
-    if backend == "bubblewrap":
-        if not shutil.which("bwrap"):
-            return sandbox, "bubblewrap is not installed"
-        if os.geteuid() == 0 and not os.path.exists("/usr/bin/setpriv"):
-            return sandbox, "setpriv is not installed"
-    if backend == "other-user":
-        if os.geteuid() != 0:
-            return sandbox, "only root can become another user"
-        if not shutil.which("setpriv"):
-            return sandbox, "setpriv is not installed"
-        if not all(reachable(Path(path)) for path in (interpreter, *packages)):
-            try:
-                return copied(sandbox, prefix, packages), ""
-            except OSError as error:
-                return sandbox, f"the interpreter cannot be copied to where another user can reach it: {error}"
-    return sandbox, ""
-
-
-def base_interpreter() -> str:
-    """The interpreter itself, without the virtual environment around it (its packages are named one by one)."""
-    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    beside = Path(sys.base_prefix) / "bin" / name
-    return str(beside.resolve() if beside.exists() else Path(sys.executable).resolve())
-
-
-def interpreter_files(interpreter: str, prefix: str) -> list[Path]:
-    """What the interpreter needs to run: itself, its library, the standard library."""
-    libraries = [Path(sysconfig.get_config_var("LIBDIR") or "/", sysconfig.get_config_var("INSTSONAME") or "-")]
-    wanted = [
-        Path(interpreter),
-        Path(prefix, "bin", Path(interpreter).name),
-        Path(sysconfig.get_path("stdlib", vars={"base": prefix})),
-        *libraries,
-    ]
-    return [path for path in dict.fromkeys(wanted) if path.exists()]
-
-
-def package_files() -> list[Path]:
-    """The folders of the packages a submission needs."""
-    import numpy
-
-    site = Path(numpy.__file__).resolve().parents[1]
-    return [site / name for name in PACKAGES if (site / name).exists()]
-
-
-def copied(sandbox: Sandbox, prefix: str, packages: list[Path]) -> Sandbox:
-    """The same with a copy of interpreter and packages in a folder that every user can read and only root can write."""
-    stamp = hashlib.sha256(json.dumps([prefix, sys.version, [str(p) for p in packages]]).encode()).hexdigest()[:12]
-    home = Path("/var/tmp") / f"grader-python-{stamp}"
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    if home.exists() and (home.is_symlink() or home.stat().st_uid != 0 or home.stat().st_mode & 0o022):
-        raise OSError(f"{home} is not root's own")
-    if not home.exists():
-        made = Path(tempfile.mkdtemp(prefix=home.name, dir=home.parent))
-        (made / "bin").mkdir()
-        shutil.copy2(sandbox.interpreter, made / "bin" / version)
-        skip = shutil.ignore_patterns(
-            "test", "tests", "site-packages", "idlelib", "tkinter", "ensurepip", "lib2to3", "config-*"
+def lacking(sandbox: Sandbox, reasons: list[str]) -> str:
+    """What is not protected, one line; "" for bubblewrap with its locks."""
+    gaps = []
+    if not sandbox.seals_files:
+        gaps += {"bubblewrap": [], "other-user": ["what every user of this machine may read or write"]}.get(
+            sandbox.backend, ["your files", "the results of this run"]
         )
-        shutil.copytree(Path(prefix, "lib", version), made / "lib" / version, ignore=skip, symlinks=True)
-        for library in Path(prefix, "lib").glob("libpython*.so*"):
-            shutil.copy2(library, made / "lib" / library.name)
-        for package in packages:
-            target = made / "packages" / package.name
-            target.parent.mkdir(exist_ok=True)
-            if package.is_dir():
-                shutil.copytree(package, target, ignore=shutil.ignore_patterns("tests"))
-            else:
-                shutil.copy2(package, target)
-        open_to_all(made)
-        (made / "bin" / version).chmod(0o755)
-        try:
-            made.rename(home)
-        except OSError:
-            shutil.rmtree(made)
-            if not home.exists():
-                raise
-    return replace(
-        sandbox, interpreter=str(home / "bin" / version), paths=(str(home / "packages"),),
-        library_path=str(home / "lib"),
-        visible=(*sandbox.visible, str(home)),
-    )  # fmt: skip
-
-
-# ---------------------------------------------------------------------------------------------------- users, processes
-
-
-def fresh_user() -> int:
-    """A user id nobody has, another one each time, so that limits and kills meet this program alone."""
-    return 600_000_000 + secrets.randbelow(1_000_000_000)
+    if not sandbox.refuses_processes:
+        gaps += ["processes it starts are found, not refused"]
+        gaps += [] if sandbox.private else ["the network"]
+    what = f"not protected: {', '.join(gaps)}" if gaps else "protected by seccomp and Landlock"
+    copy = ", with a copy of the interpreter, which lies where another user cannot reach it"
+    what += copy if sandbox.python.library_path else ""
+    why = f" ({'; '.join(reasons)})" if reasons else ""
+    return what + why if gaps or not sandbox.private else ""
 
 
 def own_tasks() -> int:
@@ -382,41 +393,6 @@ def own_tasks() -> int:
             except OSError:
                 continue
     return count
-
-
-def end_user(user: int) -> None:
-    """Kill every process of a user id of our own making."""
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setgroups([])
-            os.setresgid(user, user, user)
-            os.setresuid(user, user, user)
-            os.kill(-1, signal.SIGKILL)
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
-
-
-def remove_files(user: int) -> None:
-    """Remove what a user id of our own making left in the folders where everybody may write."""
-    for folder in ("/tmp", "/var/tmp", "/dev/shm"):
-        for entry in os.scandir(folder) if os.path.isdir(folder) else ():
-            with suppress(OSError):
-                if entry.stat(follow_symlinks=False).st_uid != user:
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path)
-                else:
-                    os.unlink(entry.path)
-
-
-def children_of(pid: int) -> list[int]:
-    """The children of a process's main thread."""
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except (OSError, ValueError):
-        return []
 
 
 def limits_bind(sandbox: Sandbox) -> bool:

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from grader import grade, sandbox
 from grader.verdict import FAILED, INCONCLUSIVE, Row, Verdict
+from lab.command import quietly
 
 SUBMISSIONS = grade.LAB.parent / "tests" / "submissions"
 PARTS = ("reference", "busy", "wrong")
@@ -137,4 +138,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(quietly(main, steady=True))

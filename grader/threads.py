@@ -1,27 +1,34 @@
-"""What lab.check finds in a submission, run in the sandbox. Its findings deduct or explain; a clean report proves and
-awards nothing."""
+"""What lab.check finds in a submission, run in the sandbox (grader.examiner). Its findings deduct or explain; a clean
+report proves and awards nothing."""
 
+import hmac
 import json
 import os
+import secrets
 import selectors
+import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from grader.access import open_to_all
+from grader.examiner import KEY
+from grader.plain import loads
+from grader.processes import ticks_of
 from grader.sandbox import Limits, Sandbox, Started
 
 SCHEDULES, SECONDS, WORKERS = 400, 6.0, 3
 OUTPUT_LIMIT = 4 << 20
-RUNNER = """\
-import json, os, sys
-sys.path[:0] = json.loads(sys.argv[1])
-report = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # what the submission prints is not the report
-from lab.check.api import explore_submission
-found = explore_submission(sys.argv[2], **json.loads(sys.argv[3]))
-report.write(json.dumps(found.to_json()))
-report.flush()
-os._exit(0)
+CONTROL = """\
+from lab.threadlib import Semaphore, join, spawn
+
+
+def generate(model, prompt, n, workers):
+    never = Semaphore(0)
+    spawn(lambda number: never.P())
+    join()
+    yield 0
 """
 
 
@@ -55,23 +62,47 @@ class Findings:
 def explore(
     sandbox: Sandbox, tree: Path, seed: int = 1, seconds: float = SECONDS, schedules: int = SCHEDULES
 ) -> Findings:
-    """Explore schedules of the submission in `tree`/lab/parallel.py, with the race detector."""
-    how = {"schedules": schedules, "seed": seed, "workers": WORKERS, "seconds": seconds}
-    paths = [str(tree), *sandbox.paths]
-    arguments = [json.dumps(paths), str(tree / "lab" / "parallel.py"), json.dumps(how)]
-    started = sandbox.start(["-c", RUNNER, *arguments], [tree], limits=Limits(processes=256))
-    status, out, err = collect(started, 4 * seconds + 15)
-    return read_report(out, status, err)
+    """Explore schedules of the submission in `tree`/lab/parallel.py, with the race detector. Raises SandboxError."""
+    control = tree / "control" / "parallel.py"
+    control.parent.mkdir(exist_ok=True)
+    control.write_text(CONTROL)
+    open_to_all(control.parent)
+    locks, key = sandbox.locks([tree]), secrets.token_bytes(KEY)
+    config = {
+        **locks, "paths": [str(tree), *locks["paths"]],
+        "submission": str(tree / "lab" / "parallel.py"), "control": str(control),
+        "how": {"schedules": schedules, "seed": seed, "workers": WORKERS, "seconds": seconds},
+    }  # fmt: skip
+    arguments = [str(tree / "examiner.py"), json.dumps(config)]
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, key)
+        started = sandbox.start(arguments, [tree], limits=Limits(processes=256), stdin=reading)
+    finally:
+        os.close(reading)
+        os.close(writing)
+    return read_report(collect(started, 4 * seconds + 15), key, seconds)
 
 
-def collect(started: Started, seconds: float) -> tuple[int, bytes, bytes]:
-    """Exit status and output of a program, both bounded; it is ended when its time is over."""
+@dataclass
+class Collected:
+    """What came of a program."""
+
+    status: int
+    out: bytes
+    err: bytes
+    cpu: float  # seconds, as far as they were seen
+    late: bool  # it was ended when its time was over
+
+
+def collect(started: Started, seconds: float) -> Collected:
+    """Output and end of a program, both bounded; it is ended when its time is over."""
     buffers = {started.process.stdout.fileno(): bytearray(), started.process.stderr.fileno(): bytearray()}
     selector = selectors.DefaultSelector()
     for fd in buffers:
         os.set_blocking(fd, False)
         selector.register(fd, selectors.EVENT_READ)
-    until = time.monotonic() + seconds
+    until, cpu = time.monotonic() + seconds, 0.0
     try:
         while selector.get_map() and time.monotonic() < until and sum(map(len, buffers.values())) < OUTPUT_LIMIT:
             for key, _ in selector.select(0.25):
@@ -79,39 +110,69 @@ def collect(started: Started, seconds: float) -> tuple[int, bytes, bytes]:
                 buffers[key.fd] += data
                 if not data:
                     selector.unregister(key.fd)
+            cpu = max(cpu, ticks_of(started.program() or started.process.pid))
+        late = bool(selector.get_map()) and time.monotonic() >= until
         if not selector.get_map():
-            started.process.wait(2)
-    except Exception:
-        pass
+            with suppress(subprocess.TimeoutExpired):
+                started.process.wait(2)
     finally:
         selector.close()
         status = started.end()
-        out, err = buffers.values()
         started.process.stdout.close()
         started.process.stderr.close()
-    return status, bytes(out), bytes(err)
+    out, err = buffers.values()
+    return Collected(status, bytes(out), bytes(err), cpu, late)
 
 
-def read_report(out: bytes, status: int, err: bytes) -> Findings:
-    """The JSON object on stdout. It comes out of a process the submission ran in:
-    believed only as far as it is well formed.
+def read_report(seen: Collected, key: bytes, seconds: float) -> Findings:
+    """What was found. A report that is not there, that was not signed with the key or that missed the control, means
+    that the submission could not be checked, which costs points; but not on a machine that gave it no time.
     """
+    signature, _, data = seen.out.rstrip(b"\n").partition(b" ")
+    if not hmac.compare_digest(signature, hmac.digest(key, data, "sha256").hex().encode()):
+        if seen.late and seen.cpu < seconds:
+            return Findings(problem=f"could not be made: in all the time they had only {seen.cpu:.1f} s of a core")
+        return unchecked(why_no_report(seen))
     try:
-        report = json.loads(out.decode())
-        found = [
+        report = loads(data)
+        if "deadlock" not in report["control"]:
+            return unchecked("a control, a program known to deadlock, went unnoticed after it")
+        found = report["found"]
+        if "problem" in found:
+            return unchecked(str(found["problem"])[:300])
+        findings = [
             Finding(
                 str(entry["kind"])[:40],
                 str(entry["message"])[:500],
                 str(entry.get("detail", ""))[:4000],
                 str(entry.get("schedule", ""))[:400],
             )
-            for entry in report["findings"][:50]
+            for entry in found["findings"][:50]
         ]
+        refused = next((finding for finding in findings if finding.kind == "refused"), None)
+        if refused:
+            return unchecked(refused.message)
         tried = (
-            f"{int(report['schedules'])} schedules, {int(report['distinct'])} of them different, up to "
-            f"{int(report['depth'])} decisions long"
+            f"{int(found['schedules'])} schedules, {int(found['distinct'])} of them different, up to "
+            f"{int(found['depth'])} decisions long"
         )
-        return Findings(found, tried)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        last = err.decode(errors="replace").strip().splitlines()[-1:] or [f"exit status {status}"]
-        return Findings(problem=f"the thread checks gave no report: {last[0][:200]}")
+        return Findings(findings, tried)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return unchecked("the report cannot be read")
+
+
+def unchecked(why: str) -> Findings:
+    """Of a submission that could not be checked."""
+    return Findings([Finding("unchecked", f"it could not be checked for thread errors: {why}")])
+
+
+def why_no_report(seen: Collected) -> str:
+    """Why a program that should have reported did not, or not in the right way."""
+    if seen.out:
+        return "the report does not come from the checks"
+    if seen.late:
+        return "the checks did not end"
+    if len(seen.err) > OUTPUT_LIMIT // 2:
+        return "it prints without end"
+    last = seen.err.decode(errors="replace").strip().splitlines()[-1:]
+    return f"it ended the checks (exit status {seen.status})" + (f": {last[0][:200]}" if last else "")

@@ -177,15 +177,12 @@ def write_checkpoint(path: str | os.PathLike, config: Config, params_memory: np.
     header[2:8] = [getattr(config, name) for name in HEADER_FIELDS]
     if version == 1:
         header[7] = 0
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("wb") as file:
-            file.write(header.tobytes())
-            for piece in stored_pieces(config, params_memory, version):
-                file.write(piece.tobytes())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    from lab.files import replacing  # here: a program that reads models needs nothing of the lab but this file
+
+    with replacing(path) as partial, partial.open("wb") as file:
+        file.write(header.tobytes())
+        for piece in stored_pieces(config, params_memory, version):
+            file.write(piece.tobytes())
 
 
 def stored_pieces(config: Config, params_memory: np.ndarray, version: int) -> Iterator[np.ndarray]:

@@ -1,10 +1,14 @@
 """What the command lines share: errors in one line, and a quiet end."""
 
 import argparse
+import codecs
+import errno
 import os
 import sys
+import unicodedata
 from collections.abc import Callable
-from typing import NoReturn
+from contextlib import suppress
+from typing import Any, NoReturn, TextIO
 
 from lab import machine
 
@@ -46,16 +50,92 @@ def whole_number(least: int) -> Callable[[str], int]:
     return number
 
 
-def quietly(main: Callable[[], int]) -> int:
-    """main(), where Ctrl-C and a reader that has gone (gpt ... | head -1) are no accidents worth a traceback."""
+class OutputLost(Exception):
+    """Nobody can read standard output any more: its reader has gone, or its disk is full."""
+
+
+class Stream:
+    """A standard stream that never ends a program in the middle of something.
+
+    A character that the terminal's encoding does not have becomes one that it has. When writing fails, a `steady`
+    stream goes silent, so that what is still to be done is done; another one raises OutputLost.
+    """
+
+    def __init__(self, stream: TextIO, steady: bool) -> None:
+        self.stream, self.steady = stream, steady
+        self.error: OSError | None = None
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="lookalike")
+
+    def write(self, text: str) -> int:
+        """Write, as far as possible."""
+        try:
+            return self.stream.write(text)
+        except OSError as error:
+            self.lose(error)
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush, as far as possible."""
+        try:
+            self.stream.flush()
+        except OSError as error:
+            self.lose(error)
+
+    def lose(self, error: OSError) -> None:
+        """Send all that follows, what is still buffered included, to where it disturbs nobody."""
+        self.error = error
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.stream.fileno())
+        os.close(null)
+        if not self.steady:
+            raise OutputLost
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+LOOKALIKES = dict(zip("✓✗◐·■µ×→…‘’“”–—█", "+x~.#ux>.''\"\"--#", strict=True))
+
+
+def lookalike(error: UnicodeError) -> tuple[str, int]:
+    """For text that an encoding cannot express: the nearest signs that are in ASCII. An error handler of codecs."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    plain = "".join(LOOKALIKES.get(sign) or unicodedata.normalize("NFKD", sign)[0] for sign in text)
+    return plain.encode("ascii", "replace").decode(), error.end
+
+
+codecs.register_error("lookalike", lookalike)
+
+
+def quietly(main: Callable[[], int], steady: bool = False) -> int:
+    """main() as a command: Ctrl-C, and an output that nobody can read, are no accidents worth a traceback.
+
+    steady: main makes results that are worth more than what it shows, so it goes on when its reader has gone (make
+    grade | head -1), its disk is full, or its output was closed (>&-). The exit code is main's, or 1 for a lost output.
+    """
+    closed = [name for name in ("stdin", "stdout", "stderr") if getattr(sys, name) is None]
+    for name in closed:
+        setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = out, _ = Stream(sys.stdout, steady), Stream(sys.stderr, steady=True)
+    code = 1
     try:
-        code = main()
-        sys.stdout.flush()
-        return code
+        if "stdout" in closed and not steady:
+            out.error = OSError(errno.EBADF, "it is closed")
+        else:
+            code = main()
     except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # or the interpreter's last flush would fail again
-        return 1
+        code = INTERRUPTED
+    except OutputLost:
+        code = 1
+    finally:
+        with suppress(OutputLost):
+            out.flush()
+        sys.stdout, sys.stderr = before
+    if out.error and out.error.errno != errno.EPIPE:
+        print(f"standard output: {out.error.strerror}", file=sys.stderr)
+        code = code or 1
+    return code

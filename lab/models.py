@@ -250,4 +250,4 @@ def run_show(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     from lab.models import main  # the module the others import, not a second copy of it with its own ModelError
 
-    sys.exit(quietly(main))
+    sys.exit(quietly(main, steady=True))

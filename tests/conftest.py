@@ -3,12 +3,16 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import lab  # noqa: F401  (first: it pins BLAS to one thread before numpy loads)
 
 import pytest  # isort: skip
 
 from lab import threadlib
+
+if TYPE_CHECKING:
+    from grader.sandbox import Sandbox
 
 DATA = Path(__file__).parent / "data"
 ENVIRONMENT = ("GPT_MODEL", "GPT_MODELS_DIR", "GPT_MIRROR", "GPT_WORKERS", "GPT_KERNELS")
@@ -92,3 +96,19 @@ def shipped_gptc() -> list[dict]:
 def tiny(data: Path) -> Path:
     """The tiny golden model, version 3."""
     return data / "tiny_v3.bin"
+
+
+@pytest.fixture(scope="session")
+def box() -> "Sandbox":
+    """The best sandbox of this machine."""
+    from grader import sandbox
+
+    return sandbox.choose()
+
+
+@pytest.fixture(params=["bubblewrap", "other-user", "limits"])
+def each_box(request: pytest.FixtureRequest) -> "Sandbox":
+    """Every sandbox that works here."""
+    from grader_boxes import backend
+
+    return backend(request.param)

@@ -2,21 +2,16 @@
 
 import json
 import os
-import signal
-import socket
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from grader_boxes import GOOD
 from jsonschema import validate
 
 from grader import explain, grade, report, sandbox
-from grader import timing as timing_module
 from grader.__main__ import main
 from grader.cases import (
     PUBLIC_SEED,
@@ -27,15 +22,14 @@ from grader.cases import (
     public_cases,
     wide_cases,
 )
-from grader.child import Child, Patience, Run
+from grader.child import Child, Run
 from grader.correctness import Correctness, Outcome
 from grader.estimates import estimate_scaling
 from grader.points import PointsError, gain, load
-from grader.sandbox import Limits, SandboxError
-from grader.submission import BadSubmission, read_submission
+from grader.sandbox import Limits
 from grader.timing import Player, Sample, Timing, Unjudgeable, WrongRun, check_token, disturbance
 from grader.verdict import FAILED, INCONCLUSIVE, PARTIAL, PASSED, Evidence, Row, judge
-from grader.workspace import readable, temporary_folder
+from grader.workspace import temporary_folder
 from lab.margin import in_double, other_sums, safe_tokens
 from lab.serial import generate, gpt2_build_from_checkpoint, gpt2_forward, sample_mult, softmax_forward
 
@@ -44,31 +38,6 @@ import timings
 
 BASE = Path(__file__).parent / "submissions" / "base.py"
 GRADESCOPE = json.loads((Path(__file__).parent / "data" / "gradescope_results.schema.json").read_text())
-
-
-@pytest.fixture(scope="session")
-def box() -> sandbox.Sandbox:
-    """The best sandbox of this machine."""
-    return sandbox.choose()
-
-
-def backend(name: str) -> sandbox.Sandbox:
-    """That way to start programs; the test is skipped where it does not work."""
-    try:
-        return sandbox.choose(name)
-    except SandboxError as error:
-        pytest.skip(str(error))
-
-
-@contextmanager
-def started(box: sandbox.Sandbox, source: str, **more: object) -> Iterator[Child]:
-    """A program on the public cases' model, loaded."""
-    with temporary_folder(box) as name:
-        model = public_cases(Path(name)).model
-        tree = grade.build_tree(Path(name) / "lab", grade.GIVEN, source)
-        with Child(box, tree, model, **more) as child:
-            assert child.wait_ready() is None
-            yield child
 
 
 def evidence(timing: Timing | None = None, tokens: bool = True) -> Evidence:
@@ -140,74 +109,6 @@ def test_an_instructor_can_change_points(tmp_path):
     assert points.points["scaling"] == 60 and points.points["runs"] == 5 and points.deductions["race"] == 3
 
 
-# --------------------------------------------------------------------------------------------------------- bad input
-
-GOOD = "def generate(model, prompt, n, workers):\n    yield 0\n"
-BAD = {
-    "empty": (b"", "is empty"),
-    "blank": (b"\n\n  \n", "is empty"),
-    "binary": (bytes(range(256)) * 4, "binary file"),
-    "latin-1": ("# é\n".encode("latin-1") + GOOD.encode(), "not text in UTF-8"),
-    "syntax": (b"def generate(model, prompt, n, workers:\n  pass\n", "syntax error in line 1"),
-    "prose": (b"Dear teacher, here is my solution.\n", "syntax error"),
-    "large": (b"#" * (50 << 20), "has 52,428,800 bytes"),
-    "no function": (b"x = 1\n", "no function generate"),
-    "another function": (b"def gen(model):\n    pass\n", "the file defines gen"),
-    "async": (b"async def generate(model, prompt, n, workers):\n    yield 0\n", "async function"),
-    "too few parameters": (b"def generate(model, prompt):\n    yield 0\n", "cannot be called as generate"),
-    "too many": (b"def generate(model, prompt, n, workers, extra):\n    yield 0\n", "cannot be called as generate"),
-    "keyword only": (b"def generate(model, prompt, n, *, workers):\n    yield 0\n", "cannot be called as generate"),
-    "deep": (b"x = " + b"(" * 5000 + b"0" + b")" * 5000, "parallel.py"),
-    "null": (b"x = 1\0\n", "binary file"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_one_line_and_a_zero(tmp_path, name):
-    path = tmp_path / "parallel.py"
-    raw, said = BAD[name]
-    path.write_bytes(raw)
-    verdict = grade.grade(path)
-    assert verdict.score == 0 and verdict.exit_code == 1
-    assert said in verdict.rows[0].reason and "\n" not in verdict.rows[0].reason
-    validate(report.gradescope(verdict), GRADESCOPE)
-
-
-def test_what_is_no_file(tmp_path):
-    (tmp_path / "folder.py").mkdir()
-    (tmp_path / "outside.py").write_text(GOOD)
-    (tmp_path / "link.py").symlink_to(tmp_path / "outside.py")
-    os.mkfifo(tmp_path / "pipe.py")
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(tmp_path / "socket.py"))
-        for name, said in (
-            ("missing.py", "No such file"), ("folder.py", "is a directory"), ("link.py", "is a link"),
-            ("pipe.py", "ordinary file"),
-            ("socket.py", "cannot be opened"), ("a\0b.py", "cannot be opened"),
-        ):  # fmt: skip
-            with pytest.raises(BadSubmission, match=said):
-                read_submission(tmp_path / name)
-
-
-def test_good_input_and_what_it_imports(tmp_path):
-    path = tmp_path / "parallel.py"
-    path.write_text(
-        f"import numpy as np, threading\nfrom lab import cached, serial\nfrom os import path\nx = eval('1')\n{GOOD}"
-    )
-    found = read_submission(path)
-    assert [line for line in found.threads if "threading" in line]
-    assert len(found.imports) == 2 and "lab.cached" in found.imports[0] and "eval()" in found.imports[1]
-    path.write_text("from lab.serial import generate\n")
-    assert not read_submission(path).imports
-    path.write_text("def generate(model, prompt, n=10, workers=None, *more, **options):\n    yield 0\n")
-    read_submission(path)
-
-
-def test_the_reference_reads_well():
-    found = read_submission(grade.LAB / "parallel.py")
-    assert found.imports == [] and found.threads == []
-
-
 # ------------------------------------------------------------------------------------------------------------- cases
 
 
@@ -228,12 +129,12 @@ def test_cases_have_the_margin_and_serial_answers_them(sets):
 
 @pytest.mark.parametrize("engine", ["serial", "submission"])
 def test_what_gpt_c_prints_for_the_shipped_model(box, engine, shipped, shipped_gptc, tmp_path):
-    with temporary_folder(box) as name:
+    with temporary_folder() as name:
         folder = Path(name)
         given = grade.GIVEN if engine == "submission" else (*grade.GIVEN, *grade.files_of("measure"))
         source = (grade.LAB / "parallel.py").read_text() if engine == "submission" else None
         tree = grade.build_tree(folder / "lab", given, source)
-        with Child(box, tree, readable(shipped, box, folder), engine) as child:
+        with Child(box, tree, box.readable(shipped, folder), engine) as child:
             assert child.wait_ready() is None
             for case in shipped_gptc[::2]:
                 assert child.ask(case["prompt"], case["n"], 2).tokens == case["tokens"], case["prompt"]
@@ -639,13 +540,6 @@ def test_files_are_replaced_not_followed(tmp_path):
 # ------------------------------------------------------------------------------------------------------ command line
 
 
-def test_command_line_bad_file(tmp_path, capsys):
-    assert main([str(tmp_path / "none.py"), "--out", str(tmp_path / "out")]) == 1
-    out, err = capsys.readouterr()
-    assert "No such file" in out and "Traceback" not in out + err
-    validate(json.loads((tmp_path / "out" / "results.json").read_text()), GRADESCOPE)
-
-
 @pytest.mark.parametrize(
     "arguments, said",
     [
@@ -655,15 +549,16 @@ def test_command_line_bad_file(tmp_path, capsys):
         (["--model", "none.bin"], "no such model"),
     ],
 )
-def test_command_line_wrong_use(arguments, said, capsys):
-    assert main(arguments) == 2
+def test_command_line_wrong_use(arguments, said, tmp_path, capsys):
+    assert main([*arguments, "--out", str(tmp_path)]) == 2
     assert said in capsys.readouterr().err
 
 
 def test_without_a_sandbox_files_of_others_are_refused(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(
-        sandbox, "candidate", lambda backend: (sandbox.Sandbox(backend, sys.executable, (), ()), "forbidden")
-    )
+    def forbidden(backend):
+        raise sandbox.SandboxError("forbidden")
+
+    monkeypatch.setattr(sandbox, "working", forbidden)
     (tmp_path / "parallel.py").write_text(GOOD)
     assert main([str(tmp_path / "parallel.py"), "--out", str(tmp_path)]) == 2
     assert "no sandbox works here" in capsys.readouterr().err
@@ -675,211 +570,3 @@ def test_the_reference_on_the_tiny_models(tmp_path, capsys):
     assert code == 1 and "60 of 100 points" in out, out
     assert "hidden cases" in err
     validate(json.loads((tmp_path / "results.json").read_text()), GRADESCOPE)
-
-
-# ----------------------------------------------------------------------------------------------------------- sandbox
-
-
-def run(box, code, limits=None):
-    """Standard output of a program in the sandbox."""
-    started = box.start(["-c", code], limits=limits or Limits())
-    try:
-        out, err = started.process.communicate(timeout=60)
-    finally:
-        started.end()
-    return out.decode() + err.decode()
-
-
-@pytest.fixture(params=sandbox.BACKENDS)
-def each_box(request):
-    """Every backend that works here."""
-    return backend(request.param)
-
-
-def test_environment_is_clean(each_box, monkeypatch):
-    monkeypatch.setenv("SECRET", "tokens")
-    monkeypatch.setenv("PYTHONPATH", "/tmp")
-    out = run(each_box, "import os, sys; print(dict(os.environ), sys.flags.isolated, sys.path)")
-    assert (
-        "SECRET" not in out
-        and "'/tmp'" not in out.split("sys.path")[0].split("}")[1]
-        and "'OPENBLAS_NUM_THREADS': '1'" in out
-    )
-
-
-def test_limits_are_set(each_box):
-    code = "import resource as r; which = r.RLIMIT_AS, r.RLIMIT_FSIZE, r.RLIMIT_NOFILE, r.RLIMIT_CORE"
-    code += "; print([r.getrlimit(x) for x in which])"
-    limits = Limits(memory=512 << 20, file_size=1 << 20, open_files=32)
-    assert str([(512 << 20,) * 2, (1 << 20,) * 2, (32, 32), (0, 0)]) in run(each_box, code, limits)
-
-
-def test_another_user_without_privileges(each_box):
-    if each_box.backend == "limits" or os.geteuid() != 0:
-        pytest.skip("the same user")
-    out = run(
-        each_box,
-        "import os; print(os.getuid(), os.getgroups(), [l for l in open('/proc/self/status') if 'CapEff' in l])",
-    )
-    assert int(out.split()[0]) >= 600_000_000 and "0000000000000000" in out and "[]" in out
-
-
-def test_bubblewrap_shows_little_and_lets_nothing_out():
-    box = backend("bubblewrap")
-    code = (
-        "import os, socket\n"
-        "print('root', sorted(os.listdir('/')))\n"
-        "print('processes', len([p for p in os.listdir('/proc') if p.isdigit()]))\n"
-        "print('etc', os.path.exists('/etc/passwd'))\n"
-        "for place in ('/', '/usr', '/dev/shm', '/dev'):\n"
-        "    try: open(place + '/x', 'w'); print('WROTE', place)\n"
-        "    except OSError: pass\n"
-        "open('/tmp/x', 'w').write('x')\n"
-        "try: socket.create_connection(('127.0.0.1', 22), 1)\n"
-        "except OSError as error: print('network', error)\n"
-        "try:\n"
-        "    with open('/tmp/big', 'wb') as file:\n"
-        "        for _ in range(64): file.write(bytes(1 << 20))\n"
-        "    print('DISK')\n"
-        "except OSError: print('disk bound')\n"
-    )
-    out = run(box, code)
-    assert "etc False" in out and "WROTE" not in out and "network" in out and "disk bound" in out, out
-    assert int(out.split("processes ")[1].split()[0]) <= 3
-    assert not os.path.exists("/tmp/x")
-
-
-def test_limits_bind_where_it_is_said(box):
-    if box.backend == "limits":
-        pytest.skip("nobody says so")
-    assert sandbox.limits_bind(box)
-
-
-def test_other_user_leaves_no_process_and_no_file():
-    box = backend("other-user")
-    code = (
-        "import os, sys, time\n"
-        "open('/tmp/grader-left', 'w').write('x')\n"
-        "if os.fork() == 0:\n"
-        "    os.setsid()\n"
-        "    time.sleep(60)\n"
-        "print(os.getuid(), flush=True)\n"
-        "os._exit(0)\n"
-    )
-    started = box.start(["-c", code])
-    user = int(started.process.stdout.readline())
-    started.end()
-    left = [
-        p
-        for p in os.listdir("/proc")
-        if p.isdigit() and os.path.exists(f"/proc/{p}") and os.stat(f"/proc/{p}").st_uid == user
-    ]
-    assert not [p for p in left if "Z" not in Path(f"/proc/{p}/stat").read_text().rpartition(")")[2].split()[0]]
-    assert not os.path.exists("/tmp/grader-left")
-
-
-def test_a_silent_sleeping_program_is_a_hang_and_its_stack_is_told(box):
-    source = "import time\n\n\ndef generate(model, prompt, n, workers):\n    yield 1\n    time.sleep(600)\n"
-    with started(box, source, patience=Patience(idle=0.6)) as child:
-        run = child.ask([1, 2], 6, 2)
-    assert run.outcome == "hang" and run.tokens == [1]
-    assert "parallel.py:6 in generate: time.sleep(600)" in explain.stacks_line(run.stacks, source)
-
-
-SPINNING = (
-    "from lab.threadlib import join, spawn\n\n\n"
-    "def generate(model, prompt, n, workers):\n"
-    "    stop = []\n"
-    "    spawn(lambda number: [None for _ in iter(lambda: not stop, False)])\n"
-    "    try:\n"
-    "        for token in range(n - len(prompt)):\n"
-    "            yield token\n"
-    "    finally:\n"
-    "        stop.append(True)\n"
-    "        join()\n"
-)
-
-
-@pytest.mark.parametrize("continued", [False, True])
-def test_between_two_turns_a_program_is_stopped(box, continued):
-    """A thread that always computes gets nothing done then; if something continues the program, it shows."""
-    with started(box, SPINNING) as child:
-        run, begin = child.begin([1], 4, 1), time.perf_counter()
-        for _ in range(3):
-            child.turn(run)
-            end, cpu = time.perf_counter(), child.cpu_time()
-            if continued and len(run.tokens) < 3:
-                os.kill(child.pid, signal.SIGCONT)
-            while continued and len(run.tokens) < 3 and child.cpu_time() < cpu + 0.1:
-                assert time.perf_counter() < end + 30
-            while not continued and time.perf_counter() < end + 0.2:
-                pass
-    assert (run.outcome, run.tokens, run.left_threads) == ("done", [0, 1, 2], 0)
-    assert run.ahead > 0.15 if continued else run.ahead < 0.05
-    assert len(run.seconds_of_tokens) == 3 and sum(run.seconds_of_tokens) == pytest.approx(run.seconds)
-    assert run.seconds < end - begin - (0 if continued else 0.4)
-
-
-def test_turns_end_with_what_happened(box):
-    source = "def generate(model, prompt, n, workers):\n    yield 7\n    raise ValueError('no more')\n"
-    with started(box, source) as child:
-        run = child.begin([1], 4, 1)
-        child.turn(run)
-        assert (run.outcome, run.tokens) == ("done", [7])
-        child.turn(run)
-    assert run.outcome == "error" and run.error[0]["message"] == "no more" and run.tokens == [7]
-
-
-def timed(box, source: str, monkeypatch) -> Timing:
-    """The timing of a program on the tiny model, which is too short to mean anything: one set, one round."""
-    monkeypatch.setattr(timing_module, "SETS", 1)
-    monkeypatch.setattr(timing_module, "LEAST_ROUNDS", 1)
-    with temporary_folder(box) as name:
-        model = public_cases(Path(name)).model
-        trusted = grade.build_tree(Path(name) / "trusted", (*grade.GIVEN, *grade.files_of("measure")), None)
-        tree = grade.build_tree(Path(name) / "lab", grade.GIVEN, source)
-        watch = timing_module.Stopwatch(box, trusted, tree, model)
-        return timing_module.measure(watch, load(), seed=1, budget=0.0)
-
-
-def test_a_round_has_a_sample_of_every_program(box, monkeypatch):
-    """As on four cores: the kernel gives the programs those there are."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
-    found = timed(box, BASE.read_text(), monkeypatch)
-    assert found.failure is None and found.rounds and found.measured == [2, 4], found
-    round_ = found.rounds[0]
-    tokens = timing_module.N - timing_module.PROMPT_LENGTH
-    for k, sample in ((0, round_.serial), (1, round_.one[0]), (2, round_.many[2][0]), (4, round_.many[4][0])):
-        assert len(sample.tokens) == tokens and min(sample.tokens) > 0 and sample.cpu > 0
-        assert len(sample.threads) == k
-    for k in (2, 4):
-        assert [len(turn) for turn in round_.capacity[k][0]] == [2] * tokens
-        assert estimate_scaling(found.rounds, k).speedup.median > 0
-
-
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
-def test_programs_that_could_talk_have_different_prompts(each_box, monkeypatch):
-    prompts = []
-    begin = Child.begin
-    monkeypatch.setattr(Child, "begin", lambda self, prompt, n, k: prompts.append(prompt) or begin(self, prompt, n, k))
-    found = timed(each_box, BASE.read_text(), monkeypatch)
-    assert found.failure is None and found.rounds
-    serials, submissions = (1, 2) if each_box.backend == "bubblewrap" else (2, 2)
-    per_round = serials + submissions
-    assert len(set(map(tuple, prompts[:per_round]))) == serials
-
-
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
-@pytest.mark.parametrize(
-    "change, outcome, workers",
-    [
-        (("yield int(tokens[0, t])", "yield int(tokens[0, t]) if workers == 1 else 102"), "done", 2),
-        (("yield int(tokens[0, t])", "yield int(tokens[0, t]) // (t < 30)"), "error", 1),
-        (("import numpy as np", "import numpy as np\nraise OSError"), "error", 1),
-    ],
-)
-def test_a_failing_program_ends_the_rounds(box, monkeypatch, change, outcome, workers):
-    source = BASE.read_text()
-    assert change[0] in source
-    found = timed(box, source.replace(*change, 1), monkeypatch)
-    assert (found.failure.outcome, found.failed_workers, found.rounds) == (outcome, workers, [])

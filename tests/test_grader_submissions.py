@@ -156,7 +156,7 @@ def processes_of_submissions() -> list[str]:
 
 @pytest.mark.parametrize("path", [path for path in WRONG if "check" in head(path)], ids=lambda path: path.stem)
 def test_thread_checks_deduct(path: Path, box: sandbox.Sandbox) -> None:
-    with temporary_folder(box) as name:
+    with temporary_folder() as name:
         tree = grade.build_tree(Path(name) / "check", (*grade.GIVEN, *grade.files_of("check")), program(path))
         found = threads.explore(box, tree, seconds=3.0)
     assert not found.problem

@@ -17,8 +17,8 @@ from rich.console import Console
 from lab import serial
 from lab.checkpoint import Config
 from lab.engines import load_engine
+from lab.files import replacing, write_json
 from lab.measure import burden, flamegraph, hotspots, machine, operations, perf, plots, samples, scale, style, timeline
-from lab.measure.files import replacing, write_json
 from lab.measure.operations import Counter
 from lab.measure.recorder import Recorder, name_of
 from lab.measure.recording import Recording, Span, outermost, tidy, without_waits

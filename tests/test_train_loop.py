@@ -301,7 +301,7 @@ def test_what_is_refused(tokens, tmp_path, capsys):
     data.write_tokens(tokens[1], changed)
     assert "the run began with other data" in refused(capsys, "--resume", tmp_path / "same.npz")
     (tmp_path / "file").write_text("")
-    assert "file: File exists" in refused(
+    assert "o.csv: Not a directory" in refused(
         capsys, *tokens, "--from", TINY, "--seq", 16, "--out", tmp_path / "file" / "o.bin"
     )
     data.write_tokens(tmp_path / "one.bin", np.array([1]))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from lab.check.progress import Progress
 from lab.check.report import Finding, Findings, ProgramError, show
 from lab.check.supervise import supervised
+from lab.command import quietly
 
 EXAMPLES = """examples:
   python -m lab.check explore lab.parallel --schedules 2000 --seed 1
@@ -243,4 +244,4 @@ def advise(options: argparse.Namespace, result: Findings) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(quietly(main, steady=True))

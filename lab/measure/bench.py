@@ -481,4 +481,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(quietly(main))
+    sys.exit(quietly(main, steady=True))

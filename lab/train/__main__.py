@@ -7,7 +7,7 @@ import sys
 from rich.console import Console
 
 from lab.checkpoint import VERSIONS, CheckpointError
-from lab.command import INTERRUPTED, Parser, whole_number
+from lab.command import INTERRUPTED, Parser, quietly, whole_number
 from lab.tokenizer import TokenizerError
 from lab.train.data import CORPORA, FORMATS, DataError
 from lab.train.loop import Files, TrainingError, run
@@ -189,4 +189,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(quietly(main, steady=True))

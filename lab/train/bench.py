@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.checkpoint import CheckpointError, read_checkpoint
-from lab.command import Parser, whole_number
+from lab.command import Parser, quietly, whole_number
 from lab.serial import GPT2
 from lab.train.adamw import AdamW, gpt2_update
 from lab.train.backward import Gradients, gpt2_backward
@@ -203,4 +203,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(quietly(main, steady=True))

@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from lab.files import replacing
+
 FIELDS = ("step", "train_loss", "val_loss", "lr", "grad_norm", "ms", "tokens_per_s")
 
 
@@ -13,15 +15,12 @@ class Curve:
 
     def __init__(self, path: str | os.PathLike, step: int = 0) -> None:
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         rows = read_curve(self.path) if step and self.path.exists() else []
         before = [row for row in rows if int(row["step"]) <= step]
-        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
-        with partial.open("w", newline="") as file:
+        with replacing(self.path) as partial, partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, FIELDS)
             writer.writeheader()
             writer.writerows(before)
-        os.replace(partial, self.path)
 
     def add(self, **values: float | int | None) -> None:
         """Append a step; a validation loss that was not measured stays empty."""
@@ -56,10 +55,9 @@ def plot(curve_path: str | os.PathLike, picture_path: str | os.PathLike) -> None
     axes.grid(alpha=0.3)
     axes.legend()
     figure.tight_layout()
-    partial = Path(picture_path).with_name(f"{Path(picture_path).name}.{os.getpid()}.part")
-    figure.savefig(partial, format="png")
+    with replacing(Path(picture_path)) as partial:
+        figure.savefig(partial, format="png")
     pyplot.close(figure)
-    os.replace(partial, picture_path)
 
 
 def smooth(values: Iterable[float], keep: float = 0.95) -> Iterable[float]:

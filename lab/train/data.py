@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lab.files import replacing
+
 DATA_MAGIC = 20240520
 DATA_VERSION = 1
 HEADER_INTS = 256
@@ -76,22 +78,17 @@ def write_token_pieces(path: str | os.PathLike, token_pieces: Iterator[np.ndarra
     if fmt not in FORMATS:
         raise DataError(f"{path}: format: found {fmt}, expected uint16 or int32")
     path, count = Path(path), 0
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("wb") as file:
-            if fmt == "uint16":
-                file.write(bytes(4 * HEADER_INTS))
-            for piece in token_pieces:
-                if piece.size and not 0 <= piece.min() <= piece.max() < 1 << 16:
-                    raise DataError(f"{path}: tokens: found {piece.min()} to {piece.max()}, expected 0 to 65535")
-                file.write(piece.astype("<u2" if fmt == "uint16" else "<i4").tobytes())
-                count += piece.size
-            if fmt == "uint16":
-                file.seek(0)
-                file.write(np.array([DATA_MAGIC, DATA_VERSION, count], dtype="<i4").tobytes())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("wb") as file:
+        if fmt == "uint16":
+            file.write(bytes(4 * HEADER_INTS))
+        for piece in token_pieces:
+            if piece.size and not 0 <= piece.min() <= piece.max() < 1 << 16:
+                raise DataError(f"{path}: tokens: found {piece.min()} to {piece.max()}, expected 0 to 65535")
+            file.write(piece.astype("<u2" if fmt == "uint16" else "<i4").tobytes())
+            count += piece.size
+        if fmt == "uint16":
+            file.seek(0)
+            file.write(np.array([DATA_MAGIC, DATA_VERSION, count], dtype="<i4").tobytes())
     return count
 
 

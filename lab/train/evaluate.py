@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from lab.checkpoint import CheckpointError, read_checkpoint
-from lab.command import Parser, whole_number
+from lab.command import Parser, quietly, whole_number
 from lab.serial import GPT2
 from lab.train.data import CORPORA, DataError
 from lab.train.loop import load_data
@@ -67,4 +67,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(quietly(main, steady=True))

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from lab.checkpoint import Config, carve, count_parameters, parameter_shapes, read_checkpoint
+from lab.files import replacing
 from lab.serial import GPT2, GPT2_EOT
 from lab.train.adamw import AdamW, gpt2_update
 from lab.train.backward import Gradients, gpt2_backward
@@ -231,20 +232,14 @@ class Trainer:
     def save(self, path: str | os.PathLike) -> None:
         """Write everything the next step depends on, beside `path` and then renamed."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         meta = {"settings": asdict(self.settings), "step": self.optimizer.step, "waited": self.waited}
         meta["tokens"] = self.fingerprint
         meta["best"] = None if self.best == float("inf") else self.best
         arrays = {"params": self.model.params_memory, "m": self.optimizer.m_memory, "v": self.optimizer.v_memory}
         if self.average is not None:
             arrays["average"] = self.average
-        partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-        try:
-            with partial.open("wb") as file:
-                np.savez(file, meta=np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8), **arrays)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(path) as partial, partial.open("wb") as file:
+            np.savez(file, meta=np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8), **arrays)
 
     @cached_property
     def fingerprint(self) -> list[int]:

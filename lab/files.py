@@ -1,0 +1,83 @@
+"""Where results go, and how: written beside and renamed, so that a file is either whole or as it was before."""
+
+import errno
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PROFILES = Path(os.environ.get("GPT_PROFILES_DIR") or ROOT / "profiles")
+
+
+class WriteError(OSError):
+    """A file that cannot be written (errno, strerror, filename); as text, one line that names it."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}: cannot be written: {self.strerror}"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to; it becomes `path` when the block ends well, and is removed when it does not.
+
+    A link at `path` is replaced, not followed. Raises WriteError, and what the block raises that is no OSError.
+    """
+    refuse_program(path)
+    partial = path.with_name(f"{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+    try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.open("x").close()  # a name that nobody else has
+            yield partial
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except WriteError:
+        raise
+    except OSError as error:
+        raise WriteError(error.errno, error.strerror or str(error), str(path)) from None
+
+
+def refuse_program(path: Path) -> None:
+    """No result is worth the program that somebody has written. Raises WriteError."""
+    if path.suffix == ".py":
+        raise WriteError(errno.EEXIST, "results are never written over a program; give another name", str(path))
+
+
+def ready_for_files(folder: Path) -> None:
+    """Make the folder, and try it: what takes a minute to measure should not then have no place. Raises WriteError."""
+    with replacing(folder / "try"):
+        pass
+    (folder / "try").unlink()
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there. Raises WriteError."""
+    try:
+        path.unlink(missing_ok=True)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise WriteError(error.errno, error.strerror, str(path)) from None
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file; returns its path. A file name in it that is no UTF-8 loses what is none. Raises WriteError."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8", errors="replace")
+    return path
+
+
+def write_json(path: Path, value: Any, indent: int | None = None) -> Path:
+    """Write a JSON file; returns its path. Raises WriteError."""
+    return write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+
+
+def shown(path: Path) -> str:
+    """The path as the terminal shows it: relative to the current folder if it lies below."""
+    path = path.resolve()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

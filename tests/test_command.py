@@ -1,0 +1,119 @@
+"""What happens to a command whose output nobody can read: nothing that matters."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab import files
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from lab.command import quietly
+
+def main():
+    print(Path(sys.argv[1]), "✓ ✗ µ 道", flush=True)
+    print("more " * 20000, flush=True)
+    Path("written").write_text("yes")
+    return 3
+
+sys.exit(quietly(main, steady={steady}))
+"""
+
+
+def shell(command: str, folder: Path, steady: bool, name: str = "x", **environment: str) -> subprocess.CompletedProcess:
+    """A command in which "$P" is the program, its argument quoted by the shell as "$N"."""
+    (folder / "program.py").write_text(PROGRAM.format(steady=steady))
+    environment = {"PYTHONPATH": str(Path(files.__file__).parents[1]), **environment}
+    environment |= {"P": f"{sys.executable} program.py", "N": name}
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], cwd=folder, env=os.environ | environment, capture_output=True
+    )
+
+
+def test_signs_that_the_terminal_lacks_become_others(tmp_path):
+    for encoding, expected in (("ascii", b"+ x u ?"), ("latin-1", b"+ x \xb5 ?"), ("utf-8", "✓ ✗ µ 道".encode())):
+        run = shell('$P "$N"', tmp_path, steady=False, PYTHONIOENCODING=encoding)
+        assert run.returncode == 3 and run.stderr == b"" and run.stdout.split(b"\n")[0] == b"x " + expected
+    assert shell('$P "$N"', tmp_path, steady=False, PYTHONIOENCODING="gbk").stdout.startswith(b"x + x u \xb5\xc0\n")
+
+
+def test_file_names_that_are_no_text(tmp_path):
+    run = shell('$P "$N"', tmp_path, steady=False, name=os.fsdecode(b"caf\xe9"), PYTHONIOENCODING="utf-8")
+    assert run.returncode == 3 and run.stdout.startswith(b"caf? ")
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        ('$P "$N" | head -n 1', 3, b""),
+        ('$P "$N" >/dev/full', 3, b"standard output: No space left on device\n"),
+        ('$P "$N" >&-', 3, b""),
+        ('$P "$N" 2>&-', 3, b""),
+        ('$P "$N" <&- >&- 2>&-', 3, b""),
+    ],
+)
+def test_a_steady_command_finishes(tmp_path, command, code, said):
+    run = shell(command, tmp_path, steady=True)
+    assert (run.returncode, run.stderr) == (code, said)
+    assert (tmp_path / "written").read_text() == "yes"
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ('$P "$N" | head -n 1', b""),
+        ('$P "$N" >/dev/full', b"standard output: No space left on device\n"),
+        ('$P "$N" >&-', b"standard output: it is closed\n"),
+    ],
+)
+def test_another_command_ends_with_its_output(tmp_path, command, said):
+    run = shell(command, tmp_path, steady=False)
+    assert (run.returncode, run.stderr) == (1, said)
+    assert not (tmp_path / "written").exists()
+
+
+# ---------------------------------------------------------------------------------------------------------------- files
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path):
+    path = tmp_path / "new" / "result.txt"
+    files.write_text(path, "one \udce9")
+    assert path.read_text() == "one ?"
+    with pytest.raises(KeyError), files.replacing(path) as partial:
+        partial.write_text("half")
+        raise KeyError
+    assert path.read_text() == "one ?" and os.listdir(path.parent) == ["result.txt"]
+
+
+def test_what_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(files.WriteError) as found:
+        files.write_text(tmp_path / "file" / "result.txt", "x")
+    assert str(found.value) == f"{tmp_path}/file/result.txt: cannot be written: Not a directory"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(files.WriteError, match="Is a directory"):
+        files.write_text(tmp_path / "folder", "x")
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+    with pytest.raises(files.WriteError, match="Not a directory"):
+        files.ready_for_files(tmp_path / "file")
+    files.ready_for_files(tmp_path / "folder")
+    assert os.listdir(tmp_path / "folder") == []
+
+
+def test_no_result_is_written_over_a_program(tmp_path):
+    mine = tmp_path / "parallel.py"
+    mine.write_text("a week of work")
+    with pytest.raises(files.WriteError, match="never written over a program"):
+        files.write_json(mine, {})
+    assert mine.read_text() == "a week of work"
+
+
+def test_a_link_is_replaced_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("x")
+    (tmp_path / "result").symlink_to("precious")
+    files.write_text(tmp_path / "result", "y")
+    assert (tmp_path / "precious").read_text() == "x" and (tmp_path / "result").read_text() == "y"

@@ -1,0 +1,208 @@
+"""The sandbox: who may do what, and what the parent sees of a program in it."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from grader_boxes import BASE, backend, run, started
+
+from grader import explain, grade, sandbox
+from grader import timing as timing_module
+from grader.cases import public_cases
+from grader.child import Child, Patience
+from grader.estimates import estimate_scaling
+from grader.points import load
+from grader.sandbox import Limits
+from grader.timing import Timing
+from grader.workspace import temporary_folder
+
+
+def test_environment_is_clean(each_box, monkeypatch):
+    monkeypatch.setenv("SECRET", "tokens")
+    monkeypatch.setenv("PYTHONPATH", "/tmp")
+    out = run(each_box, "import os, sys; print(dict(os.environ), sys.flags.isolated, sys.path)")
+    assert (
+        "SECRET" not in out
+        and "'/tmp'" not in out.split("sys.path")[0].split("}")[1]
+        and "'OPENBLAS_NUM_THREADS': '1'" in out
+    )
+
+
+def test_limits_are_set(each_box):
+    code = "import resource as r; which = r.RLIMIT_AS, r.RLIMIT_FSIZE, r.RLIMIT_NOFILE, r.RLIMIT_CORE"
+    code += "; print([r.getrlimit(x) for x in which])"
+    limits = Limits(memory=512 << 20, file_size=1 << 20, open_files=32)
+    assert str([(512 << 20,) * 2, (1 << 20,) * 2, (32, 32), (0, 0)]) in run(each_box, code, limits)
+
+
+def test_another_user_without_privileges(each_box):
+    if each_box.backend == "limits" or os.geteuid() != 0:
+        pytest.skip("the same user")
+    out = run(
+        each_box,
+        "import os; print(os.getuid(), os.getgroups(), [l for l in open('/proc/self/status') if 'CapEff' in l])",
+    )
+    assert int(out.split()[0]) >= 600_000_000 and "0000000000000000" in out and "[]" in out
+
+
+def test_bubblewrap_shows_little_and_lets_nothing_out():
+    box = backend("bubblewrap")
+    code = (
+        "import os, socket\n"
+        "print('root', sorted(os.listdir('/')))\n"
+        "print('processes', len([p for p in os.listdir('/proc') if p.isdigit()]))\n"
+        "print('etc', os.path.exists('/etc/passwd'))\n"
+        "for place in ('/', '/usr', '/dev/shm', '/dev'):\n"
+        "    try: open(place + '/x', 'w'); print('WROTE', place)\n"
+        "    except OSError: pass\n"
+        "open('/tmp/x', 'w').write('x')\n"
+        "try: socket.create_connection(('127.0.0.1', 22), 1)\n"
+        "except OSError as error: print('network', error)\n"
+        "try:\n"
+        "    with open('/tmp/big', 'wb') as file:\n"
+        "        for _ in range(64): file.write(bytes(1 << 20))\n"
+        "    print('DISK')\n"
+        "except OSError: print('disk bound')\n"
+    )
+    out = run(box, code)
+    assert "etc False" in out and "WROTE" not in out and "network" in out and "disk bound" in out, out
+    assert int(out.split("processes ")[1].split()[0]) <= 3
+    assert not os.path.exists("/tmp/x")
+
+
+def test_limits_bind_where_it_is_said(box):
+    if box.backend == "limits":
+        pytest.skip("nobody says so")
+    assert sandbox.limits_bind(box)
+
+
+def test_other_user_leaves_no_process_and_no_file():
+    box = backend("other-user")
+    code = (
+        "import os, sys, time\n"
+        "open('/tmp/grader-left', 'w').write('x')\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    time.sleep(60)\n"
+        "print(os.getuid(), flush=True)\n"
+        "os._exit(0)\n"
+    )
+    started = box.start(["-c", code])
+    user = int(started.process.stdout.readline())
+    started.end()
+    left = [
+        p
+        for p in os.listdir("/proc")
+        if p.isdigit() and os.path.exists(f"/proc/{p}") and os.stat(f"/proc/{p}").st_uid == user
+    ]
+    assert not [p for p in left if "Z" not in Path(f"/proc/{p}/stat").read_text().rpartition(")")[2].split()[0]]
+    assert not os.path.exists("/tmp/grader-left")
+
+
+def test_a_silent_sleeping_program_is_a_hang_and_its_stack_is_told(box):
+    source = "import time\n\n\ndef generate(model, prompt, n, workers):\n    yield 1\n    time.sleep(600)\n"
+    with started(box, source, patience=Patience(idle=0.6)) as child:
+        run = child.ask([1, 2], 6, 2)
+    assert run.outcome == "hang" and run.tokens == [1]
+    assert "parallel.py:6 in generate: time.sleep(600)" in explain.stacks_line(run.stacks, source)
+
+
+SPINNING = (
+    "from lab.threadlib import join, spawn\n\n\n"
+    "def generate(model, prompt, n, workers):\n"
+    "    stop = []\n"
+    "    spawn(lambda number: [None for _ in iter(lambda: not stop, False)])\n"
+    "    try:\n"
+    "        for token in range(n - len(prompt)):\n"
+    "            yield token\n"
+    "    finally:\n"
+    "        stop.append(True)\n"
+    "        join()\n"
+)
+
+
+@pytest.mark.parametrize("continued", [False, True])
+def test_between_two_turns_a_program_is_stopped(box, continued):
+    """A thread that always computes gets nothing done then; if something continues the program, it shows."""
+    with started(box, SPINNING) as child:
+        run, begin = child.begin([1], 4, 1), time.perf_counter()
+        for _ in range(3):
+            child.turn(run)
+            end, cpu = time.perf_counter(), child.cpu_time()
+            if continued and len(run.tokens) < 3:
+                os.kill(child.pid, signal.SIGCONT)
+            while continued and len(run.tokens) < 3 and child.cpu_time() < cpu + 0.1:
+                assert time.perf_counter() < end + 30
+            while not continued and time.perf_counter() < end + 0.2:
+                pass
+    assert (run.outcome, run.tokens, run.left_threads) == ("done", [0, 1, 2], 0)
+    assert run.ahead > 0.15 if continued else run.ahead < 0.05
+    assert len(run.seconds_of_tokens) == 3 and sum(run.seconds_of_tokens) == pytest.approx(run.seconds)
+    assert run.seconds < end - begin - (0 if continued else 0.4)
+
+
+def test_turns_end_with_what_happened(box):
+    source = "def generate(model, prompt, n, workers):\n    yield 7\n    raise ValueError('no more')\n"
+    with started(box, source) as child:
+        run = child.begin([1], 4, 1)
+        child.turn(run)
+        assert (run.outcome, run.tokens) == ("done", [7])
+        child.turn(run)
+    assert run.outcome == "error" and run.error[0]["message"] == "no more" and run.tokens == [7]
+
+
+def timed(box, source: str, monkeypatch) -> Timing:
+    """The timing of a program on the tiny model, which is too short to mean anything: one set, one round."""
+    monkeypatch.setattr(timing_module, "SETS", 1)
+    monkeypatch.setattr(timing_module, "LEAST_ROUNDS", 1)
+    with temporary_folder() as name:
+        model = public_cases(Path(name)).model
+        trusted = grade.build_tree(Path(name) / "trusted", (*grade.GIVEN, *grade.files_of("measure")), None)
+        tree = grade.build_tree(Path(name) / "lab", grade.GIVEN, source)
+        watch = timing_module.Stopwatch(box, trusted, tree, model)
+        return timing_module.measure(watch, load(), seed=1, budget=0.0)
+
+
+def test_a_round_has_a_sample_of_every_program(box, monkeypatch):
+    """As on four cores: the kernel gives the programs those there are."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
+    found = timed(box, BASE.read_text(), monkeypatch)
+    assert found.failure is None and found.rounds and found.measured == [2, 4], found
+    round_ = found.rounds[0]
+    tokens = timing_module.N - timing_module.PROMPT_LENGTH
+    for k, sample in ((0, round_.serial), (1, round_.one[0]), (2, round_.many[2][0]), (4, round_.many[4][0])):
+        assert len(sample.tokens) == tokens and min(sample.tokens) > 0 and sample.cpu > 0
+        assert len(sample.threads) == k
+    for k in (2, 4):
+        assert [len(turn) for turn in round_.capacity[k][0]] == [2] * tokens
+        assert estimate_scaling(found.rounds, k).speedup.median > 0
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_programs_that_could_talk_have_different_prompts(each_box, monkeypatch):
+    prompts = []
+    begin = Child.begin
+    monkeypatch.setattr(Child, "begin", lambda self, prompt, n, k: prompts.append(prompt) or begin(self, prompt, n, k))
+    found = timed(each_box, BASE.read_text(), monkeypatch)
+    assert found.failure is None and found.rounds
+    serials, submissions = (1, 2) if each_box.backend == "bubblewrap" else (2, 2)
+    per_round = serials + submissions
+    assert len(set(map(tuple, prompts[:per_round]))) == serials
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+@pytest.mark.parametrize(
+    "change, outcome, workers",
+    [
+        (("yield int(tokens[0, t])", "yield int(tokens[0, t]) if workers == 1 else 102"), "done", 2),
+        (("yield int(tokens[0, t])", "yield int(tokens[0, t]) // (t < 30)"), "error", 1),
+        (("import numpy as np", "import numpy as np\nraise OSError"), "error", 1),
+    ],
+)
+def test_a_failing_program_ends_the_rounds(box, monkeypatch, change, outcome, workers):
+    source = BASE.read_text()
+    assert change[0] in source
+    found = timed(box, source.replace(*change, 1), monkeypatch)
+    assert (found.failure.outcome, found.failed_workers, found.rounds) == (outcome, workers, [])

@@ -1,0 +1,79 @@
+"""The one file that is handed in: bad input is one line and a zero."""
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from grader_boxes import GOOD
+from jsonschema import validate
+
+from grader import grade, report
+from grader.submission import BadSubmission, read_submission
+
+GRADESCOPE = json.loads((Path(__file__).parent / "data" / "gradescope_results.schema.json").read_text())
+
+BAD = {
+    "empty": (b"", "is empty"),
+    "blank": (b"\n\n  \n", "is empty"),
+    "binary": (bytes(range(256)) * 4, "binary file"),
+    "latin-1": ("# é\n".encode("latin-1") + GOOD.encode(), "not text in UTF-8"),
+    "syntax": (b"def generate(model, prompt, n, workers:\n  pass\n", "syntax error in line 1"),
+    "prose": (b"Dear teacher, here is my solution.\n", "syntax error"),
+    "large": (b"#" * (50 << 20), "has 52,428,800 bytes"),
+    "no function": (b"x = 1\n", "no function generate"),
+    "another function": (b"def gen(model):\n    pass\n", "the file defines gen"),
+    "async": (b"async def generate(model, prompt, n, workers):\n    yield 0\n", "async function"),
+    "too few parameters": (b"def generate(model, prompt):\n    yield 0\n", "cannot be called as generate"),
+    "too many": (b"def generate(model, prompt, n, workers, extra):\n    yield 0\n", "cannot be called as generate"),
+    "keyword only": (b"def generate(model, prompt, n, *, workers):\n    yield 0\n", "cannot be called as generate"),
+    "deep": (b"x = " + b"(" * 5000 + b"0" + b")" * 5000, "parallel.py"),
+    "null": (b"x = 1\0\n", "binary file"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_a_zero(tmp_path, name):
+    path = tmp_path / "parallel.py"
+    raw, said = BAD[name]
+    path.write_bytes(raw)
+    verdict = grade.grade(path)
+    assert verdict.score == 0 and verdict.exit_code == 1
+    assert said in verdict.rows[0].reason and "\n" not in verdict.rows[0].reason
+    validate(report.gradescope(verdict), GRADESCOPE)
+
+
+def test_what_is_no_file(tmp_path):
+    (tmp_path / "folder.py").mkdir()
+    (tmp_path / "outside.py").write_text(GOOD)
+    (tmp_path / "link.py").symlink_to(tmp_path / "outside.py")
+    os.mkfifo(tmp_path / "pipe.py")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket.py"))
+        for name, said in (
+            ("missing.py", "No such file"), ("folder.py", "is a directory"), ("link.py", "is a link"),
+            ("pipe.py", "ordinary file"),
+            ("socket.py", "cannot be opened"), ("a\0b.py", "cannot be opened"),
+        ):  # fmt: skip
+            with pytest.raises(BadSubmission, match=said):
+                read_submission(tmp_path / name)
+
+
+def test_good_input_and_what_it_imports(tmp_path):
+    path = tmp_path / "parallel.py"
+    path.write_text(
+        f"import numpy as np, threading\nfrom lab import cached, serial\nfrom os import path\nx = eval('1')\n{GOOD}"
+    )
+    found = read_submission(path)
+    assert [line for line in found.threads if "threading" in line]
+    assert len(found.imports) == 2 and "lab.cached" in found.imports[0] and "eval()" in found.imports[1]
+    path.write_text("from lab.serial import generate\n")
+    assert not read_submission(path).imports
+    path.write_text("def generate(model, prompt, n=10, workers=None, *more, **options):\n    yield 0\n")
+    read_submission(path)
+
+
+def test_the_reference_reads_well():
+    found = read_submission(grade.LAB / "parallel.py")
+    assert found.imports == [] and found.threads == []
