@@ -449,7 +449,7 @@ def test_amdahls_serial_fraction_is_found():
     assert plots.serial_fraction({1: 1.0, 2: 0.8}) == 1.0  # slower with two: not more serial than everything
 
 
-def test_speedups_prefer_bench_of_the_same_model():
+def test_speedups_prefer_bench():
     rows = [
         {"k": 1, "predicted": 1.0, "limited": 1.0, "times": [1.0, 1.0]},
         {"k": 2, "predicted": 0.5, "limited": 0.6, "times": [0.6, 0.5]},
@@ -466,8 +466,6 @@ def test_speedups_prefer_bench_of_the_same_model():
     data = plots.speedups(prediction, bench, {1: 1.0, 2: 1.5})
     assert data.measured[2].median == 1.9 and data.capacity == {1: 1.0, 2: 1.8}
     assert data.limited[2] == pytest.approx(1 / 0.6)
-    other = plots.speedups(prediction, bench | {"model": "other.bin"}, {1: 1.0})
-    assert other.measured[2].median != 1.9
 
 
 def test_what_is_not_predicted_is_drawn_as_measured():

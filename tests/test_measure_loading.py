@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.measure.files import ROOT
+from lab.files import ROOT
 
 BROKEN = "def generate(:\n"
 ALONE = """import sys

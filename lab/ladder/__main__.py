@@ -20,10 +20,10 @@ from rich.console import Console
 
 from lab.checkpoint import CheckpointError, Config, read_header
 from lab.command import INTERRUPTED, Parser, quietly, whole_number
+from lab.files import PROFILES, ROOT, shown, write_json
 from lab.ladder import show
 from lab.ladder.climb import Climb, Job, Result, check_first_loss, flops_per_token, largest_batch
 from lab.ladder.peer import LadderError, Peer, describe
-from lab.measure.files import PROFILES, ROOT, shown, write_json
 from lab.measure.machine import Load, cores, summary
 from lab.measure.operations import Cost, pass_costs
 from lab.models import GPT2_124M, MODELS_DIR, SHIPPED, ModelError, find, timing_model

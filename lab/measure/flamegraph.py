@@ -16,7 +16,7 @@ from html import escape
 from pathlib import Path
 
 from lab.command import Parser, quietly
-from lab.measure.files import write_text
+from lab.files import write_text
 from lab.measure.style import GREY, OPERATIONS, ink, lighter, looks, operation
 
 WIDTH, ROW, MARGIN, TOP, BOTTOM = 1200, 20, 12, 62, 30  # pixels

@@ -25,8 +25,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from lab.files import shown, write_json, write_text
 from lab.measure import flamegraph, hotspots, samples
-from lab.measure.files import shown, write_json, write_text
 from lab.measure.machine import Load
 from lab.measure.runner import (
     Program,

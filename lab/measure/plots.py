@@ -13,6 +13,7 @@ Speedups come from <engine>.scale.json (make scale, which is run if it is missin
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +22,10 @@ from rich.console import Console
 
 from lab.checkpoint import Config, read_header
 from lab.command import quietly
+from lab.files import shown, write_json
 from lab.measure import operations, scale, style
 from lab.measure.capacity import Kernel, capacity
-from lab.measure.files import shown, write_json
+from lab.measure.freshness import about, digest, why_stale
 from lab.measure.machine import Load, bandwidth, cores, peak
 from lab.measure.operations import Cost
 from lab.measure.runner import Program, guarded, parsed, program_of, program_parser, provenance, say
@@ -42,14 +44,20 @@ class Speedups(NamedTuple):
     capacity: dict[int, float]
 
 
+def is_of(bench: dict, program: Program, prediction: dict) -> bool:
+    """Whether bench.json has measured the program that was predicted, as it is now, on the same job."""
+    same = (Path(bench["model"]).stem, bench["n"]) == (prediction["model"], prediction["n"])
+    return same and bench.get("digests", {}).get(program.name) == digest(program.engine)
+
+
 def speedups(prediction: dict, bench: dict | None, capacities: dict[int, float]) -> Speedups:
-    """From <engine>.scale.json and bench.json, whose measurements go first if the model is the same."""
+    """From <engine>.scale.json and bench.json, whose measurements go first."""
     rows = prediction["rows"]
     one = rows[0]
     measured = {
         row["k"]: estimate(ratios(one["times"], row["times"])) for row in rows if "times" in row and "times" in one
     }
-    if bench and Path(bench["model"]).stem == prediction["model"]:
+    if bench:
         measured |= {
             entry["k"]: Estimate(**entry["E"])
             for entry in bench["contenders"]
@@ -269,10 +277,12 @@ def load_json(path: Path) -> dict | None:
 
 
 def prediction_for(program: Program, options: argparse.Namespace) -> dict:
-    """<engine>.scale.json, made if there is none. Raises ProgramError."""
+    """<engine>.scale.json, made if it is missing or stale. Raises ProgramError."""
     path = options.out / f"{program.name}.scale.json"
-    if load_json(path) is None:
-        arguments = [
+    if stale := why_stale(path, replace(program, workers=1), any_n=options.n is None):
+        say(f"{shown(path)}: {stale}; make scale ...")
+        arguments = ["-n", str(options.n)] if options.n else []
+        arguments += [
             "--engine",
             options.engine,
             "--prompt",
@@ -307,8 +317,12 @@ def plots(options: argparse.Namespace, arguments: list[str] | None) -> int:
     console = Console(highlight=False)
     program = program_of(options)
     _, config = read_header(program.model)
+    belongs = about(program)
     prediction = prediction_for(program, options)
     bench = load_json(options.out / "bench.json")
+    if bench and not is_of(bench, program, prediction):
+        say(f"{shown(options.out / 'bench.json')}: measured with another program, model or n; left out")
+        bench = None
     say(f"measuring each operation: {program.title} ...")
     with Load() as load:
         seconds, costs, roofs = measure_operations(program, config)
@@ -316,7 +330,8 @@ def plots(options: argparse.Namespace, arguments: list[str] | None) -> int:
         capacities = {1: 1.0} | {k: capacity(k, kernel=kernel).capacity for k in scale.measured_counts() if k > 1}
     data = speedups(prediction, bench, capacities)
     origin = provenance(arguments, "lab.measure.plots", load)
-    result = {"seconds": seconds, "roofs": [roof._asdict() for roof in roofs], "capacity": data.capacity, **origin}
+    result = {"seconds": seconds, "roofs": [roof._asdict() for roof in roofs], "capacity": data.capacity}
+    result |= {"about": belongs, **origin}
     stem = str(options.out / program.name)
     note = f"{origin['machine']}; {load}; {origin['date']}"
     job = f"{program.model.stem}, {program.n} tokens"
@@ -324,8 +339,8 @@ def plots(options: argparse.Namespace, arguments: list[str] | None) -> int:
         "speedup": draw_speedup(
             data, f"How it scales: {prediction['title']}", f"{prediction['machine']}; {prediction['date']}"
         ),
-        "operations": draw_operations(seconds, f"Where the time goes: serial and {program.name}, {job}", note),
-        "roofline": draw_roofline(roofs, points(seconds, costs), f"Roofline: serial and {program.name}, {job}", note),
+        "operations": draw_operations(seconds, f"Where the time goes: serial and {program.file}, {job}", note),
+        "roofline": draw_roofline(roofs, points(seconds, costs), f"Roofline: serial and {program.file}, {job}", note),
     }
     files = [path for name, figure in pictures.items() for path in style.save(figure, Path(f"{stem}.{name}"))]
     files.append(write_json(Path(f"{stem}.plots.json"), result, indent=1))

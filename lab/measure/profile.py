@@ -19,8 +19,9 @@ from typing import NamedTuple
 from rich.console import Console
 
 from lab.command import quietly, whole_number
+from lab.files import shown, write_json, write_text
 from lab.measure import flamegraph, hotspots, samples
-from lab.measure.files import shown, write_json, write_text
+from lab.measure.freshness import about
 from lab.measure.machine import Load
 from lab.measure.runner import (
     Program,
@@ -177,6 +178,7 @@ def profile(options: argparse.Namespace, arguments: list[str] | None) -> int:
     console = Console(highlight=False)
     program = program_of(options)
     say(f"running {program.title}, with and without the sampler ...")
+    belongs = about(program)
     with Load() as load:
         seen = observe(program, options.profiler, options.rate, options.rounds)
     active, waiting = samples.split_waiting(samples.generation_only(seen["samples"]))
@@ -197,6 +199,7 @@ def profile(options: argparse.Namespace, arguments: list[str] | None) -> int:
         "cost": cost._asdict(),
         "rows": [row._asdict() for row in rows],
         "operations": operations(active),
+        "about": belongs,
         **provenance(arguments, "lab.measure.profile", load),
     }
     compared = agreement(program, seen["sampler"], options.rate) if options.check else []

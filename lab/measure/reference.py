@@ -16,8 +16,8 @@ from pathlib import Path
 from rich.console import Console
 
 from lab.command import Parser, quietly
+from lab.files import PROFILES, shown, write_text
 from lab.measure import plots, profile, report, scale, timeline
-from lab.measure.files import PROFILES, shown, write_text
 from lab.measure.machine import load_now, summary
 from lab.measure.runner import guarded, say
 

@@ -2,7 +2,8 @@
 
     .venv/bin/python -m lab.measure.report
 
-Takes the results that are in profiles/ and makes those that are missing; --fresh makes all of them anew.
+Takes the results that are in profiles/, and makes those anew that are missing, of another version of the program, of
+another model or number of tokens, or of the day before; --fresh makes all of them.
 """
 
 import argparse
@@ -10,19 +11,21 @@ import base64
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from rich.console import Console
 
 from lab.command import quietly
+from lab.files import shown, write_text
 from lab.measure import hotspots, plots, profile, scale, timeline
-from lab.measure.files import shown, write_text
+from lab.measure.freshness import why_stale
 from lab.measure.machine import summary
 from lab.measure.plots import load_json
-from lab.measure.runner import Program, guarded, parsed, program_of, program_parser
+from lab.measure.runner import Program, guarded, parsed, program_of, program_parser, say, serial_program
 from lab.measure.stats import Estimate
 
 PICTURES = {  # key in the page: (end of the file's name, what it shows)
@@ -33,23 +36,38 @@ PICTURES = {  # key in the page: (end of the file's name, what it shows)
 }
 
 
-def needed(program: Program, out: Path) -> list[tuple[Path, Callable[[list[str]], int], list[str]]]:
-    """(file, command that makes it, its arguments), in the order to make them."""
+class Part(NamedTuple):
+    """A file of results, the program that they are of, the command that makes them, its arguments."""
+
+    file: Path
+    program: Program
+    command: Callable[[list[str]], int]
+    arguments: list[str]
+
+
+def needed(program: Program, out: Path) -> list[Part]:
+    """All parts, in the order to make them."""
+    serial, one = serial_program(program), replace(program, workers=1)
     workers = ["--workers", str(program.workers)]
     return [
-        (out / "serial.profile.json", profile.main, ["--engine", "serial"]),
-        (out / f"{program.name}.profile.json", profile.main, ["--engine", program.engine, *workers]),
-        (out / f"{program.name}.timeline.json", timeline.main, ["--engine", program.engine, *workers]),
-        (out / f"{program.name}.scale.json", scale.main, ["--engine", program.engine]),
-        (out / f"{program.name}.plots.json", plots.main, ["--engine", program.engine, *workers]),
+        Part(out / "serial.profile.json", serial, profile.main, ["--engine", "serial"]),
+        Part(out / f"{program.name}.profile.json", program, profile.main, ["--engine", program.engine, *workers]),
+        Part(out / f"{program.name}.timeline.json", program, timeline.main, ["--engine", program.engine, *workers]),
+        Part(out / f"{program.name}.scale.json", one, scale.main, ["--engine", program.engine]),
+        Part(out / f"{program.name}.plots.json", program, plots.main, ["--engine", program.engine, *workers]),
     ]
 
 
 def make_missing(program: Program, out: Path, fresh: bool, common: list[str]) -> None:
-    """Run the commands whose files are missing, or all. Raises ValueError when one fails (it has said why)."""
-    for file, command, arguments in needed(program, out):
-        if (fresh or not file.is_file()) and command([*arguments, *common]) != 0:
-            raise ValueError(f"no report: {shown(file)} could not be made")
+    """Run the commands whose files are missing or stale, or all. Raises ValueError when one fails (it has said why)."""
+    again = False
+    for part in needed(program, out):
+        stale = "" if fresh else why_stale(part.file, part.program)
+        again = again or bool(stale)  # the pictures are drawn from all that comes before them
+        if stale:
+            say(f"{shown(part.file)}: {stale}; measuring ...")
+        if (fresh or stale or (again and part.command is plots.main)) and part.command([*part.arguments, *common]):
+            raise ValueError(f"no report: {shown(part.file)} could not be made")
 
 
 # ------------------------------------------------------------------------------------------------------------- the page
@@ -57,7 +75,7 @@ def make_missing(program: Program, out: Path, fresh: bool, common: list[str]) ->
 
 def page(program: Program, out: Path, title: str) -> str:
     """The HTML text."""
-    results = {file: load_json(file) for file, _, _ in needed(program, out)}
+    results = {part.file: load_json(part.file) for part in needed(program, out)}
     timeline_, scale_ = (load_json(out / f"{program.name}.{kind}.json") for kind in ("timeline", "scale"))
     pictures = {key: out / f"{program.name}.{end}" for key, (end, _) in PICTURES.items()}
     pictures = {key: path for key, path in pictures.items() if path.is_file()}
@@ -126,8 +144,9 @@ def report(options: argparse.Namespace) -> int:
         str(options.timeout),
     ]
     common += ["--model", options.model] if options.model else []
+    say(f"report on {program.title}")
     make_missing(program, options.out, options.fresh, common)
-    title = options.title or f"Where the time goes: serial and {program.name}, {program.model.stem}"
+    title = options.title or f"Where the time goes: lab/serial.py and {program.file}, {program.model.stem}"
     file = write_text(options.out / "report.html", page(program, options.out, title))
     Console(highlight=False).print(
         f"Written: {shown(file)} ({file.stat().st_size / 1e6:.1f} MB, one file, opens in any browser)"

@@ -24,8 +24,8 @@ import numpy as np
 from lab.checkpoint import CheckpointError, read_header
 from lab.command import Parser, whole_number
 from lab.engines import engine_name
+from lab.files import PROFILES, ROOT
 from lab.margin import MARGIN
-from lab.measure.files import PROFILES, ROOT
 from lab.measure.machine import Load, summary
 from lab.models import ModelError, find, timing_model
 
@@ -63,10 +63,18 @@ class Program:
         return self.engine == "serial"
 
     @property
+    def file(self) -> str:
+        """The program's file, as people name it."""
+        path = Path(self.engine) if self.engine.endswith(".py") else ROOT / "lab" / f"{self.engine}.py"
+        return next(
+            (str(path.relative_to(base)) for base in (Path.cwd(), ROOT) if path.is_relative_to(base)), path.name
+        )
+
+    @property
     def title(self) -> str:
-        """One line for headings: "parallel on 2 workers, synthetic_124M, 20 tokens"."""
+        """One line for headings: "lab/parallel.py on 2 workers, synthetic_124M, 20 tokens"."""
         on = f" on {self.workers} worker{'s' if self.workers != 1 else ''}" if not self.is_serial else ""
-        return f"{self.name}{on}, {self.model.stem}, {self.n} tokens"
+        return f"{self.file}{on}, {self.model.stem}, {self.n} tokens"
 
     def command(self, result: Path, *options: str, flags: Sequence[str] = ()) -> list[str]:
         """The command line of target.py; `flags` are the interpreter's."""
@@ -258,6 +266,6 @@ def provenance(arguments: Sequence[str] | None, module: str, load: Load) -> dict
         "machine": summary(),
         "kernels": kernel_choice(),
         "load": str(load),
-        "date": time.strftime("%Y-%m-%d"),
+        "date": time.strftime("%Y-%m-%d %H:%M"),
         "command": shlex.join([".venv/bin/python", "-m", module, *(sys.argv[1:] if arguments is None else arguments)]),
     }

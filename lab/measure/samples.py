@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from lab.measure.files import ROOT
+from lab.files import ROOT
 
 ENTRY = ("generation", "target.py")  # everything outside this function is loading; its caller is of no interest
 WAIT_LINE = re.compile(r"\.lock\(\)|\.P\(\)|\.wait\(|\bjoin\(|with .*mutex\b.*:|\.acquire\(")

@@ -34,8 +34,9 @@ from rich.table import Table
 
 from lab.checkpoint import Config, read_header
 from lab.command import quietly, whole_number
+from lab.files import shown, write_json
 from lab.measure.capacity import Kernel, capacity
-from lab.measure.files import shown, write_json
+from lab.measure.freshness import about
 from lab.measure.machine import Load, bandwidth, caches, cores
 from lab.measure.recording import Recording
 from lab.measure.runner import (
@@ -372,9 +373,9 @@ def scale(options: argparse.Namespace, arguments: list[str] | None) -> int:
     console = Console(highlight=False)
     program = replace(program_of(options), workers=1)
     _, config = read_header(program.model)
-    counts = measured_counts()
+    counts, belongs = measured_counts(), about(program)
     title = (
-        f"{program.name}, {program.model.stem}, {len(program.prompt)} tokens and {program.n - len(program.prompt)} more"
+        f"{program.file}, {program.model.stem}, {len(program.prompt)} tokens and {program.n - len(program.prompt)} more"
     )
     say(f"{title}: {options.rounds} runs for each k of {counts} ...")
     with Load() as load:
@@ -391,6 +392,7 @@ def scale(options: argparse.Namespace, arguments: list[str] | None) -> int:
         "model": program.model.stem,
         "n": program.n,
         **found,
+        "about": belongs,
         **provenance(arguments, "lab.measure.scale", load),
     }
     file = write_json(options.out / f"{program.name}.scale.json", result, indent=1)

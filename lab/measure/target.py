@@ -19,9 +19,9 @@ from lab import serial, threadlib
 from lab.checkpoint import touch_pages
 from lab.command import Parser, quietly
 from lab.engines import load_engine, start
+from lab.files import write_json
 from lab.margin import margin
 from lab.measure import burden
-from lab.measure.files import write_json
 from lab.measure.operations import Counter
 from lab.measure.recorder import Recorder
 from lab.measure.sampler import Sampler

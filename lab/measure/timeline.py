@@ -18,7 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lab.command import quietly
-from lab.measure.files import shown, write_json
+from lab.files import shown, write_json
+from lab.measure.freshness import about
 from lab.measure.machine import Load
 from lab.measure.recording import MAIN, Pass, Recording, Span, tidy
 from lab.measure.runner import (
@@ -354,6 +355,7 @@ def timeline(options: argparse.Namespace, arguments: list[str] | None) -> int:
     console = Console(highlight=False)
     program = program_of(options)
     say(f"recording {program.title} ...")
+    belongs = about(program)
     with Load() as load:
         (recording,) = record(program, [program.workers])
     origin = provenance(arguments, "lab.measure.timeline", load)
@@ -367,6 +369,7 @@ def timeline(options: argparse.Namespace, arguments: list[str] | None) -> int:
         "operations": operation_rows(recording),
         "waits": wait_rows(recording),
         "untold": untold(recording),
+        "about": belongs,
         **origin,
     }
     stem = options.out / program.name
