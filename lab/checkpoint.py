@@ -28,6 +28,23 @@ PARAMETER_NAMES = (
     "wte", "wpe", "ln1w", "ln1b", "qkvw", "qkvb", "attprojw", "attprojb",
     "ln2w", "ln2b", "fcw", "fcb", "fcprojw", "fcprojb", "lnfw", "lnfb",
 )  # fmt: skip
+FOREIGN = (  # what else a person may have at hand: its first bytes, what it is and what to do
+    (b"version https://git-lfs", "a git-lfs pointer, not the file itself: git lfs pull fetches that"),
+    (
+        b"PK\x03\x04",
+        "a PyTorch file: save the model as safetensors, which python -m lab.convert takes",
+    ),
+    (
+        b"GGUF",
+        "a GGUF file of llama.cpp: take the model as safetensors, which python -m lab.convert takes",
+    ),
+    (b"<", "a web page, such as a server sends instead of a file: download it again"),
+    (
+        (20240327).to_bytes(4, "little"),
+        "a debug state of llm.c: the model is the file without _debug_state",
+    ),
+    ((20240520).to_bytes(4, "little"), "a token file of llm.c: python -m lab.train --data takes it"),
+)
 
 
 class CheckpointError(Exception):
@@ -112,6 +129,8 @@ def read_header(path: str | os.PathLike) -> tuple[int, Config]:
             raw = file.read(HEADER_BYTES)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be opened: {error.strerror}") from None
+    if known := foreign(raw):
+        raise CheckpointError(f"{path}: not a checkpoint: {known}")
     if len(raw) < HEADER_BYTES:
         raise CheckpointError(f"{path}: not a checkpoint: {len(raw)} bytes, but the header alone is {HEADER_BYTES}")
     header = np.frombuffer(raw, dtype="<i4")
@@ -124,6 +143,13 @@ def read_header(path: str | os.PathLike) -> tuple[int, Config]:
     config = Config(**fields)
     check_config(path, config)
     return version, config
+
+
+def foreign(raw: bytes) -> str:
+    """What a file is that begins with these bytes, and what to do about it; "" for what is not known."""
+    if raw[8:9] == b"{" and int.from_bytes(raw[:8], "little") < 1 << 32:
+        return "a safetensors file: python -m lab.convert FILE -o models/NAME.bin makes a checkpoint of it"
+    return next((known for begin, known in FOREIGN if raw.startswith(begin)), "")
 
 
 def check_config(path: str | os.PathLike, config: Config) -> None:

@@ -1,30 +1,38 @@
-"""GPT-2 weights of the Hugging Face hub (model.safetensors) -> a checkpoint.
+"""GPT-2 weights of the Hugging Face hub (safetensors) -> a checkpoint.
 
     python -m lab.convert gpt2-medium/model.safetensors -o models/gpt2_355M.bin
+    python -m lab.convert gpt2-xl -o models/gpt2_1558M.bin        the folder of a model, also one in several files
 
 Linear layers are stored as (C, OC) there ("Conv1D"), as (OC, C) here. Each layer's tensors have their own names there;
 here all layers of a kind are one tensor. The head is tied to wte in both, so an lm_head must equal wte. Files hold no
-number of heads: it is --heads, or n_head of config.json beside the file, or C / 64 as in every published GPT-2.
+number of heads: it is --heads, or n_head of config.json beside the file, or C / 64 as in every published GPT-2. What
+config.json says that would make another program of it than gpt.c is refused.
 """
 
 import argparse
 import json
+import math
 import os
 import re
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from lab.checkpoint import (
+    HEADER_BYTES,
+    MAGIC,
     VERSIONS,
     CheckpointError,
     Config,
     carve,
     check_config,
     count_parameters,
+    foreign,
     parameter_shapes,
+    widen_bfloat16,
     write_checkpoint,
 )
 from lab.command import Parser, quietly, whole_number
@@ -46,82 +54,202 @@ LAYER_TENSORS = {  # ours: (theirs in layer h.N, whether theirs is transposed)
 }
 OTHER_TENSORS = {"wte": "wte.weight", "wpe": "wpe.weight", "lnfw": "ln_f.weight", "lnfb": "ln_f.bias"}
 HEAD_SIZE = 64  # of every published GPT-2
+MASKS = {"attn.bias", "attn.masked_bias"}  # constants, stored by old versions of transformers
+SYNONYMS = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "n_ctx": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
+TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate")  # names of one function
+COMPUTED = {  # fields of config.json that change what is computed: (what gpt.c does, in words)
+    "model_type": (lambda value, shape: value == "gpt2", "'gpt2'"),
+    "activation_function": (lambda value, shape: value in TANH_GELU, "'gelu_new'"),
+    "layer_norm_epsilon": (lambda value, shape: is_number(value) and math.isclose(value, 1e-5), "1e-05"),
+    "scale_attn_weights": (lambda value, shape: value is True, "true"),
+    "scale_attn_by_inverse_layer_idx": (lambda value, shape: value is False, "false"),
+    "add_cross_attention": (lambda value, shape: value is False, "false"),
+    "n_inner": (lambda value, shape: value in (None, 4 * shape["n_embd"]), "null, which is 4 n_embd"),
+    "pruned_heads": (lambda value, shape: not value, "none"),
+    "quantization_config": (lambda value, shape: not value, "none"),
+}
 
 
 class ConvertError(Exception):
     """The file is no GPT-2 that can be converted; one line."""
 
 
+def is_number(value: object) -> bool:
+    """Whether a value of a JSON file is a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def convert(source: str | os.PathLike, target: str | os.PathLike, version: int = 3, heads: int | None = None) -> Config:
-    """Write the checkpoint `target` from a safetensors file. Raises ConvertError, CheckpointError, OSError."""
-    source = Path(source)
-    if not source.is_file():
-        raise ConvertError(f"{source}: no such file")
-    try:
-        with safe_open(source, framework="np") as file:
-            weights = Weights(source, file)
-            config = weights.config(heads, padded=version != 1)
-            params_memory = np.zeros(count_parameters(config), dtype=np.float32)
-            fill(carve(params_memory, parameter_shapes(config)), weights, config)
-    except SafetensorError as error:
-        raise ConvertError(f"{source}: not a safetensors file: {error}") from None
-    except OSError as error:
-        raise ConvertError(f"{source}: cannot be read: {error.strerror or error}") from None
+    """Write the checkpoint `target` from a safetensors file, the index of several, or the folder of a model.
+
+    Raises ConvertError, CheckpointError, OSError.
+    """
+    with ExitStack() as stack:
+        weights = Weights(Path(source), stack)
+        config = weights.config(heads, padded=version != 1)
+        params_memory = np.zeros(count_parameters(config), dtype=np.float32)
+        fill(carve(params_memory, parameter_shapes(config)), weights, config)
     write_checkpoint(target, config, params_memory, version)
     return config
 
 
-class Weights:
-    """The tensors of a safetensors file by GPT-2's names, with or without the prefix "transformer."."""
+# ---------------------------------------------------------------------------------------------------------------- files
 
-    def __init__(self, path: Path, file) -> None:
-        self.path = path
-        self.file = file
-        self.names = {name.removeprefix("transformer."): name for name in file.keys()}  # noqa: SIM118  (not a dict)
+
+def files_of(source: Path) -> list[Path]:
+    """The safetensors files of a model, named by one, by their index or by their folder. Raises ConvertError."""
+    if source.is_dir():
+        names = ("model.safetensors", "model.safetensors.index.json")
+        found = next((source / name for name in names if (source / name).is_file()), None)
+        if found is None:
+            raise ConvertError(f"{source}: holds neither {names[0]} nor {names[1]}: name the file itself")
+        source = found
+    if not source.is_file():
+        raise ConvertError(f"{source}: no such file")
+    if shard := re.search(r"-(\d{5})-of-(\d{5})\.safetensors$", source.name):
+        raise ConvertError(
+            f"{source}: file {int(shard[1])} of the {int(shard[2])} of a model: "
+            f"give their index (model.safetensors.index.json) or their folder ({source.parent})"
+        )
+    if source.suffix != ".json":
+        return [source]
+    weight_map = read_json(source).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
+        raise ConvertError(f"{source}: not the index of a model in several files: it has no weight_map")
+    paths = [source.with_name(Path(name).name) for name in sorted(set(weight_map.values()))]
+    for path in paths:
+        if not path.is_file():
+            raise ConvertError(f"{path}: no such file, but {source.name} names it: download all {len(paths)} of them")
+    return paths
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object. Raises ConvertError."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConvertError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ConvertError(f"{path}: not a JSON object, as a model's configuration or index is: download it again")
+    return found
+
+
+def opened(path: Path, stack: ExitStack):
+    """A safetensors file, open until the stack ends. Raises ConvertError."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEADER_BYTES)
+        if head[:4] == MAGIC.to_bytes(4, "little"):
+            raise ConvertError(f"{path}: a checkpoint already: gpt --model takes it as it is")
+        if head[8:9] != b"{" and (known := foreign(head)):
+            raise ConvertError(f"{path}: {known}")
+        return stack.enter_context(safe_open(path, framework="np"))
+    except SafetensorError as error:
+        raise ConvertError(f"{path}: not a safetensors file: {error}") from None
+    except OSError as error:
+        raise ConvertError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+class Weights:
+    """The tensors of a model by GPT-2's names, with or without the prefix "transformer.", from one file or several."""
+
+    def __init__(self, source: Path, stack: ExitStack) -> None:
+        """Open the files, until the stack ends. Raises ConvertError."""
+        paths = files_of(source)
+        self.path = source
+        self.folder = paths[0].parent
+        self.places = {}  # name: (its file's path, the open file, its name there)
+        for path in paths:
+            file = opened(path, stack)
+            for name in file.keys():  # noqa: SIM118  (not a dict)
+                self.places[name.removeprefix("transformer.")] = (path, file, name)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """A tensor's shape. Raises ConvertError."""
-        if name not in self.names:
+        if name not in self.places:
             raise ConvertError(f"{self.path}: no tensor {name}: not a GPT-2")
-        return tuple(self.file.get_slice(self.names[name]).get_shape())
+        _, file, stored = self.places[name]
+        return tuple(file.get_slice(stored).get_shape())
 
     def get(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """A tensor as float32, if it has the shape expected. Raises ConvertError."""
+        """A tensor as float32, if it has the shape expected and finite numbers. Raises ConvertError."""
         found = self.shape(name)
         if found != shape:
             raise ConvertError(f"{self.path}: {name}: found shape {found}, expected {shape}")
-        kind = self.file.get_slice(self.names[name]).get_dtype()
-        if kind not in ("F64", "F32", "F16"):
-            raise ConvertError(
-                f"{self.path}: {name}: found numbers of type {kind}, expected F32 or F16; save it as float32"
-            )
-        return self.file.get_tensor(self.names[name]).astype(np.float32, copy=False)
+        path, file, stored = self.places[name]
+        kind = file.get_slice(stored).get_dtype()
+        if kind == "BF16":
+            values = read_bfloat16(path, stored).reshape(shape)
+        elif kind in ("F64", "F32", "F16"):
+            with np.errstate(over="ignore"):
+                values = file.get_tensor(stored).astype(np.float32, copy=False)
+        else:
+            raise ConvertError(f"{path}: {name}: found numbers of type {kind}, expected F32, F16 or BF16: save it so")
+        if not np.isfinite(values).all():
+            bad = values[~np.isfinite(values)][0]
+            raise ConvertError(f"{path}: {name}: found {bad}, expected finite weights only: download or train it again")
+        return values
 
     def config(self, heads: int | None, padded: bool) -> Config:
         """The model's shape, read from its tensors. Raises ConvertError, CheckpointError."""
         if len(self.shape("wte.weight")) != 2 or len(self.shape("wpe.weight")) != 2:
             raise ConvertError(f"{self.path}: wte.weight and wpe.weight: expected two dimensions each")
         (V, C), (maxT, _) = self.shape("wte.weight"), self.shape("wpe.weight")
-        L = 1 + max((int(found[1]) for name in self.names if (found := re.match(r"h\.(\d+)\.", name))), default=-1)
-        heads = heads or self.stated_heads() or max(C // HEAD_SIZE, 1)
+        L = 1 + max((int(found[1]) for name in self.places if (found := re.match(r"h\.(\d+)\.", name))), default=-1)
+        stated = self.stated({"n_layer": L, "n_embd": C, "vocab_size": V, "n_positions": maxT})
+        heads = heads or stated or max(C // HEAD_SIZE, 1)
         config = Config(maxT, V, L, heads, C, -(-V // 128) * 128 if padded else V)
         check_config(self.path, config)
+        self.check_names()
         return config
 
-    def stated_heads(self) -> int | None:
-        """n_head of the config.json beside the file, if there is one. Raises ConvertError."""
-        path = self.path.with_name("config.json")
+    def stated(self, shape: dict[str, int]) -> int | None:
+        """n_head of the config.json beside the file, if there is one, once nothing in it is unlike gpt.c.
+
+        Raises ConvertError.
+        """
+        path = self.folder / "config.json"
         if not path.is_file():
             return None
-        try:
-            heads = json.loads(path.read_text(encoding="utf-8")).get("n_head")
-        except (ValueError, AttributeError):
-            raise ConvertError(
-                f"{path}: not the JSON of a model's configuration; give --heads and move it away"
-            ) from None
-        if heads is not None and (not isinstance(heads, int) or heads < 1):
+        stated = read_json(path)
+        stated = {SYNONYMS.get(field, field): value for field, value in stated.items()}
+        for field, value in shape.items():
+            if stated.get(field, value) != value:
+                raise ConvertError(f"{path}: {field}: found {stated[field]!r}, but the weights have {value}")
+        for field, (allowed, why) in COMPUTED.items():
+            if field in stated and not allowed(stated[field], shape):
+                raise ConvertError(f"{path}: {field}: found {stated[field]!r}, expected {why}: gpt.c computes no other")
+        heads = stated.get("n_head")
+        if heads is not None and (type(heads) is not int or heads < 1):
             raise ConvertError(f"{path}: n_head: found {heads!r}, expected a whole number from 1 up")
         return heads
+
+    def check_names(self) -> None:
+        """Refuse what gpt.c has no place for: cross-attention, adapters, a head's bias. Raises ConvertError."""
+        known = {theirs for theirs, _ in LAYER_TENSORS.values()} | MASKS
+        for name in sorted(self.places):
+            inside = re.match(r"h\.\d+\.(.*)", name)
+            if (inside and inside[1] not in known) or name == "lm_head.bias":
+                raise ConvertError(f"{self.path}: tensor {name}: gpt.c has nothing like it")
+
+
+def read_bfloat16(path: Path, name: str) -> np.ndarray:
+    """A tensor of a safetensors file that numpy has no type for, widened to float32, 1-D.
+
+    The file is the length of its JSON header (8 bytes), the header, and the tensors' bytes.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        begin, end = json.loads(file.read(length))[name]["data_offsets"]
+    return widen_bfloat16(np.fromfile(path, dtype="<u2", count=(end - begin) // 2, offset=8 + length + begin))
 
 
 def fill(tensors: dict[str, np.ndarray], weights: Weights, config: Config) -> None:
@@ -130,7 +258,7 @@ def fill(tensors: dict[str, np.ndarray], weights: Weights, config: Config) -> No
     for ours, theirs in OTHER_TENSORS.items():
         shape = (V, C) if ours == "wte" else tensors[ours].shape
         tensors[ours][: shape[0]] = weights.get(theirs, shape)
-    if "lm_head.weight" in weights.names and not np.array_equal(
+    if "lm_head.weight" in weights.places and not np.array_equal(
         weights.get("lm_head.weight", (V, C)), tensors["wte"][:V]
     ):
         raise ConvertError(
@@ -145,7 +273,9 @@ def fill(tensors: dict[str, np.ndarray], weights: Weights, config: Config) -> No
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = Parser(prog="python -m lab.convert", description="GPT-2 weights of the Hugging Face hub -> a checkpoint.")
-    parser.add_argument("source", type=Path, metavar="MODEL.safetensors")
+    parser.add_argument(
+        "source", type=Path, metavar="MODEL.safetensors", help="the file, the index of several, or the model's folder"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL.bin", help="the checkpoint to write")
     parser.add_argument(
         "--heads", type=whole_number(1), help="default: config.json beside the file, else channels / 64"

@@ -145,14 +145,15 @@ def test_not_a_checkpoint(tmp_path, tiny):
     assert refusal(path) == "not a checkpoint: 0 bytes, but the header alone is 1024"
     path.write_bytes(b"hello")
     assert refusal(path) == "not a checkpoint: 5 bytes, but the header alone is 1024"
-    path.write_bytes(b"<html>" * 1000)
-    assert refusal(path) == "magic: found 1836345404, expected 20240326 (a checkpoint of llm.c)"
+    path.write_bytes(b"what?" * 1000)
+    assert refusal(path) == "magic: found 1952540791, expected 20240326 (a checkpoint of llm.c)"
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({0: 20240327}, "magic: found 20240327, expected 20240326 (a checkpoint of llm.c)"),
+        ({0: 20240325}, "magic: found 20240325, expected 20240326 (a checkpoint of llm.c)"),
+        ({0: 20240327}, "not a checkpoint: a debug state of llm.c: the model is the file without _debug_state"),
         ({1: 2}, "version: found 2, expected 1, 3 or 5"),
         ({1: -3}, "version: found -3, expected 1, 3 or 5"),
         ({2: 0}, "max_seq_len: found 0, expected 1 to 16777216"),

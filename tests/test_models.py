@@ -301,7 +301,7 @@ def test_an_error_page_with_status_200(fetch, server, target):
     server.content, server.kind = b"<!DOCTYPE html><p>Sign in" + b" " * 100_000, "text/html; charset=utf-8"
     assert fetch() == (
         "the server sent text/html, not a checkpoint "
-        "(magic: found 1329865020, expected 20240326 (a checkpoint of llm.c))"
+        "(not a checkpoint: a web page, such as a server sends instead of a file: download it again)"
     )
     assert left_over(target) == []
 
@@ -309,7 +309,8 @@ def test_an_error_page_with_status_200(fetch, server, target):
 def test_a_short_error_page_with_status_200(fetch, server, target):
     server.content = b"<html>busy"
     assert fetch() == (
-        "what arrived is no good and was deleted: not a checkpoint: 10 bytes, but the header alone is 1024"
+        "what arrived is no good and was deleted: not a checkpoint: "
+        "a web page, such as a server sends instead of a file: download it again"
     )
     assert left_over(target) == []
 
