@@ -191,9 +191,14 @@ def write_checkpoint(path: str | os.PathLike, config: Config, params_memory: np.
 
     `params_memory` holds the 16 tensors in order, with `padded_vocab_size` rows in wte; version 1 stores only the
     first `vocab_size` of them, version 5 rounds to the nearest bfloat16 (ties to even). Raises CheckpointError for an
-    impossible shape or version.
+    impossible shape or version, and where `path` is a file of another kind.
     """
     path = Path(path)
+    if path.is_file() and path.stat().st_size:
+        with path.open("rb") as file:
+            there = int.from_bytes(file.read(4), "little")
+        if there != MAGIC:
+            raise CheckpointError(f"{path}: is there, and no checkpoint; give another name")
     expect(path, "version", version, version in VERSIONS, "1, 3 or 5")
     check_config(path, config)
     count = count_parameters(config)

@@ -401,7 +401,7 @@ def test_explore_replay_and_picture(tmp_path: Path):
     program = str(ZOO / "wrong" / "ab_ba.py")
     run = command("explore", program)
     assert run.returncode == 4
-    assert run.stdout.startswith("deadlock: ")
+    assert run.stdout.startswith(f"{program}\ndeadlock: ")
     schedule = re.search(r"--replay (\S+)", run.stdout)[1]
     picture = tmp_path / "failure.svg"
     again = command("explore", program, "--replay", schedule, "--picture", str(picture))

@@ -201,3 +201,15 @@ def test_a_large_file_is_searched_when_asked(tmp_path):
     assert path.stat().st_size > 64 << 20
     read_checkpoint(path)
     assert refusal(path, verify=True) == "lnfb: found nan, expected finite weights only"
+
+
+def test_no_checkpoint_is_written_over_a_file_of_another_kind(tiny, tmp_path):
+    config, params = read_checkpoint(tiny)
+    notes = tmp_path / "notes.bin"
+    notes.write_text("a week of notes")
+    with pytest.raises(CheckpointError, match=r"notes.bin: is there, and no checkpoint; give another name"):
+        write_checkpoint(notes, config, params)
+    assert notes.read_text() == "a week of notes"
+    notes.write_bytes(b"")
+    write_checkpoint(notes, config, params)
+    write_checkpoint(notes, config, params)

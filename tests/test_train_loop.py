@@ -370,3 +370,20 @@ def test_help(capsys):
         "--resume",
     ):
         assert flag in shown
+
+
+def test_an_earlier_model_is_kept(tokens, tmp_path, capsys):
+    arguments = [
+        *tokens,
+        "--from",
+        TINY,
+        *["--seq", "8", "--batch", "1", "--steps", "1", "--val-batches", "1", "--sample-every", "0"],
+    ]
+    arguments = [str(word) for word in [*arguments, "--out", tmp_path / "my.bin"]]
+    assert command.main(arguments) == 0 and "already" not in capsys.readouterr().out
+    first = {path.name: path.read_bytes() for path in tmp_path.glob("my.*")}
+    assert command.main([*arguments, "--lr", "0.5"]) == 0
+    assert f"{tmp_path}/my.bin was there already: kept as {tmp_path}/my.before.bin" in capsys.readouterr().out
+    for name, content in first.items():
+        assert (tmp_path / name.replace("my.", "my.before.")).read_bytes() == content
+    assert (tmp_path / "my.bin").read_bytes() != first["my.bin"]

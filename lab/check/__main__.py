@@ -231,6 +231,7 @@ def tell(options: argparse.Namespace, result: Findings) -> None:
         for finding in result.findings:
             print(finding.message, file=sys.stderr)
     else:
+        print(options.program)
         show(result)
         advise(options, result)
 

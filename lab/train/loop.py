@@ -57,6 +57,15 @@ class Files:
         self.model = Path(out)
         self.state, self.csv, self.png = (self.model.with_suffix(suffix) for suffix in (".state.npz", ".csv", ".png"))
 
+    def keep_earlier(self) -> Path | None:
+        """Give what an earlier run left here the name NAME.before; returns its model's path, None without one."""
+        kept = Files(str(self.model.with_suffix(f".before{self.model.suffix}")))
+        there = self.model.exists()
+        for old, new in zip(vars(self).values(), vars(kept).values(), strict=True):
+            if old.exists():
+                old.replace(new)
+        return kept.model if there else None
+
 
 class Stop:
     """While in use, Ctrl-C and SIGTERM only set `asked`, so that no step is left half done; a second ends at once."""
@@ -172,6 +181,8 @@ def run(
     trainer = Trainer(settings, train_tokens, val_tokens, workers)
     if state:
         trainer.restore(state)
+    elif kept := Files(settings.out).keep_earlier():
+        console.print(f"{settings.out} was there already: kept as {kept}", highlight=False)
     c = trainer.config
     console.print(
         f"{count_parameters(c):,} parameters: L={c.num_layers} NH={c.num_heads} C={c.channels} maxT={c.max_seq_len}; "
