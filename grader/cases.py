@@ -31,6 +31,7 @@ PUBLIC_SEED = 20240326
 WIDE_CONFIG = Config(max_seq_len=16, vocab_size=50257, num_layers=1, num_heads=3, channels=15, padded_vocab_size=50304)
 COMMON = 1000  # tokens that share nearly all the probability in a model with this vocabulary
 RARITY = 9.5  # how far the logits of all others lie below: each rounds away beside the sum, and together they count
+INSIDE_CONFIG = Config(max_seq_len=113, vocab_size=509, num_layers=2, num_heads=8, channels=256, padded_vocab_size=512)
 
 
 class CasesError(Exception):
@@ -168,6 +169,27 @@ def wide_cases(folder: Path, seed: int, hidden: bool) -> CaseSet:
     return CaseSet(
         model, tuple(maker.wide_case(length, 10, workers) for length, workers in ((3, 2), (5, 4 if hidden else 1)))
     )
+
+
+def inside_cases(folder: Path, small: CaseSet) -> list[CaseSet]:
+    """Two prompts for looking at who does the work: a long one on a model just large enough for a program to find its
+    work worth sharing; and, if that takes too long, a short one on the small model.
+    """
+    model = folder / "inside.bin"
+    case_model(model, INSIDE_CONFIG, PUBLIC_SEED)
+    return [
+        CaseSet(model, (inside_case(model, INSIDE_CONFIG.max_seq_len - 1),)),
+        CaseSet(small.model, (inside_case(small.model, 9),)),
+    ]
+
+
+def inside_case(model: Path, length: int) -> Case:
+    """One prompt, and its token, which is none that NaN would give."""
+    maker = Maker(model, PUBLIC_SEED, hidden=False)
+    while True:
+        case = maker.case("who does the work", length, length + 1, 2)
+        if case.tokens[0] not in (0, maker.config.vocab_size - 1):
+            return case
 
 
 def hidden_config(seed: int) -> Config:

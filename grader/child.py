@@ -43,9 +43,8 @@ class Use:
     """Times in seconds, between the prompt and the last token."""
 
     cpu: float = 0.0  # of all threads, those that have ended included
-    delay: float = 0.0  # time threads were ready to run and had no core
-    threads: list[float] = field(default_factory=list)  # CPU time of each living thread but the main one, busiest first
-    main: float = 0.0  # CPU time of the main thread
+    main: tuple[float, float] = (0.0, 0.0)  # of the main thread: CPU time, time it was ready to run and had no core
+    threads: dict[int, tuple[float, float]] = field(default_factory=dict)  # thread id -> the same, of the living others
 
 
 @dataclass
@@ -62,10 +61,11 @@ class Run:
     stacks: str = ""  # of every thread, when it hung
     status: int | None = None  # exit status, when it ended
     use: Use = field(default_factory=Use)
+    uses: list[Use] = field(default_factory=list)  # at each token
     most_threads: int = 0  # besides the main one, at the moments looked at
     fewest_threads: int | None = None  # likewise, when a token came
     left_threads: int = 0  # still there when it was done
-    values: dict[str, object] = field(default_factory=dict)  # margins, activations, recorded, value, bypass
+    values: dict[str, object] = field(default_factory=dict)  # margins, activations, recorded, value, bypass, notes
     printed: bytes = b""  # on stdout during this run
     ahead: float = 0.0  # CPU seconds it took while it was stopped
 
@@ -92,6 +92,7 @@ class Child:
         cpus: Iterable[int] | None = None,
         limits: Limits | None = None,
         patience: Patience | None = None,
+        kernel: dict | None = None,
     ) -> None:
         self.patience = patience or Patience()
         self.limits = limits or Limits()
@@ -107,6 +108,7 @@ class Child:
         config = {
             **locks, "paths": [str(tree), *locks["paths"]], "engine": engine, "model": str(model or ""),
             "commands": commands_in, "results": results_out, "stacks": stacks_out,
+            "kernel": kernel or {},
         }  # fmt: skip
         given = (commands_in, results_out, stacks_out)
         try:
@@ -331,7 +333,7 @@ class Child:
         if word == b"error" and isinstance(value, list):
             run.outcome, run.error = "error", value
             return "error"
-        if word in (b"margins", b"activations", b"recorded", b"value", b"bypass"):
+        if word in (b"margins", b"activations", b"recorded", b"value", b"bypass", b"notes"):
             run.values[word.decode()] = value
             return word.decode()
         return "protocol"
@@ -343,14 +345,12 @@ class Child:
         if self.pid is None:
             return
         cpu, tasks = self.before
-        now = self.tasks()
         spent = {
-            tid: (use[0] - tasks.get(tid, (0, 0))[0], use[1] - tasks.get(tid, (0, 0))[1]) for tid, use in now.items()
+            tid: (use[0] - tasks.get(tid, (0, 0))[0], use[1] - tasks.get(tid, (0, 0))[1])
+            for tid, use in sorted(self.tasks().items())
         }
-        run.use.cpu = self.cpu_time() - cpu
-        run.use.delay = sum(delay for _, delay in spent.values())
-        run.use.main = spent.pop(self.pid, (0.0, 0.0))[0]
-        run.use.threads = sorted((seconds for seconds, _ in spent.values()), reverse=True)
+        run.use = Use(self.cpu_time() - cpu, spent.pop(self.pid, (0.0, 0.0)), spent)
+        run.uses.append(run.use)
         run.most_threads = max(run.most_threads, len(spent))
         run.fewest_threads = min(len(spent), len(spent) if run.fewest_threads is None else run.fewest_threads)
 

@@ -8,21 +8,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from grader import cases, explain, sandbox, threads, timing
+from grader import cases, explain, sandbox, scaling, threads, timing
 from grader.access import open_to_all
 from grader.cases import CaseSet
 from grader.child import Patience
 from grader.correctness import Correctness, compare_activations, run_cases
-from grader.estimates import estimate_scaling
+from grader.evidence import Evidence, Verdict
+from grader.inside import look_inside
 from grader.points import Points, load
 from grader.sandbox import Limits, Sandbox
 from grader.submission import BadSubmission, read_submission
-from grader.verdict import Evidence, Verdict, judge
+from grader.verdict import judge
 from grader.workspace import temporary_folder
 from lab import models
 
 LAB = Path(models.__file__).parent
-INSIDE = ("harness.py", "confine.py", "examiner.py")  # of the grader, what runs in the sandbox
+INSIDE = ("harness.py", "confine.py", "examiner.py", "shares.py")  # of the grader, what runs in the sandbox
 GIVEN = (  # of the lab: what a submission may import, and what these and the harness need
     *("__init__.py", "checkpoint.py", "threadlib.py", "serial.py", "kernels.py"),
     *("machine.py", "measure/__init__.py", "measure/recorder.py"),
@@ -79,22 +80,32 @@ def run_stages(evidence: Evidence, source: str, box: Sandbox, folder: Path, opti
         patience = options.patience or Patience()
         evidence.correctness = run_cases(box, tree, sets, options.limits, patience, tell)
         evidence.notes = explain_tokens(evidence.correctness, sets, box, tree, options, patience)
+        if evidence.right:
+            tell("who does the work")
+            for watched in cases.inside_cases(folder, sets[0]):
+                model, case = box.readable(watched.model, folder), watched.cases[0]
+                evidence.inside = look_inside(
+                    box, tree, model, case.prompt, case.tokens[0], case.workers,
+                    limits=options.limits, patience=patience,
+                )  # fmt: skip
+                if not evidence.inside.problem:
+                    break
     else:
         evidence.correctness = Correctness()
     started = evidence.correctness.start is None
-    public = evidence.correctness.of(hidden=False)
     if "checks" in options.stages and started:
         tell("thread checks: exploring schedules")
         checking = build_tree(folder / "check", (*GIVEN, *files_of("check")), source)
         evidence.findings = threads.explore(box, checking, seconds=options.check_seconds)
     if "timing" not in options.stages:
         evidence.untimed = "not asked for (--stages)"
-    elif started and all(outcome.equal for outcome in public):
+    elif evidence.right or "tokens" not in options.stages:
         model = box.readable(options.model or models.timing_model(), folder)
-        trusted = build_tree(folder / "trusted", (*GIVEN, *files_of("measure")), None)
+        trusted = trusted_tree(folder / "trusted")
         seed = secrets.randbits(32)
         watch = timing.Stopwatch(box, trusted, tree, model)
         evidence.timing = timing.measure(watch, evidence.points, seed, tell, options.budget)
+        prove_work(evidence, watch)
         explain_speed(evidence, watch, seed)
 
 
@@ -120,6 +131,11 @@ def build_tree(folder: Path, files: tuple[str, ...], source: str | None) -> Path
         (folder / "lab" / "parallel.py").write_text(source, encoding="utf-8")
     open_to_all(folder)
     return folder
+
+
+def trusted_tree(folder: Path) -> Path:
+    """The lab for the grader's own timed programs."""
+    return build_tree(folder, (*GIVEN, *files_of("measure"), *files_of("train"), "models.py"), None)
 
 
 def files_of(package: str) -> tuple[str, ...]:
@@ -159,11 +175,23 @@ def explain_tokens(
     return [note for note in notes if note]
 
 
+def prove_work(evidence: Evidence, watch: timing.Stopwatch) -> None:
+    """Look inside wherever points depend on it."""
+    evidence.estimate()
+    for k, found in evidence.scaling.items():
+        if evidence.proven(k) or scaling.objection(evidence, k) or scaling.threads_result(evidence, found).credit == 0:
+            continue
+        prompt, token = evidence.timing.known[k]
+        slowest = timing.SLOWEST * 3 * found.serial + 5.0
+        evidence.timing.inside[k] = look_inside(
+            watch.sandbox, watch.tree, watch.model, prompt, token, k, limits=watch.limits, pauses=(0.0,),
+            patience=timing.Patience(start=60.0, token=slowest, total=slowest), cpus=watch.cores[:k],
+            samples=timing.SAMPLES,
+        )  # fmt: skip
+
+
 def explain_speed(evidence: Evidence, watch: timing.Stopwatch, seed: int) -> None:
     """A run with the recorder for each number of workers that did not earn everything."""
-    measured = evidence.timing
-    if measured.failure is not None or not measured.rounds:
-        return
-    for k in measured.measured:
-        if evidence.points.credit(estimate_scaling(measured.rounds, k).gain.high) < FULL:
-            measured.recorded[k] = timing.record(watch, k, seed)
+    for k, found in evidence.scaling.items():
+        if evidence.points.credit(found.gain.high) < FULL:
+            evidence.timing.recorded[k] = timing.record(watch, k, seed)

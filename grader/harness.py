@@ -1,7 +1,7 @@
 """The program inside the sandbox. It knows a model and the submission, and nothing of the grader: no expected token,
 no other case.
 
-    argv[1]   JSON: {"paths": [...], "engine": "submission" | "serial" | "capacity", "model": path,
+    argv[1]   JSON: {"paths": [...], "engine": "submission" | "watched" | "trusted" | "capacity", "model": path,
                      "commands": fd, "results": fd, "stacks": fd,
                      "parent": pid (0: no matter), "readable": [...] (null: not to be sealed)}
 
@@ -14,6 +14,7 @@ Then it reads commands, one JSON object a line:
     {..., "activations": true}                                 after the tokens, the activation tensors of the last pass
     {..., "record": true}                                      with the recorder of lab.threadlib, and what it noted
     (an empty line: go on, after the last token)
+    {..., "notes": {"pause": 0.001, "poison": "worker-1", "after": 9}}    who read what (grader.shares; "watched")
     {"capacity": 2, "one_first": true}                         seconds of 1 and of 2 trusted threads (engine "capacity")
 
 Whatever this program reports, the submission can forge, as it runs in the same process: nothing reported here earns
@@ -145,6 +146,27 @@ def summary(recorder):
     return {"threads": threads, "regions": regions}
 
 
+def trusted_generate(model, prompt, n, workers):
+    """The right tokens: the first by the serial program; the later ones, sooner, by the forward pass of training."""
+    import numpy as np
+
+    from lab.serial import gpt2_forward, sample_mult, softmax_forward
+    from lab.train.forward import gpt2_forward as quick_forward
+
+    V, Vp = model.config.vocab_size, model.config.padded_vocab_size
+    tokens = np.full((1, n), 0, dtype=np.int32)
+    tokens[0, : len(prompt)] = prompt
+    for t in range(len(prompt), n):
+        if t == len(prompt):
+            gpt2_forward(model, tokens[:, :t], 1, t)
+        else:
+            quick_forward(model, tokens[:, :t], None, 1, t)
+            last = slice(t - 1, t)
+            softmax_forward(model.acts.probs[:, last], model.acts.logits[:, last], 1, 1, V, Vp)  # serial's own sum
+        tokens[0, t] = sample_mult(model.acts.probs[0, t - 1], V)
+        yield int(tokens[0, t])
+
+
 def main():
     """Load, say ready, obey."""
     import faulthandler
@@ -181,19 +203,23 @@ def main():
         if engine == "capacity":
             from lab.measure import capacity
 
-            kernel = capacity.Kernel()
+            kernel = capacity.Kernel(config["kernel"]["positions"], checkpoint.Config(*config["kernel"]["shape"]))
             kernel.seconds(1)  # pages and caches as they will be
-        elif engine == "serial":
+        elif engine == "trusted":
             from lab.margin import margin
 
-            generate = serial.generate
+            generate = trusted_generate
         if engine != "capacity":
             model = serial.gpt2_build_from_checkpoint(config["model"])
             checkpoint.touch_pages(model.params_memory)
-        if engine == "submission":
+        if engine in ("submission", "watched"):
             if config["readable"] is not None:
                 confine.seal_files(config["readable"], [os.environ["HOME"]])
             confine.refuse_processes()
+            if engine == "watched":
+                import shares
+
+                shares.watch_arrays()
             guard(threadlib, report)
             import lab.parallel
 
@@ -217,13 +243,12 @@ def main():
         most, found, stop = n - len(prompt) + 1, [], command.get("close_after", 0)
         step = command.get("step", False)
         try:
-            if engine == "serial":
-                tokens = generate(model, prompt, n)
-            else:
-                tokens = generate(model, prompt, n, command["workers"])
+            if engine == "watched":
+                shares.begin(model, **command["notes"])
+            tokens = generate(model, prompt, n, command["workers"])
             for t, token in enumerate(tokens):
                 number = operator.index(token)
-                if engine == "serial":
+                if engine == "trusted":
                     found.append(margin(model.acts.probs[0, len(prompt) + t - 1, : model.config.vocab_size]))
                     report("margins", found)
                 write(results, b"token %d\n" % number if abs(number) < 1 << 40 else b"token -1\n")
@@ -236,6 +261,8 @@ def main():
                     break
         except BaseException as error:
             report("error", traceback_as_data(error))
+        if engine == "watched":
+            report("notes", shares.NOTES.shares())
         if recorder:
             threadlib.install(before)
             report("recorded", summary(recorder))

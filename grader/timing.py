@@ -1,16 +1,17 @@
-"""The stage of scaling: trusted serial, submission on 1 worker, submission on k workers, and the capacity beside them,
+"""The stage of scaling: trusted program, submission on 1 worker, submission on k workers, and the capacity beside them,
 taking turns token by token.
 
-One round has one new prompt and a fresh process for each program: one trusted serial program and up to SETS sets of
-the submission with 1 worker and with k. All are loaded before the first turn. Then, for each token and each set,
+One round has one new prompt and a fresh process for each program: one trusted program and up to SETS sets of the
+submission with 1 worker and with k. All are loaded before the first turn. Then, for each token and each set,
 
     even turns    1   k   capacity          odd turns    capacity   k   1
 
-and the serial program once a token. (In a sandbox whose programs could talk to each other there is one set, and for 1
-and for k workers a prompt and a serial program of their own.) Who is not at turn is stopped (SIGSTOP), all its threads,
-so nobody works ahead and nobody disturbs. A token takes a few hundredths of a second: what is compared was measured
-within a blink, and a disturbance hits single tokens, which the estimates (grader.estimates) leave out. All times are
-taken by the parent.
+and the trusted program once a token: it makes the first token as the serial program does, which is timed (T_s), and the
+later ones with the forward pass of training, on one thread, sooner. (In a sandbox whose programs could talk to each
+other there is one set, and for 1 and for k workers a prompt and a trusted program of their own.) Who is not at turn is
+stopped (SIGSTOP), all its threads, so nobody works ahead and nobody disturbs. A token takes a few tenths of a second:
+what is compared was measured within a blink, and a disturbance hits single tokens, which the estimates
+(grader.estimates) leave out. All times are taken by the parent.
 
 A round in which other programs took part of the cores is disturbed: it is repeated, and in the end "inconclusive",
 never a lost point.
@@ -22,37 +23,41 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 from grader.cases import timing_prompts
-from grader.child import Child, Patience, Run
+from grader.child import Child, Patience, Run, Use
 from grader.estimates import estimate_scaling
+from grader.inside import Inside
 from grader.points import Points
 from grader.sandbox import MB, Limits, Sandbox, SandboxError
 from grader.weather import Weather
 from lab.checkpoint import read_header
 from lab.margin import MARGIN
+from lab.measure.capacity import layers_of
 
-PROMPT_LENGTH, N = 28, 34  # a prompt of 28 tokens, 6 more are made
+PROMPT_LENGTH, N = 96, 100  # a prompt of 96 tokens, 4 more are made
 SETS = 3  # of processes of the submission, for each prompt
-ROUND = 20.0  # seconds that a round's runs of the submission may take; a slow one has fewer sets
+ROUND = 20.0  # seconds that a round's runs of the submission may take; a slow one has fewer sets, then fewer tokens
 LEAST_ROUNDS, MOST_ROUNDS = 2, 6
 LEAST_SETS = 6  # of quiet rounds together, before all doubt can be over
 BUDGET = 50.0  # seconds after which no further round is begun, once there are LEAST_ROUNDS
 OTHERS = 0.10  # share of the cores that other programs took, from which on a round is disturbed
 WAITING = 0.05  # share of its time that a trusted one-thread program waited for a core
+SAMPLES = 12  # products whose use is looked into, for each worker, at most
 SLOWEST = 4.0  # times the serial program's time, plus 5 seconds: a submission that takes longer is stopped
 
 
 @dataclass
 class Sample:
-    """One program's run, seen from outside. Times in seconds, without those in which it was stopped."""
+    """One program's run, seen from outside. Seconds for each token, without those in which it was stopped."""
 
-    tokens: list[float]  # how long each token took
-    cpu: float = 0.0  # all threads
-    delay: float = 0.0  # ready to run, but without a core
-    main: float = 0.0  # CPU time of the main thread
-    threads: list[float] = field(default_factory=list)  # of the others, busiest first
+    tokens: list[float]  # how long each took
+    cpu: list[float] = field(default_factory=list)  # CPU time of all threads
+    main: list[float] = field(default_factory=list)  # CPU time of the main thread
+    delay: list[float] = field(default_factory=list)  # in which the main thread or the busiest other had no core
+    threads: list[list[float]] = field(default_factory=list)  # CPU time of each other thread, oldest first
     threads_at_ready: int = 0  # besides the main thread, before the prompt was sent
     ahead: float = 0.0  # CPU time while it was stopped
     steal: float = 0.0  # what the hypervisor took of its cores during its turns, all cores together
@@ -62,12 +67,35 @@ class Sample:
         """From the prompt to the last token."""
         return sum(self.tokens)
 
+    @classmethod
+    def of(cls, run: Run, workers: int, threads_at_ready: int = 0, steal: float = 0.0) -> "Sample":
+        """What the parent saw of a run."""
+        sample = cls(run.seconds_of_tokens, threads_at_ready=threads_at_ready, ahead=run.ahead, steal=steal)
+        ids = sorted({thread for use in run.uses for thread in use.threads})
+        for before, use in pairwise([Use(), *run.uses]):
+            spent = [
+                [
+                    now - then
+                    for now, then in zip(use.threads.get(i, (0, 0)), before.threads.get(i, (0, 0)), strict=True)
+                ]
+                for i in ids
+            ]
+            busiest = max(spent, default=[0.0, 0.0])
+            sample.cpu.append(use.cpu - before.cpu)
+            sample.main.append(use.main[0] - before.main[0])
+            sample.delay.append(use.main[1] - before.main[1] + busiest[1])
+            sample.threads.append([max(0.0, cpu) for cpu, _ in spent])
+        columns = sorted(zip(*sample.threads, strict=True), key=sum, reverse=True)[: 2 * workers + 2]
+        kept = [column for column in zip(*sample.threads, strict=True) if column in columns]
+        sample.threads = [list(column) for column in kept]
+        return sample
+
 
 @dataclass
 class Round:
     """All samples for one prompt. many and capacity are by number of workers; one list entry for each set."""
 
-    serial: Sample
+    trusted: Sample  # its first token is the serial program's
     one: list[Sample] = field(default_factory=list)
     many: dict[int, list[Sample]] = field(default_factory=dict)
     capacity: dict[int, list[list[list[float]]]] = field(default_factory=dict)  # for each token, seconds of 1 and k
@@ -89,6 +117,9 @@ class Timing:
     failure: Run | None = None
     expected: list[int] = field(default_factory=list)  # of the failed run
     failed_workers: int = 0
+    whole: float = 1.0  # how many times the capacity's work a forward pass has
+    known: dict[int, tuple[list[int], int]] = field(default_factory=dict)  # k -> a prompt that was timed, its token
+    inside: dict[int, Inside] = field(default_factory=dict)  # k -> what a run with watched arrays showed
     recorded: dict = field(default_factory=dict)  # k -> what the recorder noted, for the explanation only
 
     def quiet(self) -> list[Round]:
@@ -100,18 +131,21 @@ class Timing:
         return {
             "model": self.model, "cores": self.cores, "measured": self.measured,
             "not_measured": {str(k): why for k, why in self.not_measured.items()},
-            "rounds": [asdict(r) for r in self.rounds],
+            "rounds": [asdict(r) for r in self.rounds], "given_up": self.given_up, "whole": self.whole,
+            "inside": {str(k): asdict(seen) for k, seen in self.inside.items()},
         }  # fmt: skip
 
     @classmethod
     def from_json(cls, data: dict) -> "Timing":
         """The timing that to_json() gave."""
         timing = cls(
-            data["model"], data["cores"], list(data["measured"]), {int(k): v for k, v in data["not_measured"].items()}
-        )
+            data["model"], data["cores"], list(data["measured"]), {int(k): v for k, v in data["not_measured"].items()},
+            given_up=list(data["given_up"]), whole=data["whole"],
+            inside={int(k): Inside(**seen) for k, seen in data["inside"].items()},
+        )  # fmt: skip
         for entry in data["rounds"]:
             entry = dict(entry)
-            entry["serial"] = Sample(**entry["serial"])
+            entry["trusted"] = Sample(**entry["trusted"])
             entry["one"] = [Sample(**sample) for sample in entry["one"]]
             entry["many"] = {int(k): [Sample(**sample) for sample in many] for k, many in entry["many"].items()}
             entry["capacity"] = {int(k): sets for k, sets in entry["capacity"].items()}
@@ -123,12 +157,12 @@ def disturbance(round_: Round) -> str:
     """Why a round does not count, or "". Only what the submission cannot cause counts: other programs, a trusted run
     that had to wait.
     """
-    waiting = round_.serial.delay / max(round_.serial.seconds, 1e-9)
+    waiting = sum(round_.trusted.delay) / max(round_.trusted.seconds, 1e-9)
     if round_.others > OTHERS:
         told = f", something waited for a core {round_.pressure:.0%} of the time"
         return f"other programs used {round_.others:.0%} of the cores{told if round_.pressure > round_.others else ''}"
     if waiting > WAITING:
-        return f"the serial program waited {waiting:.0%} of its time for a core"
+        return f"a trusted program waited {waiting:.0%} of its time for a core"
     return ""
 
 
@@ -174,29 +208,26 @@ class Player:
 
     def sample(self) -> Sample:
         """What was seen of it."""
-        run, use = self.run, self.run.use
-        threads = use.threads[: 2 * self.workers + 2]
-        return Sample(
-            run.seconds_of_tokens, use.cpu, use.delay, use.main, threads, self.child.threads_at_ready, run.ahead,
-            round(self.steal, 3),
-        )  # fmt: skip
+        return Sample.of(self.run, self.workers, self.child.threads_at_ready, round(self.steal, 3))
 
 
 class Stopwatch:
     """Starts programs in the sandbox.
 
-    trusted: the grader's copy of the lab, with lab.measure; tree: the lab with the submission in it.
+    trusted: the grader's copy of the lab, with lab.measure and lab.train; tree: the lab with the submission in it.
     """
 
     def __init__(self, sandbox: Sandbox, trusted: Path, tree: Path, model: Path) -> None:
         self.sandbox, self.trusted, self.tree, self.model = sandbox, trusted, tree, model
+        self.config = read_header(model)[1]
+        self.kernel = {"positions": PROMPT_LENGTH, "shape": list(vars(self.config).values())}
         self.cores = sorted(os.sched_getaffinity(0))
         self.limits = Limits(memory=2048 * MB + 3 * model.stat().st_size)
 
-    def serial(self) -> Player:
+    def trusted_program(self) -> Player:
         """The trusted program, on one core."""
         patience = Patience(start=60.0, token=120.0, idle=120.0, total=600.0)
-        return self.start(self.trusted, "serial", 1, patience)
+        return self.start(self.trusted, "trusted", 1, patience)
 
     def submission(self, k: int) -> Player:
         """The submission with k workers, on k cores."""
@@ -209,7 +240,7 @@ class Stopwatch:
 
     def capacity(self, k: int) -> Child:
         """The trusted kernel on k cores, ready. Raises SandboxError."""
-        child = Child(self.sandbox, self.trusted, None, "capacity", self.cores[:k], self.limits)
+        child = Child(self.sandbox, self.trusted, None, "capacity", self.cores[:k], self.limits, kernel=self.kernel)
         if (failed := child.wait_ready()) is not None:
             child.close()
             raise SandboxError(f"the capacity cannot be measured: {failed.outcome} {failed.error[-1:]}")
@@ -229,10 +260,11 @@ def measure(
     """
     model, cores = watch.model, len(watch.cores)
     timing = Timing(model.stem, cores, [k for k in points.workers if k <= cores])
+    timing.whole = watch.config.num_layers / layers_of(watch.config)
     timing.not_measured = {k: f"this machine has {cores} cores" for k in points.workers if k > cores}
     if not timing.measured:
         return timing
-    prompts = prompts_for(model, seed)
+    prompts = prompts_for(watch, seed)
     begin = time.perf_counter()
     with ExitStack() as stack:
         capacity = {k: watch.capacity(k) for k in timing.measured}
@@ -249,10 +281,9 @@ def measure(
     return timing
 
 
-def prompts_for(model: Path, seed: int) -> Iterator[list[int]]:
+def prompts_for(watch: Stopwatch, seed: int) -> Iterator[list[int]]:
     """Prompts for the timed runs, without end."""
-    _, config = read_header(model)
-    return timing_prompts(config.vocab_size, PROMPT_LENGTH, seed)
+    return timing_prompts(watch.config.vocab_size, PROMPT_LENGTH, seed)
 
 
 def one_round(
@@ -272,6 +303,7 @@ def one_round(
             try:
                 group.play(prompts, tell)
                 timing.rounds.append(group.round())
+                timing.known = {k: (player.run.prompt, player.run.tokens[0]) for k, player in group.trusted.items()}
             except Unjudgeable:
                 continue  # rounding decides there: no case; another prompt
             except WrongRun as wrong:
@@ -280,18 +312,18 @@ def one_round(
 
 
 def note_failure(timing: Timing, group: "Group", player: Player) -> None:
-    """A program that did not give the right tokens: the submission's fault, or that of others, or of the serial one."""
+    """A program that did not give the right tokens: its fault, or that of others, or the trusted one itself."""
     run = player.run
-    if player in group.serial.values():
+    if player in group.trusted.values():
         why = run.error[-1]["message"] if run.error else run.outcome
-        raise SandboxError(f"the serial program cannot be timed on {group.watch.model.name}: {why}")
+        raise SandboxError(f"the trusted program cannot be timed on {group.watch.model.name}: {why}")
     others = group.others()
     if run.outcome in ("hang", "spin", "slow") and others > OTHERS:
         timing.given_up.append(f"other programs used {others:.0%} of the cores")
     else:
         timing.failure, timing.expected, timing.failed_workers = (
             run,
-            group.serial[player.workers].run.tokens,
+            group.trusted[player.workers].run.tokens,
             player.workers,
         )
 
@@ -304,9 +336,9 @@ class Group:
         self.cores = watch.cores[: max(counts)]
         self.stack, self.players = stack, []
         if watch.sandbox.private:
-            self.serial = dict.fromkeys((1, *counts), self.add(watch.serial()))
+            self.trusted = dict.fromkeys((1, *counts), self.add(watch.trusted_program()))
         else:  # programs that could talk to each other have prompts of their own, so that they have nothing to say
-            self.serial = {k: self.add(watch.serial()) for k in (1, *counts)}
+            self.trusted = {k: self.add(watch.trusted_program()) for k in (1, *counts)}
         sets = SETS if watch.sandbox.private else 1
         self.sets = [{k: self.add(watch.submission(k)) for k in (1, *counts)} for _ in range(sets)]
         self.capacity: dict[int, list[list[list[float]]]] = {k: [[] for _ in self.sets] for k in counts}
@@ -320,23 +352,26 @@ class Group:
 
     def play(self, prompts: Iterator[list[int]], tell: Callable[[str], None]) -> None:
         """All turns. Raises WrongRun, Unjudgeable, SandboxError."""
-        references = list(dict.fromkeys(self.serial.values()))
+        references = list(dict.fromkeys(self.trusted.values()))
         for reference in references:
             reference.ready(next(prompts))
         for programs in self.sets:
             for k, player in programs.items():
-                player.ready(self.serial[k].run.prompt)
+                player.ready(self.trusted[k].run.prompt)
         self.begin = self.now()
-        count = N - PROMPT_LENGTH
-        for token in range(count):
+        count, token = N - PROMPT_LENGTH, 0
+        while token < count:
             tell(f"token {token + 1} of {count}")
             for reference in references:
                 reference.turn()
             for number in range(len(self.sets)):
                 self.turns_of_set(number, reverse=(token + number) % 2 == 1)
-            if token == 0:
-                seconds = count * sum(player.run.seconds for player in self.sets[0].values())
-                self.sets = self.sets[: max(1, int(ROUND / seconds))]
+                if token == number == 0:  # a slow program has fewer sets, and perhaps fewer tokens
+                    seconds = sum(player.run.seconds for player in self.sets[0].values())
+                    wanted = max(1, int(ROUND / (count * seconds)))
+                    count = max(1, min(count, int(ROUND / seconds)))
+            del self.sets[wanted:]
+            token += 1
 
     def turns_of_set(self, number: int, reverse: bool) -> None:
         """One token of each program of a set, and the capacity."""
@@ -349,8 +384,8 @@ class Group:
                         raise SandboxError(f"the capacity of {count} threads cannot be measured: it does not come")
                     self.capacity[count][number].append(seconds)
                 continue
-            player, trusted = self.sets[number][k], self.serial[k].run
-            player.turn(SLOWEST * trusted.seconds + 5.0)
+            player, trusted = self.sets[number][k], self.trusted[k].run
+            player.turn(SLOWEST * trusted.stamps[0] * len(trusted.tokens) + 5.0)
             check_token(player, trusted)
 
     def now(self) -> tuple[Weather, float]:
@@ -369,7 +404,7 @@ class Group:
         many = {k: [programs[k].sample() for programs in self.sets] for k in self.counts}
         pressure = Weather.now(self.cores).pressed(self.begin[0])
         capacity = {k: turns[: len(self.sets)] for k, turns in self.capacity.items()}
-        found = Round(self.serial[1].sample(), one, many, capacity, self.others(), pressure)
+        found = Round(self.trusted[1].sample(), one, many, capacity, self.others(), pressure)
         found.disturbed = disturbance(found)
         return found
 
@@ -388,7 +423,7 @@ def record(watch: Stopwatch, k: int, seed: int) -> dict:
     """One run of the submission with the recorder of lab.threadlib: for the explanation of a slow program, never for
     points.
     """
-    prompt = next(prompts_for(watch.model, seed))
+    prompt = next(prompts_for(watch, seed))
     with watch.submission(k).child as child:
         if child.wait_ready() is not None:
             return {}

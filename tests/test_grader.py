@@ -12,6 +12,8 @@ from grader_boxes import GOOD
 from jsonschema import validate
 
 from grader import explain, grade, report, sandbox
+from grader import points as points_module
+from grader import verdict as verdict_module
 from grader.__main__ import main
 from grader.cases import (
     PUBLIC_SEED,
@@ -25,7 +27,8 @@ from grader.cases import (
 from grader.child import Child, Run
 from grader.correctness import Correctness, Outcome
 from grader.estimates import estimate_scaling
-from grader.points import PointsError, gain, load
+from grader.inside import Inside
+from grader.points import CHECKS, PointsError, Result, gain, load, row
 from grader.sandbox import Limits
 from grader.timing import Player, Sample, Timing, Unjudgeable, WrongRun, check_token, disturbance
 from grader.verdict import FAILED, INCONCLUSIVE, PARTIAL, PASSED, Evidence, Row, judge
@@ -53,7 +56,8 @@ def evidence(timing: Timing | None = None, tokens: bool = True) -> Evidence:
     )
     hidden = replace(public, hidden=True)
     found = Correctness([Outcome(public, right), Outcome(hidden, right)])
-    return Evidence("parallel.py", load(), source="pass", correctness=found, timing=timing)
+    inside = Inside(2, [0.5, 0.5], 0.0, [0.5, 0.5], [True, True], [0.1, 0.1])
+    return Evidence("parallel.py", load(), source="pass", correctness=found, inside=inside, timing=timing)
 
 
 def public_case():
@@ -61,9 +65,14 @@ def public_case():
     return Case("2 workers", (5, 7, 9), 6, 2, (1, 2, 3))
 
 
-def scaling_row(timing: Timing) -> Row:
-    """The row for two workers."""
-    return next(row for row in judge(evidence(timing)).rows if row.name == "scaling-2")
+def rows_of(timing: Timing) -> dict[str, Row]:
+    """All rows by name."""
+    return {row.name: row for row in judge(evidence(timing)).rows}
+
+
+def threads_row(timing: Timing) -> Row:
+    """What the threads of two workers earn."""
+    return rows_of(timing)["threads-2"]
 
 
 # ------------------------------------------------------------------------------------------------------------ points
@@ -91,7 +100,9 @@ def test_credit_is_a_straight_line_between_its_ends():
         ("[points]\nruns = -5\n", "must be a number"),
         ("[points]\nruns = true\n", "must be a number"),
         ("[scaling]\nno_credit = 0.9\n", "must be less"),
-        ("[scaling]\nworkers = [1]\n", "must be a number"),
+        ("[scaling]\nno_speed = 0.9\n", "must be less"),
+        ("[scaling]\nworkers = [1]\n", "must be a list of numbers of workers"),
+        ('[scaling]\nmeasure = "time"\n', 'must be "gain" or "speedup"'),
         ("points", "Expected"),
     ],
 )
@@ -104,9 +115,21 @@ def test_bad_points_table(tmp_path, text, said):
 
 def test_an_instructor_can_change_points(tmp_path):
     path = tmp_path / "points.toml"
-    path.write_text("[points]\nscaling = 60\n[deductions]\nrace = 3\n")
+    path.write_text("[points]\nthreads = 60\n[deductions]\nrace = 3\n")
     points = load(path)
-    assert points.points["scaling"] == 60 and points.points["runs"] == 5 and points.deductions["race"] == 3
+    assert points.points["threads"] == 60 and points.points["runs"] == 3 and points.deductions["race"] == 3
+
+
+def test_an_instructor_adds_a_check_in_one_place(monkeypatch):
+    monkeypatch.setattr(points_module, "CHECKS", checks := list(CHECKS))
+    monkeypatch.setattr(verdict_module, "CHECKS", checks)
+
+    @row("docstrings", "has docstrings", 5)
+    def docstrings_row(found: Evidence) -> Result:
+        return Result(0.5, f"{found.name}: half of the functions have none")
+
+    last = judge(replace(evidence(), points=load())).rows[-1]
+    assert (last.title, last.score, last.most, last.status) == ("has docstrings", 2.5, 5, PARTIAL)
 
 
 # ------------------------------------------------------------------------------------------------------------- cases
@@ -127,13 +150,13 @@ def test_cases_have_the_margin_and_serial_answers_them(sets):
             assert tuple(generate(single, case.prompt, case.n))[: len(case.tokens)] == case.tokens
 
 
-@pytest.mark.parametrize("engine", ["serial", "submission"])
+@pytest.mark.parametrize("engine", ["trusted", "submission"])
 def test_what_gpt_c_prints_for_the_shipped_model(box, engine, shipped, shipped_gptc, tmp_path):
     with temporary_folder() as name:
         folder = Path(name)
-        given = grade.GIVEN if engine == "submission" else (*grade.GIVEN, *grade.files_of("measure"))
-        source = (grade.LAB / "parallel.py").read_text() if engine == "submission" else None
-        tree = grade.build_tree(folder / "lab", given, source)
+        reference = (grade.LAB / "parallel.py").read_text()
+        tree = folder / "lab"
+        tree = grade.trusted_tree(tree) if engine == "trusted" else grade.build_tree(tree, grade.GIVEN, reference)
         with Child(box, tree, box.readable(shipped, folder), engine) as child:
             assert child.wait_ready() is None
             for case in shipped_gptc[::2]:
@@ -262,12 +285,13 @@ def test_the_reference_gets_everything_whatever_the_noise(noise, hit):
 
 def test_noise_gives_nothing_to_a_program_that_does_not_scale():
     for seed in range(40):
-        assert scaling_row(timings.named("interpreter_bound", seed=seed, noise=0.03)).score == 0
+        assert threads_row(timings.named("interpreter_bound", seed=seed, noise=0.03)).score == 0
 
 
 @pytest.mark.parametrize(
     "name, status, phrase",
     [
+        ("slow_but_parallel", PASSED, "of the possible gain"),
         ("serial_copy", FAILED, "no worker was there at all"),
         ("batch_split", FAILED, "is the loop split over the batch"),
         ("interpreter_bound", FAILED, "of the possible gain"),
@@ -280,27 +304,51 @@ def test_noise_gives_nothing_to_a_program_that_does_not_scale():
         ("cache_asleep_at_one", FAILED, "none of the 2 workers did any work"),
         ("more_cores", FAILED, "cores instead of 2"),
         ("more_threads", FAILED, "4 threads compute instead of 2"),
+        ("burn_beside", FAILED, "worker 2 used 46% of the CPU time and computed nothing that was used"),
+        ("unused_work", FAILED, "computed nothing that was used"),
+        ("two_faces", FAILED, "time without a trace of work"),
+        ("uneven_when_timed", FAILED, "worker 1 used 0.2"),
+        ("crowd_at_one", FAILED, "sleeps or waits the rest"),
+        ("nice_crowd_at_one", FAILED, "sleeps or waits the rest"),
+        ("busy_crowd_at_one", FAILED, "with 1 worker 2 threads compute"),
+        ("bursts", FAILED, "times the CPU time"),
+        ("some_slow_ones", FAILED, "of the possible gain"),
+        ("too_good", FAILED, "more than the machine gives to trusted threads"),
     ],
 )
 def test_verdict_on_generated_timings(name, status, phrase):
-    row = scaling_row(timings.named(name))
-    assert row.status == status and phrase in row.reason, row
+    rows = rows_of(timings.named(name))
+    threads, speed = rows["threads-2"], rows["speed-2"]
+    assert threads.status == status and phrase in threads.reason, threads
     if status == FAILED:
-        assert row.score == 0
+        assert threads.score == speed.score == 0
+
+
+def test_slow_code_that_scales_earns_its_threads_and_not_the_speed():
+    rows = rows_of(timings.named("slow_but_parallel"))
+    assert (rows["threads-2"].score, rows["speed-2"].score) == (25, 0)
 
 
 def test_points_follow_the_measured_ratio():
     scores = [
-        scaling_row(timings.named("reference", many=many, noise=0.002)).score
-        for many in (0.58, 0.55, 0.52, 0.48, 0.42, 0.36)
+        threads_row(timings.named("reference", many=many, noise=0.002)).score
+        for many in (0.58, 0.52, 0.48, 0.45, 0.42, 0.36)
     ]
-    assert scores == sorted(scores) and scores[0] == 0 and scores[-1] == 40
-    assert 0 < scores[2] < 40
+    assert scores == sorted(scores) and scores[0] == 0 and scores[-1] == 25
+    assert 0 < scores[2] < 25
+
+
+def test_a_course_can_ask_for_the_speedup_over_the_serial_program():
+    timing = timings.named("uneven")
+    found = evidence(timing)
+    found.points = replace(found.points, measure="speedup")
+    row = next(row for row in judge(found).rows if row.name == "threads-2")
+    assert row.status == PASSED and "times as fast as the serial program" in row.reason
 
 
 def test_a_slow_machine_costs_no_points():
     """Half the capacity: the same program, judged against what the machine could give."""
-    row = scaling_row(timings.named("reference", many=0.46, capacity=1.38))
+    row = threads_row(timings.named("reference", many=0.46, capacity=1.38))
     assert row.status == PASSED
 
 
@@ -315,31 +363,44 @@ def test_a_slow_machine_costs_no_points():
 )
 def test_a_disturbed_measurement_is_inconclusive_not_failed(changes, phrase):
     verdict = judge(evidence(timings.named("reference", **changes)))
-    row = next(row for row in verdict.rows if row.name == "scaling-2")
+    row = next(row for row in verdict.rows if row.name == "threads-2")
     assert row.status == INCONCLUSIVE and phrase in row.reason
-    assert verdict.exit_code == 3 and verdict.score == 60
+    assert verdict.exit_code == 3 and verdict.score >= 60
     assert "could not be measured" in report.headline(verdict)
 
 
 def test_steal_that_could_change_nothing_is_no_excuse():
-    assert scaling_row(timings.named("interpreter_bound", steal=0.03)).status == FAILED
-    assert scaling_row(timings.named("reference", steal=0.2)).status == PASSED
+    assert threads_row(timings.named("interpreter_bound", steal=0.03)).status == FAILED
+    assert threads_row(timings.named("reference", steal=0.2)).status == PASSED
 
 
-def test_runs_that_disagree_are_inconclusive():
+def disagreeing(spread: float) -> Timing:
+    """Runs with two workers that differ by far; spread: how much the trusted threads' times vary."""
     timing = timings.named("reference", noise=0.0, rounds=2)
     for round_ in timing.rounds:
         for sample, seconds in zip(round_.many[2], (0.34, 0.60, 0.60), strict=True):
-            sample.tokens = [seconds / 6] * 6
-    assert scaling_row(timing).status == INCONCLUSIVE
+            sample.tokens = [seconds / 4] * 4
+        for turns in round_.capacity[2]:
+            turns[::2] = [[one * (1 + spread), many] for one, many in turns[::2]]
+    timing.inside[2] = timings.HONEST
+    return timing
+
+
+def test_runs_that_disagree_are_inconclusive_while_trusted_ones_do_as_well():
+    assert threads_row(disagreeing(0.4)).status == INCONCLUSIVE
+
+
+def test_runs_that_disagree_while_trusted_ones_are_steady_are_judged_as_they_are():
+    row = threads_row(disagreeing(0.02))
+    assert row.status != INCONCLUSIVE and row.score < 25
 
 
 def test_a_program_that_works_while_it_is_stopped_earns_nothing():
     timing = timings.named("reference")
     for round_ in timing.rounds:
         for sample in round_.many[2]:
-            sample.ahead = 0.3 * sample.cpu
-    row = scaling_row(timing)
+            sample.ahead = 0.3 * sum(sample.cpu)
+    row = threads_row(timing)
     assert row.status == FAILED and "while it was stopped" in row.reason
 
 
@@ -347,43 +408,43 @@ def test_disturbed_tokens_are_left_out_of_the_estimate():
     quiet = estimate_scaling(timings.named("reference", noise=0.0).rounds, 2)
     noisy = estimate_scaling(timings.named("reference", noise=0.0, hit=0.3).rounds, 2)
     assert quiet.threads.median == pytest.approx(0.60 / 0.35) == pytest.approx(noisy.threads.median, rel=0.01)
-    assert quiet.capacity.median == pytest.approx(1.85) and quiet.speedup.median == pytest.approx(2.6 / 0.35)
+    assert quiet.capacity.median == pytest.approx(1.85) and quiet.speedup.median == pytest.approx(0.65 / 0.35 * 4)
     assert quiet.gain.low <= quiet.gain.median <= quiet.gain.high and quiet.sets == 12
 
 
 def test_without_cpu_times_nothing_is_judged():
     timing = timings.named("reference")
     for sample in timing.rounds[0].one:
-        sample.cpu = 0.0
-    assert scaling_row(timing).status == INCONCLUSIVE
+        sample.cpu = [0.0] * 4
+    assert threads_row(timing).status == INCONCLUSIVE
 
 
 def test_rounds_given_up_because_of_others_are_inconclusive():
     timing = timings.named("reference", rounds=1)
     timing.given_up = ["other programs used 90% of the cores"] * 2
-    row = scaling_row(timing)
+    row = threads_row(timing)
     assert row.status == INCONCLUSIVE and "2 of 3 rounds" in row.reason and "90%" in row.reason
 
 
 def test_a_recorded_measurement_on_a_crowded_machine_is_inconclusive(data):
     """The reference beside six other users of two cores, as it was recorded."""
     timing = Timing.from_json(json.loads((data / "grader_timing_crowded.json").read_text()))
-    row = scaling_row(timing)
+    row = threads_row(timing)
     assert row.status == INCONCLUSIVE and "other programs used" in row.reason
 
 
 def test_an_idle_worker_is_a_fact_even_on_a_disturbed_machine():
-    assert scaling_row(timings.named("batch_split", disturbed="other programs used 48% of the cores")).status == FAILED
+    assert threads_row(timings.named("batch_split", disturbed="other programs used 48% of the cores")).status == FAILED
 
 
 def test_disturbance_is_only_what_the_submission_cannot_cause():
     round_ = timings.named("reference").rounds[0]
     assert disturbance(round_) == ""
     for sample in round_.many[2]:
-        sample.delay = 5.0  # too many threads of its own
+        sample.delay = [5.0] * 4  # too many threads of its own
     assert disturbance(round_) == ""
     assert "other programs" in disturbance(replace(round_, others=0.4))
-    assert "waited" in disturbance(replace(round_, serial=Sample([2.6], 2.2, delay=0.4)))
+    assert "waited" in disturbance(replace(round_, trusted=Sample([2.6], [2.2], [2.2], [0.4])))
 
 
 def test_four_workers_share_the_points_with_two():
@@ -393,14 +454,15 @@ def test_four_workers_share_the_points_with_two():
     two.measured = [2, 4]
     verdict = judge(evidence(two))
     rows = {row.name: row for row in verdict.rows}
-    assert rows["scaling-2"].most == rows["scaling-4"].most == 20
+    assert rows["threads-2"].most == rows["threads-4"].most == 12.5
+    assert rows["speed-2"].most == rows["speed-4"].most == 7.5
     assert verdict.score == 100
 
 
 def test_what_was_not_measured_is_said():
     timing = timings.named("reference")
     timing.not_measured = {4: "this machine has 2 cores"}
-    row = next(row for row in judge(evidence(timing)).rows if row.name == "scaling-4")
+    row = next(row for row in judge(evidence(timing)).rows if row.name == "threads-4")
     assert "this machine has 2 cores" in row.reason and row.most == 0
     none = Timing("generated", 1, [], {2: "this machine has 1 cores"})
     assert judge(evidence(none)).exit_code == 3
@@ -409,7 +471,7 @@ def test_what_was_not_measured_is_said():
 def test_a_wrong_token_in_a_timed_run_fails_the_scaling():
     timing = timings.named("reference")
     timing.failure, timing.expected, timing.failed_workers = Run([1], 4, 2, tokens=[1, 2, 9]), [1, 2, 3], 2
-    row = next(row for row in judge(evidence(timing)).rows if row.name == "scaling")
+    row = next(row for row in judge(evidence(timing)).rows if row.name == "threads")
     assert row.status == FAILED and "generated token 3 of 3 differs" in row.reason
 
 

@@ -123,9 +123,9 @@ def test_attack_gains_nothing(
     check_expectations(path, verdict)
     assert verdict.exit_code == 1
     rows = {row.name: row for row in verdict.rows}
-    scaling = sum(row.score for name, row in rows.items() if name.startswith("scaling"))
+    scaling = sum(row.score for name, row in rows.items() if name.startswith(("threads", "speed")))
     assert scaling == 0
-    if rows["public"].status != "passed":  # without the right tokens: no more than "it runs"
+    if not verdict.evidence.right:  # without the right tokens: no more than "it runs"
         assert verdict.score <= verdict.evidence.points.points["runs"]
     assert not processes_of_submissions()
     assert os.listdir(tmp_path) == ["parallel.py"]
@@ -172,6 +172,6 @@ def test_base_is_right(box: sandbox.Sandbox, tmp_path: Path) -> None:
     submission = tmp_path / "parallel.py"
     submission.write_text((FOLDER / "base.py").read_text())
     verdict = grade.grade(submission, grade.Options(sandbox=box, stages=("tokens",), patience=QUICK))
-    assert {row.name: row.status for row in verdict.rows[:-1]} == dict.fromkeys(
+    assert {row.name: row.status for row in verdict.rows[:-2]} == dict.fromkeys(
         ("runs", "public", "hidden", "imports", "workers", "quiet"), "passed"
     )

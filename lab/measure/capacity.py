@@ -2,8 +2,11 @@
 
 No program can scale better than the machine does just now: cores share memory bandwidth, clock frequency falls when
 more of them work, and somebody else may be using them. The threads here do nothing but the products of a forward pass,
-over more weights than a cache holds and without a word to each other: blocks of weights times several positions in the
-layers, and the last position alone for the logits, where memory sets the pace.
+over more weights than a cache holds and without a word to each other: the layers' weights times all positions, and the
+last position alone for the logits, where memory sets the pace. Each has its share of the rows of every matrix.
+
+The time of one thread also says what the products alone cost a program that does nothing else: `Kernel.whole` times it
+for a whole pass.
 """
 
 from functools import partial
@@ -11,10 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lab import kernels
+from lab.checkpoint import Config
 from lab.measure.machine import seconds_together
+from lab.models import GPT2_124M
 
-BLOCKS, ROWS, CHANNELS, POSITIONS = 1344, 32, 768, 32  # 132 MB of weights, in blocks that stay in a core's cache
-LAYERS = 0.69  # the part of GPT-2 124M's weights that is in the layers; the rest makes the logits
+POSITIONS = 32
+MOST_BYTES = 130 << 20  # of weights: more than a cache holds, and soon multiplied
 
 
 class Capacity(NamedTuple):
@@ -27,19 +33,29 @@ class Capacity(NamedTuple):
 
 
 class Kernel:
-    """The work: `weights` times `inputs`, block by block."""
+    """The work: the matrix products of some of a model's layers at `positions` positions, and as much of the logits.
 
-    def __init__(self, seed: int = 0) -> None:
+    config: the model's (default: GPT-2 124M). whole: how many times this work a forward pass has.
+    """
+
+    def __init__(self, positions: int = POSITIONS, config: Config | None = None, seed: int = 0) -> None:
+        config = config or GPT2_124M
         random = np.random.default_rng(seed)
-        self.weights = np.empty((BLOCKS, ROWS, CHANNELS), dtype=np.float32)
-        self.weights[:] = random.standard_normal((ROWS, CHANNELS), dtype=np.float32)
-        self.inputs = random.standard_normal((CHANNELS, POSITIONS), dtype=np.float32)
-        self.last = self.inputs[:, -1].copy()
-        self.out = np.empty((BLOCKS, ROWS, POSITIONS), dtype=np.float32)
-        self.logits = np.empty((BLOCKS, ROWS), dtype=np.float32)
+        C, L = config.channels, config.num_layers
+        layers = layers_of(config)
+        self.whole = L / layers
+        self.products = []  # (weights, inputs, result)
+        inputs = {width: numbers(random, (width, positions)) for width in (C, 4 * C)}
+        for _ in range(layers):
+            for rows, width in ((3 * C, C), (C, C), (4 * C, C), (C, 4 * C)):  # qkvw, attprojw, fcw, fcprojw
+                result = np.empty((rows, positions), dtype=np.float32)
+                self.products.append((numbers(random, (rows, width)), inputs[width], result))
+        self.vocabulary = numbers(random, (round(config.padded_vocab_size / self.whole), C))
+        self.last = inputs[C][:, -1].copy()
+        self.logits = np.empty(len(self.vocabulary), dtype=np.float32)
 
     def seconds(self, k: int) -> float:
-        """How long k threads, each with its share of the blocks, take for all."""
+        """How long k threads, each with its share of the rows, take for all."""
         return seconds_together([partial(self.multiply, number, k) for number in range(k)])
 
     def one_and(self, k: int, one_first: bool) -> tuple[float, float]:
@@ -48,17 +64,33 @@ class Kernel:
         return (first, second) if one_first else (second, first)
 
     def multiply(self, number: int, k: int) -> None:
-        """The work of thread `number` of k: its share of the layers' blocks, then of the logits'."""
-        edge = int(LAYERS * BLOCKS)
-        layers = slice(edge * number // k, edge * (number + 1) // k)
-        np.matmul(self.weights[layers], self.inputs, out=self.out[layers])
-        rest = BLOCKS - edge
-        logits = slice(edge + rest * number // k, edge + rest * (number + 1) // k)
-        np.einsum("oc,c->o", self.weights[logits].reshape(-1, CHANNELS), self.last, out=self.logits[logits].reshape(-1))
+        """The work of thread `number` of k."""
+        for weights, inputs, result in self.products:
+            rows = share(len(weights), number, k)
+            kernels.matmul(weights[rows], inputs, result[rows])
+        rows = share(len(self.vocabulary), number, k)
+        kernels.matvec(self.vocabulary[rows], self.last, self.logits[rows])
+
+
+def layers_of(config: Config) -> int:
+    """How many layers' products the work has: as many as, with their part of the logits, have MOST_BYTES of weights."""
+    C, L = config.channels, config.num_layers
+    return max(1, min(L, MOST_BYTES * L // (4 * (12 * L * C * C + config.padded_vocab_size * C))))
+
+
+def share(count: int, number: int, k: int) -> slice:
+    """Part `number` of k of range(count)."""
+    return slice(count * number // k, count * (number + 1) // k)
+
+
+def numbers(random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Any numbers of about the size that occurs: a few random rows again and again, for random numbers take long."""
+    some = random.standard_normal((min(32, shape[0]), shape[1]), dtype=np.float32)
+    return np.resize(some, shape)
 
 
 def capacity(k: int, repeats: int = 5, kernel: Kernel | None = None) -> Capacity:
-    """Measure C_k, in about `repeats` * 30 ms: one thread and k threads in turn (A B B A), medians of both.
+    """Measure C_k: one thread and k threads in turn (A B B A), medians of both.
 
     Keep a Kernel and hand it in when measuring again and again. Raises ValueError for k < 1.
     """

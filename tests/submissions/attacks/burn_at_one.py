@@ -2,7 +2,7 @@
 # on: base
 # expect: public passed |
 # timing: burn_at_one
-# expect: scaling-2 failed | times the CPU time
+# expect: threads-2 failed | times the CPU time
 
 right_forward = forward
 

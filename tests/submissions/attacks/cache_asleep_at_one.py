@@ -2,7 +2,7 @@
 # on: base
 # expect: public passed |
 # timing: cache_asleep_at_one
-# expect: scaling-2 failed | did any work
+# expect: threads-2 failed | did any work
 
 """Tokens through a KV cache on one thread; the other threads do nothing."""
 

@@ -1,8 +1,8 @@
 # Leaves its tokens in a file for the next process, which only reads them.
 # on: nothing
-# expect: public passed |
+# expect: public partial | they were given
 # timing: serial_copy
-# expect: scaling-2 failed |
+# expect: threads-2 failed |
 
 import json
 import os

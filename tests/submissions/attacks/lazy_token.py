@@ -1,6 +1,6 @@
 # Yields something that computes its token only when it is looked at.
 # on: nothing
-# expect: public passed |
+# expect: public partial | they were given
 # expect: workers failed |
 
 from lab import serial

@@ -3,7 +3,7 @@
 # expect: public passed |
 # expect: workers failed | threads for workers=
 # timing: more_cores
-# expect: scaling-2 failed | instead of 2
+# expect: threads-2 failed | instead of 2
 
 import os
 

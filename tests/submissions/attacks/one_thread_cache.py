@@ -2,7 +2,7 @@
 # on: base
 # expect: public passed |
 # timing: one_thread_cache
-# expect: scaling-2 failed | none of the 2 workers did any work
+# expect: threads-2 failed | none of the 2 workers did any work
 
 """Tokens through a KV cache on one thread; the other threads do nothing."""
 

@@ -1,9 +1,9 @@
 # Replaces the clocks, and sleeps.
 # on: nothing
-# expect: public passed |
+# expect: public partial | they were given
 # expect: workers failed |
 # timing: serial_copy
-# expect: scaling-2 failed | no worker
+# expect: threads-2 failed | no worker
 
 import time
 

@@ -2,7 +2,7 @@
 # on: base
 # expect: public passed |
 # timing: sleep_at_one
-# expect: scaling-2 failed | sleeps or waits the rest
+# expect: threads-2 failed | sleeps or waits the rest
 
 import time
 

@@ -1,9 +1,9 @@
 # The work is split over the batch, which is 1: one worker does everything.
 # on: base
-# expect: public passed |
+# expect: public partial | they were given
 # timing: batch_split
-# expect: scaling-2 failed | only 1 of 2 threads did any work
-# expect: scaling-2 failed | is the loop split over the batch
+# expect: threads-2 failed | only 1 of 2 threads did any work
+# expect: threads-2 failed | is the loop split over the batch
 
 
 def split(count, k):

@@ -2,7 +2,7 @@
 # on: base
 # expect: public passed |
 # timing: interpreter_bound
-# expect: scaling-2 failed | of the possible gain
+# expect: threads-2 failed | of the possible gain
 
 
 def matmul(workers, out, inp, weight, bias):

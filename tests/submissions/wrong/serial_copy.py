@@ -1,9 +1,9 @@
 # The serial program under another name.
 # on: nothing
-# expect: public passed |
+# expect: public partial | they were given
 # expect: workers failed | no worker is there
 # timing: serial_copy
-# expect: scaling-2 failed | no worker was there at all
+# expect: threads-2 failed | no worker was there at all
 
 from lab import serial
 

@@ -1,8 +1,8 @@
 # Scales, but every product is computed eight times.
 # on: base
-# expect: public passed |
+# expect: public partial | is not used
 # timing: slower_than_serial
-# expect: scaling-2 failed | slower than the serial program
+# expect: threads-2 failed | slower than the serial program
 
 right_matmul = matmul
 

@@ -1,6 +1,6 @@
 # Starts 2k workers.
 # on: base
-# expect: public passed |
+# expect: public partial |
 # expect: workers failed | threads for workers=
 
 

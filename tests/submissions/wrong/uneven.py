@@ -2,7 +2,7 @@
 # on: base
 # expect: public passed |
 # timing: uneven
-# expect: scaling-2 partial | cut the work more evenly
+# expect: threads-2 partial | cut the work more evenly
 
 
 def split(count, k):

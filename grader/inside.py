@@ -1,0 +1,181 @@
+"""Do the workers do the work? Seen from inside, in untimed runs whose arrays note who uses them (grader.shares).
+
+Three questions: which share of the weights does each worker read; which share of attention is its; and is what it
+computes used. For the last one, one product of one worker, chosen at random by its work, is made NaN: if the token is
+still right, nobody needed it. Of an honest worker's products some may be left unused (the logits of earlier positions),
+so two that matter are enough; a worker that burns time hits one now and then at most.
+
+The reports come out of the submission's own process: they are believed as far as they are well formed, and compared
+with what the timed runs showed from outside (grader.scaling).
+"""
+
+import random
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from grader.child import Child, Patience, Run
+from grader.sandbox import Limits, Sandbox
+
+PAUSES = (0.001, 0.005, 0.02)  # seconds that a worker rests after a product of a tiny model, until all have had tasks
+HITS, SAMPLES = 2, 16  # products that must matter, of so many
+SECONDS = 30.0  # for all of it: then what was seen so far counts
+LAST = 0.97  # samples lie in this part of a worker's work: who does less the next time still reaches them
+
+
+WORDS = {
+    "error": "fails", "hang": "hangs", "spin": "takes too long", "slow": "takes too long", "ended": "ends",
+    "flood": "prints without end", "protocol": "says something else",
+}  # fmt: skip
+
+
+@dataclass
+class Inside:
+    """What was seen of k workers. Lists have one entry for each worker, the oldest first."""
+
+    k: int
+    weights: list[float] = field(default_factory=list)  # shares of the weights that anybody computes with
+    main: float = 0.0  # the main thread's
+    attention: list[float] = field(default_factory=list)  # shares of the products without weights; none: there are none
+    used: list[bool] = field(default_factory=list)  # whether what it computes is needed
+    cpu: list[float] = field(default_factory=list)  # seconds for the first token, seen from outside
+    problem: str = ""  # why nothing could be seen, one line
+
+    @property
+    def worked(self) -> float:
+        """The share of the weights that the workers have read, all together, as far as anybody used it."""
+        return min(1.0, sum(share for share, used in zip(self.weights, self.used, strict=True) if used))
+
+    def fair(self, shares: Sequence[float]) -> bool:
+        """Whether every worker has at least half of an even share."""
+        return len(shares) >= self.k and sorted(shares)[-self.k] >= 0.5 / self.k
+
+    @property
+    def shared_products(self) -> bool:
+        """Whether every worker reads a fair share of the weights, and is needed."""
+        return self.fair(self.weights) and all(self.used)
+
+    @property
+    def shared_attention(self) -> bool:
+        """Whether every worker does a fair share of attention; where it has no products, this cannot be told."""
+        return not self.attention or self.fair(self.attention)
+
+    def words(self) -> str:
+        """What was seen, for the student."""
+        if self.problem:
+            return self.problem
+        unused = [number for number, used in enumerate(self.used, 1) if not used and self.weights[number - 1] > 0]
+        shares = ", ".join(f"{share:.0%}" for share in self.weights) or "none"
+        text = f"of the weights that are read the main thread reads {self.main:.0%}, the workers {shares}"
+        if unused:
+            text += f"; what worker {unused[0]} computes is not used"
+        if self.attention and not self.shared_attention:
+            text += f"; of attention the workers do {', '.join(f'{share:.0%}' for share in self.attention)}"
+        return text
+
+
+def look_inside(
+    sandbox: Sandbox, tree: Path, model: Path, prompt: Sequence[int], token: int, k: int, *,
+    limits: Limits, patience: Patience, pauses: Iterable[float] = PAUSES, cpus: Iterable[int] | None = None,
+    samples: int = SAMPLES, seconds: float = SECONDS, seed: int = 1,
+) -> Inside:  # fmt: skip
+    """Watch the submission in `tree` make the token that follows the prompt, on k workers, again and again."""
+    with ExitStack() as stack:
+
+        def child() -> Child | None:
+            found = stack.enter_context(Child(sandbox, tree, model, "watched", cpus, limits, patience))
+            return None if found.wait_ready() else found
+
+        watch = Watch(child, list(prompt), token, k, time.perf_counter() + seconds)
+        for pause in pauses:
+            seen = watch.look(pause)
+            if seen.problem or (seen.fair(seen.weights) and seen.shared_attention):
+                break
+        if seen.problem:
+            return seen
+        choose = random.Random(seed)
+        names, work = watch.names, watch.work
+        for name in names:
+            seen.used.append(watch.matters(name, work.get(name, 0.0), pause, choose, samples))
+        return seen
+
+
+class Watch:
+    """Runs of one submission with watched arrays; a process that was lost is replaced."""
+
+    def __init__(self, start: Callable[[], Child | None], prompt: list[int], token: int, k: int, until: float) -> None:
+        self.start, self.prompt, self.token, self.k, self.until = start, prompt, token, k, until
+        self.child: Child | None = None
+        self.names: list[str] = []
+        self.work: dict[str, float] = {}
+
+    def run(self, **notes: object) -> tuple[Run | None, dict]:
+        """One token, and the notes."""
+        self.child = self.child or self.start()
+        if self.child is None:
+            return None, {}
+        run = self.child.ask(self.prompt, len(self.prompt) + 1, self.k, notes=notes)
+        if run.status is not None or run.left_threads:
+            self.child.close()
+            self.child = None
+        return run, well_formed(run.values.get("notes"))
+
+    def look(self, pause: float) -> Inside:
+        """A run in which nothing is poisoned."""
+        run, notes = self.run(pause=pause)
+        if run is None or run.outcome != "done" or run.tokens != [self.token] or not notes:
+            return Inside(self.k, problem=f"who does the work could not be seen: {self.why_not(run)}")
+        weights, attention, self.work = notes["weights"], notes["attention"], notes["work"]
+        found = {*weights, *attention, *self.work} - {"MainThread"}
+        self.names = sorted(found, key=lambda name: (len(name), name))
+        while len(self.names) < self.k:
+            self.names.append(f"(worker {len(self.names) + 1})")
+        shares = [attention.get(name, 0.0) for name in self.names] if len(attention) > 1 or self.k == 1 else []
+        if set(attention) == {"MainThread"}:
+            shares = [0.0] * self.k
+        cpu = [seconds for seconds, _ in run.use.threads.values()]
+        return Inside(
+            self.k, [weights.get(name, 0.0) for name in self.names], weights.get("MainThread", 0.0), shares, cpu=cpu
+        )
+
+    def why_not(self, run: Run | None) -> str:
+        """Why a run showed nothing."""
+        if run is None:
+            return "with watched arrays it does not start"
+        if run.outcome in WORDS:
+            return f"with watched arrays it {WORDS[run.outcome]}"
+        if run.tokens != [self.token]:
+            return "with watched arrays it makes another token"
+        return "threads that are not lab.threadlib's do it"
+
+    def matters(self, name: str, work: float, pause: float, choose: random.Random, samples: int) -> bool:
+        """Whether the token is wrong without some of this thread's products."""
+        hits = 0
+        for _ in range(samples if work else 0):
+            if time.perf_counter() > self.until:
+                return hits > 0
+            run, notes = self.run(pause=pause, poison=name, after=choose.uniform(0.0, LAST) * work)
+            hits += bool(notes) and notes["poisoned"] and run.tokens != [self.token]
+            if hits == HITS:
+                return True
+        return False
+
+
+def well_formed(notes: object) -> dict:
+    """The report of grader.shares, if it is one; else nothing."""
+    if not isinstance(notes, dict) or not all(isinstance(notes.get(name), dict) for name in ("weights", "attention")):
+        return {}
+    found: dict = {"poisoned": notes.get("poisoned") is True}
+    for name in ("weights", "attention", "work"):
+        table = notes.get(name)
+        if not isinstance(table, dict) or len(table) > 64:
+            return {}
+        for thread, value in table.items():
+            known = thread == "MainThread" or re.fullmatch(r"worker-\d{1,6}", thread)
+            if not known or not isinstance(value, int | float) or not 0 <= value < 1e18:
+                return {}
+        found[name] = table
+    return found

@@ -1,0 +1,237 @@
+"""Inside a program that is watched: who reads which weights, and whether anybody uses what comes of it.
+
+The harness hands a submission its weights as arrays of the class Noted, and numpy makes every new array one. They
+compute as always, but note for each thread
+
+    the weights that it computes with, each counted once       {"worker-1": 0.5, "worker-2": 0.5}, shares of all that
+                                                               are read; reordered copies of weights count as well
+    the work of its products that have no weights in them      attention: queries with keys, weights with values
+
+and can put NaN in place of the result of one product of one thread: if the token is still right, nobody used it.
+
+Not noted is what memoryview, np.frombuffer or view(np.ndarray) reach. What a program that looks for these arrays does
+differently cannot be seen here; grader.scaling compares with the runs that are timed.
+"""
+
+import sys
+import threading
+import time
+
+import numpy as np
+
+PRODUCTS = {np.matmul, np.vecdot, np.dot, np.inner, np.einsum, np.tensordot, np.vdot}
+MADE = ("empty", "zeros", "ones", "full")  # functions of numpy whose arrays are noted
+TAKEN = {"asarray": None, "ascontiguousarray": "C", "asfortranarray": "F"}  # ... that would lose the class: their order
+MOST_THREADS = 8  # that are told apart
+MOST_REST = 0.5  # seconds: who makes many small products gives the others their turn without that
+
+
+class Notes:
+    """What is known of one run."""
+
+    def __init__(self) -> None:
+        self.bits: dict[str, int] = {}  # thread -> its bit in Root.readers
+        self.roots: dict[tuple, np.ndarray] = {}  # where copied weights came from -> their readers
+        self.seen: set[tuple] = set()
+        self.attention: dict[str, float] = {}
+        self.work: dict[str, float] = {}  # of products with weights, in the order they are made
+        self.large = 0  # elements from which a result of weights alone is weights again: scaled, say
+        self.pause = 0.0  # seconds that a worker rests after a product, so that others get their tasks
+        self.rested: dict[str, float] = {}
+        self.poison = ("", 0.0)  # thread, and the work after which its next product becomes NaN
+        self.poisoned = False
+
+    def bit(self, thread: str) -> int:
+        """The thread's bit; the last threads share one."""
+        return self.bits.setdefault(thread, 1 << min(len(self.bits), MOST_THREADS - 1))
+
+    def read(self, arrays: list["Noted"], thread: str) -> None:
+        """Weights were read: mark each element."""
+        bit = self.bit(thread)
+        for array in arrays:
+            key = (thread, *array.place())
+            if key not in self.seen:
+                self.seen.add(key)
+                readers = array.readers()
+                np.bitwise_or(readers, bit, out=readers)
+
+    def shares(self) -> dict:
+        """{"weights": {thread: share of the weights that are read}, "attention": {thread: share}, "work": ...}."""
+        readers = list(self.roots.values())
+        read = sum(int(np.count_nonzero(marks)) for marks in readers)
+        weights = {
+            thread: sum(int(np.count_nonzero(marks & bit)) for marks in readers) / max(1, read)
+            for thread, bit in self.bits.items()
+        }
+        whole = sum(self.attention.values()) or 1.0
+        attention = {thread: work / whole for thread, work in self.attention.items()}
+        return {"weights": weights, "attention": attention, "work": self.work, "poisoned": self.poisoned}
+
+
+NOTES = Notes()
+
+
+class Root:
+    """Memory that holds weights: all of them, or a copy of some. `readers` has a byte for each, a bit for a thread."""
+
+    def __init__(self, array: np.ndarray, key: tuple) -> None:
+        self.address, self.itemsize, self.nbytes = array.__array_interface__["data"][0], array.itemsize, array.nbytes
+        self.key = key
+        size = array.size
+        if key not in NOTES.roots:
+            NOTES.roots[key] = np.zeros(size, np.uint8)
+
+    def holds(self, array: np.ndarray) -> bool:
+        """Whether the array is a view of this memory."""
+        return 0 <= array.__array_interface__["data"][0] - self.address < max(1, self.nbytes)
+
+
+class Noted(np.ndarray):
+    """An array whose use is noted; `root` is None for activations."""
+
+    root: Root | None = None
+
+    def __array_finalize__(self, parent: object) -> None:
+        root = getattr(parent, "root", None)
+        if root is not None and self.size and self.dtype.kind == "f" and not root.holds(self):
+            root = Root(self, ("copy", *parent.place(), self.shape))  # reordered, or of another type
+        self.root = root
+
+    def place(self) -> tuple:
+        """Which weights these are."""
+        return (self.root.key, self.__array_interface__["data"][0] - self.root.address, self.shape, self.strides)
+
+    def readers(self) -> np.ndarray:
+        """The marks of these weights."""
+        root, marks = self.root, NOTES.roots[self.root.key]
+        first = (self.__array_interface__["data"][0] - root.address) // root.itemsize
+        steps = tuple(step // root.itemsize for step in self.strides)
+        return np.lib.stride_tricks.as_strided(marks[first:], self.shape, steps)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
+        given = {"out": tuple(map(plain, out))} if out else {}
+        where = options.pop("where", None)
+        if where is not None:
+            options["where"] = plain(where)
+        result = getattr(ufunc, method)(*map(plain, inputs), **given, **options)
+        return noted(ufunc, inputs, result, out)
+
+    def __array_function__(self, function, types, args, options):
+        if function not in PRODUCTS:
+            result = super().__array_function__(function, types, args, options)
+            if function is np.concatenate:
+                made_of(function, args[0], result)
+            return result
+        out = options.get("out")
+        result = function(*map(plain, args), **{name: plain(value) for name, value in options.items()})
+        return noted(function, args, result, None if out is None else (out,))
+
+    def dot(self, other, out=None):
+        """The method is np.dot."""
+        return np.dot(self, other) if out is None else np.dot(self, other, out=out)
+
+
+def plain(value: object) -> object:
+    """The same memory as an ordinary array."""
+    return value.view(np.ndarray) if isinstance(value, Noted) else value
+
+
+def is_weight(value: object) -> bool:
+    """Whether this holds weights."""
+    return isinstance(value, Noted) and value.root is not None and value.size > 0
+
+
+def made_of(function, parts, result: object) -> None:
+    """If weights alone have gone into it, and many, then the result is weights, too: put together, or scaled."""
+    parts = [part for part in parts if isinstance(part, np.ndarray)]
+    if isinstance(result, Noted) and result.root is None and result.size >= NOTES.large and all(map(is_weight, parts)):
+        result.root = Root(result, (function.__name__, *(part.place() for part in parts)))
+
+
+def noted(function, inputs, result, out):
+    """Note one operation of this thread; its result, which is NaN if it is the one to be poisoned."""
+    thread = threading.current_thread().name
+    weights = [value for value in inputs if is_weight(value)]
+    if weights and not NOTES.poison[0]:
+        NOTES.read(weights, thread)
+    if function in PRODUCTS:
+        result = note_product(inputs, result, bool(weights), thread)
+    if out:
+        return out[0] if len(out) == 1 else out
+    if type(result) is np.ndarray:
+        result = result.view(Noted)
+        if function not in PRODUCTS:
+            made_of(function, inputs, result)
+    return result
+
+
+def note_product(inputs: tuple, result: object, weights: bool, thread: str) -> object:
+    """Count its work, in multiplications; poison it; let the others have their turn. Returns the result."""
+    work = work_of([x for x in inputs if isinstance(x, np.ndarray)], result)
+    if not weights:
+        NOTES.attention[thread] = NOTES.attention.get(thread, 0.0) + work
+    else:
+        before = NOTES.work.get(thread, 0.0)
+        NOTES.work[thread] = before + work
+        who, after = NOTES.poison
+        if who == thread and before + work > after and not NOTES.poisoned:
+            NOTES.poisoned = True
+            if isinstance(result, np.ndarray):
+                result[...] = np.nan
+            else:
+                result = np.float32(np.nan)
+    if NOTES.pause and thread != "MainThread" and NOTES.rested.get(thread, 0.0) < MOST_REST:
+        NOTES.rested[thread] = NOTES.rested.get(thread, 0.0) + NOTES.pause
+        time.sleep(NOTES.pause)
+    return result
+
+
+def work_of(arrays: list[np.ndarray], result: object) -> float:
+    """Multiplications of a product: for each number of the result as many as the operands have in common."""
+    if len(arrays) < 2:
+        return 0.0
+    a, b = arrays[:2]
+    return float(max(a.size, b.size, getattr(result, "size", 1) * (a.shape[-1] if a.ndim else 1)))
+
+
+# ---------------------------------------------------------------------------------------------------- for the harness
+
+
+def watch_arrays() -> None:
+    """From now on every array that numpy's common functions make is noted."""
+
+    def making(function):
+        def make(*args, **options):
+            array = function(*args, **options)
+            return array.view(Noted) if array.dtype.kind == "f" else array
+
+        return make
+
+    def taking(function, order):
+        def take(a, dtype=None, *args, **options):
+            if not isinstance(a, Noted):
+                return function(a, dtype, *args, **options)
+            return make_array(a, dtype, copy=None, order=order or options.get("order", "K"), subok=True)
+
+        return take
+
+    make_array = np.array
+    np.array = lambda a, *args, **options: make_array(
+        a, *args, **options | ({"subok": True} if isinstance(a, Noted) else {})
+    )
+    np.copy = lambda a, order="K", subok=False: make_array(a, order=order, subok=subok or isinstance(a, Noted))
+    for name in MADE:
+        setattr(np, name, making(getattr(np, name)))
+    for name, order in TAKEN.items():
+        setattr(np, name, taking(getattr(np, name), order))
+
+
+def begin(model, pause: float = 0.0, poison: str = "", after: float = 0.0) -> None:
+    """Notes for the next run, of a model whose weights are watched. poison: a thread, `after`: that much work."""
+    NOTES.__init__()
+    NOTES.pause, NOTES.poison, NOTES.large = pause, (poison, after), model.config.channels**2
+    memory = model.params_memory.view(np.ndarray)
+    array = memory.view(Noted)
+    array.root = Root(array, ("weights",))
+    model.__init__(model.config, array)
+    sys.setswitchinterval(1e-3)
