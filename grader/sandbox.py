@@ -40,7 +40,7 @@ from grader.processes import (
     processes_of,
 )
 from grader.workspace import home, note, remove_files
-from lab import BLAS_THREAD_VARIABLES
+from lab import BLAS_THREAD_VARIABLES, kernels
 
 MB = 1 << 20
 PATH = "/usr/bin:/bin"
@@ -239,6 +239,7 @@ class Sandbox:
         environment = dict.fromkeys(BLAS_THREAD_VARIABLES, "1")
         place = str(scratch or "/tmp")
         environment |= {"PATH": PATH, "HOME": place, "TMPDIR": place, "LANG": "C.UTF-8"}
+        environment[kernels.VARIABLE] = kernels.choose()  # one choice for all programs that are compared
         if self.python.library_path:
             environment["LD_LIBRARY_PATH"] = self.python.library_path
         return environment | ({MARK: mark} if mark else {})

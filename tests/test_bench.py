@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lab import serial
+from lab.checkpoint import Config
 from lab.margin import MARGIN, margin
 from lab.measure import bench
 from lab.measure.capacity import Kernel, capacity
@@ -38,13 +39,15 @@ def test_estimate_and_ratios():
 
 
 def test_capacity_does_the_same_work_at_every_k():
-    kernel = Kernel()
-    expected = np.matmul(kernel.weights[0], kernel.inputs)
+    kernel = Kernel(5, Config(64, 1000, 3, 4, 64, 1024))
+    assert kernel.whole == 1 and len(kernel.products) == 12 and len(kernel.logits) == 1024  # a whole pass of this model
     for k in (1, 2, 3, 5):
-        kernel.out[:] = 0.0
+        for _, _, result in kernel.products:
+            result[:] = 0.0
         assert kernel.seconds(k) > 0.0
-        np.testing.assert_allclose(kernel.out[[0, 700]], [expected] * 2, rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(kernel.logits[-1], expected[:, -1], rtol=1e-5, atol=1e-5)
+        for weights, inputs, result in kernel.products:
+            np.testing.assert_allclose(result, weights @ inputs, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(kernel.logits, kernel.vocabulary @ kernel.last, rtol=1e-4, atol=1e-4)
     measured = capacity(2, repeats=2, kernel=kernel)
     assert measured.capacity == pytest.approx(measured.one / measured.together)
     with pytest.raises(ValueError, match="at least 1"):
