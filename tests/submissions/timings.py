@@ -93,6 +93,7 @@ NAMED = {
     "burn_beside": {"one": 1.2, "many": 0.6, "inside": seen((1.0, 0.0), (True, False), (0.15, 0.15))},
     # the second computes a half of its own, and nobody uses it
     "unused_work": {"one": 1.2, "many": 0.6, "inside": seen((0.98, 0.5), (True, False), (0.15, 0.15))},
+    "nothing_used": {"one": 1.2, "many": 0.6, "inside": seen((0.9, 0.9), (False, False), (0.07, 0.07), main=1.0)},
     # honest while it is watched
     "two_faces": {"one": 1.2, "many": 0.6, "inside": seen((0.49, 0.49), (True, True), (0.07, 0.07))},
     "uneven_when_timed": {

@@ -2,7 +2,7 @@
 # on: nothing
 # expect: public partial | is not used
 # expect: workers failed | the workers do not do the work
-# timing: unused_work
+# timing: nothing_used
 # expect: threads-2 failed | computed nothing that was used
 
 from lab import serial
