@@ -34,6 +34,8 @@ as-CHECKPOINT := "$${MODEL:-models/tiny_shakespeare.bin}"
 vars-CHECKPOINT := MODEL
 as-STATE      := "$${FILE:-models/trained.state.npz}"
 vars-STATE    := FILE
+as-GRADIENTS  := "$${MODEL:-tests/data/tiny_v3.bin}" "$${FILE:-tests/data/tiny_debug_state.bin}"
+vars-GRADIENTS := MODEL FILE
 as-START       = $(if $(MODEL),--from "$$MODEL" --batch 4 --seq 64 --steps 40 --lr 1e-4 --sample-every 20,$(scratch))
 vars-START    := MODEL
 
@@ -93,7 +95,7 @@ format: $(READY) ## format the code
 	@$(PYTHON) -m ruff check --fix-only --quiet . ; $(PYTHON) -m ruff format .
 $(call verb,check-selftest,lab.check selftest,) ## the checks raise nothing in right programs
 $(call verb,reference,lab.measure.reference,OUT) ## the pictures in profiles/reference, anew
-$(call verb,test-gradients,lab.train.debug_state,) ## llm.c's test_gpt2: gradients against PyTorch's
+$(call verb,test-gradients,lab.train.debug_state,GRADIENTS) ## llm.c's test_gpt2: gradients against PyTorch's
 $(call verb,bench-train,lab.train.bench,MODEL WORKERS) ## a training step beside PyTorch's
 $(call verb,shipped-model,lab.train $$(shipped),) ## train models/tiny_shakespeare.bin anew
 env: $(READY) ## the virtual environment (PY=/path/to/python3)

@@ -53,9 +53,8 @@ def headline(verdict: Verdict) -> str:
 
 def show(verdict: Verdict, console: Console, instructor: bool = False, file: str = "") -> None:
     """The table, the speeds, the total; file: its path, where its name is not enough."""
+    console.print(Text(file or verdict.evidence.name))
     table = Table(
-        title=Text(file or verdict.evidence.name),
-        title_justify="left",
         box=None,
         pad_edge=False,
         show_header=False,
