@@ -182,6 +182,14 @@ def test_starter_is_never_written_over_a_file(house):
     assert not (house / "nowhere").exists()
 
 
+def test_starter_writes_the_handout(house):
+    (house / "handout").mkdir()
+    (house / "handout/parallel.py").write_text("the beginning\n")
+    assert make(house, "starter").returncode == 0 and make(house, "starter", "OUT=a b/c.py").returncode == 0
+    assert (house / "parallel.py").read_text() == (house / "a b/c.py").read_text() == "the beginning\n"
+    assert not list(house.glob("**/*.part"))
+
+
 # ------------------------------------------------------------------------------------------------------ the environment
 
 
