@@ -36,10 +36,10 @@ from lab import cached, models, onethread, parallel, serial
 from lab.checkpoint import CheckpointError, touch_pages
 from lab.command import Parser, quietly, whole_number
 from lab.engines import ENGINES
+from lab.files import PROFILES, shown, write_json
 from lab.margin import MARGIN, margin
 from lab.measure import machine
 from lab.measure.capacity import Kernel, capacity
-from lab.measure.files import PROFILES, shown, write_json
 from lab.measure.runner import provenance
 from lab.measure.stats import Estimate, estimate, ratios
 from lab.threadlib import Mutex
