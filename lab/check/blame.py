@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from lab.check.races import Detector, Root, spoken
+from lab.check.races import Detector, spoken
 from lab.check.report import listed
+from lab.check.shadow import Shadow
 
 TOLERANCE = 1e-4  # relative and absolute: activations that agree this well differ by rounding
 ORDER = [
@@ -47,7 +48,7 @@ def order_of_computing(name: str) -> int:
     return ORDER.index(name) if name in ORDER else len(ORDER)
 
 
-def early_read(detector: Detector, root: Root, start: int, size: int) -> tuple[str, str, np.ndarray, int] | None:
+def early_read(detector: Detector, root: Shadow, start: int, size: int) -> tuple[str, str, np.ndarray, int] | None:
     """The first read, in this pass, of elements of a tensor that nobody had written in it: thread, line, elements,
     writes before it."""
     for where, thread, site, elements, before, when in detector.stale_reads:
@@ -57,7 +58,7 @@ def early_read(detector: Detector, root: Root, start: int, size: int) -> tuple[s
     return None
 
 
-def tell_early(detector: Detector, root: Root, early: tuple, start: int, written: np.ndarray) -> Told:
+def tell_early(detector: Detector, root: Shadow, early: tuple, start: int, written: np.ndarray) -> Told:
     """Read before it was written: too early, never written at all, or added to."""
     thread, site, elements, before = early
     what, reader = root.region(elements), f"{spoken(thread)} at {site}"
@@ -67,10 +68,7 @@ def tell_early(detector: Detector, root: Root, early: tuple, start: int, written
         lines = [f"{what} is read by {reader}, but nobody has written it in this pass"]
         lines += whose_parts(detector, root, rest, start, written)
         return lines, list(dict.fromkeys([site, *(line for _thread, line in rest)]))
-    if (
-        detector.log[before] == (thread, site, detector.now)
-        and np.isin(elements, detector.log_views[before].elements()).all()
-    ):
+    if detector.log[before] == (thread, site, detector.now) and np.isin(elements, detector.log_elements[before]).all():
         return [
             f"{what} is read by {reader} before anything is written to it in this pass: it adds to what was left there"
         ], [site]
@@ -81,7 +79,7 @@ def tell_early(detector: Detector, root: Root, early: tuple, start: int, written
     ]
 
 
-def writers(detector: Detector, root: Root, elements: np.ndarray, after: int) -> dict[tuple[str, str], np.ndarray]:
+def writers(detector: Detector, root: Shadow, elements: np.ndarray, after: int) -> dict[tuple[str, str], np.ndarray]:
     """Who wrote these elements last in this pass, not counting the first `after` writes: (thread, line) -> elements."""
     last = root.last[elements]
     found: dict[tuple[str, str], list[np.ndarray]] = {}
@@ -92,7 +90,7 @@ def writers(detector: Detector, root: Root, elements: np.ndarray, after: int) ->
     return {who: np.concatenate(parts) for who, parts in found.items()}
 
 
-def whose_parts(detector: Detector, root: Root, rest: dict, start: int, written: np.ndarray) -> list[str]:
+def whose_parts(detector: Detector, root: Shadow, rest: dict, start: int, written: np.ndarray) -> list[str]:
     """Who wrote the rest of a tensor, and what the gap looks like."""
     lines = [
         f"{root.region(elements)} is written by {spoken(thread)} at {line}" for (thread, line), elements in rest.items()
@@ -113,7 +111,7 @@ def whose_parts(detector: Detector, root: Root, rest: dict, start: int, written:
     return lines
 
 
-def tell_wrong(detector: Detector, root: Root, elements: np.ndarray) -> Told:
+def tell_wrong(detector: Detector, root: Shadow, elements: np.ndarray) -> Told:
     """Elements with a wrong value, by their last writers."""
     found = writers(detector, root, elements, 1)
     lines = [

@@ -15,7 +15,7 @@ from typing import Any
 from lab.check import picture, tiny
 from lab.check.causes import tell
 from lab.check.explorer import Explorer, Run, prepared
-from lab.check.hunt import look_for_races
+from lab.check.hunt import look_for_races, tell_failed
 from lab.check.program import Program
 from lab.check.report import Finding, Findings, counted, place
 from lab.check.schedule import EXPRESSIONS, PRIMITIVES, STATEMENTS, Setting
@@ -75,10 +75,13 @@ def explore(program: Program, workers: int = 3, plan: Plan | None = None) -> Fin
         if problem:
             result.findings.append(problem)
             return result
+        failed = None
         if plan.races and first.failure is None and first.scheduler.spawned:
             share = begin + 0.3 * plan.seconds if plan.seconds is not None else float("inf")
-            look_for_races(explorer, plan.seed, min(TRACKED_SCHEDULES, plan.schedules), share, result)
+            failed = look_for_races(explorer, plan.seed, min(TRACKED_SCHEDULES, plan.schedules), share, result)
         Search(explorer, plan, deadline, result).run(first)
+        if failed is not None and all(finding.kind == "race" for finding in result.findings):
+            result.findings.append(tell_failed(explorer, failed, plan.seed))
     result.seconds = time.monotonic() - begin
     result.notes.append(conclusion(plan, result))
     return result
@@ -115,7 +118,9 @@ def races(
         if problem:
             result.findings.append(problem)
             return result
-        look_for_races(explorer, seed, schedules, deadline, result)
+        failed = look_for_races(explorer, seed, schedules, deadline, result)
+        if failed is not None:
+            result.findings.append(tell_failed(explorer, failed, seed))
         if not result.findings:
             result.notes.append(
                 f"no race in {counted(result.schedules, 'schedule')}; this is not a proof that there is none"

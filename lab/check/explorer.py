@@ -105,7 +105,6 @@ class Explorer:
         stand_ins: dict[str, Any] = {"time": scheduler.clock, "os": NoExit(run.leave)}
         if detector:
             additions |= detector.additions()
-            stand_ins["numpy"] = detector.numpy()
         steps = run.setting.level >= STATEMENTS or scheduler.traced
         module = self.program.fresh(additions, steps, detector is not None, stand_ins)
         run.imported = True

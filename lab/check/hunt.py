@@ -2,19 +2,21 @@
 
 import time
 
-from lab.check.explorer import Explorer
+from lab.check.causes import tell
+from lab.check.explorer import Explorer, Run
 from lab.check.races import Race
 from lab.check.report import Finding, Findings, counted
 from lab.check.schedule import PRIMITIVES, STATEMENTS, Setting
 from lab.check.scheduler import Strategy
-from lab.check.strategies import Default, RandomWalk, seeded
+from lab.check.strategies import Default, RandomWalk, Replay, seeded
 
 
-def look_for_races(explorer: Explorer, seed: int, schedules: int, deadline: float, result: Findings) -> None:
-    """Tracked runs: half of them switch at statements."""
+def look_for_races(explorer: Explorer, seed: int, schedules: int, deadline: float, result: Findings) -> Run | None:
+    """Tracked runs: half of them switch at statements. Returns the first that fails."""
     found: dict[tuple, tuple[Race, str]] = {}
     writers: dict[int, int] = {}  # thread -> elements of activations written, over all runs
-    threads = 0
+    notices: dict[str, None] = {}
+    threads, failed = 0, None
     for index in range(schedules):
         if time.monotonic() > deadline:
             break
@@ -24,6 +26,8 @@ def look_for_races(explorer: Explorer, seed: int, schedules: int, deadline: floa
         run = explorer.run(strategy, setting, tracked=True)
         result.schedules += 1
         threads = max(threads, run.scheduler.spawned)
+        failed = failed or (run if run.failure is not None else None)
+        notices |= run.detector.notices
         for race in run.detector.races.values():
             found.setdefault(race.key, (race, setting.string(run.scheduler.deviations)))
         for root in run.detector.activations:
@@ -33,6 +37,22 @@ def look_for_races(explorer: Explorer, seed: int, schedules: int, deadline: floa
     workers = [slot for slot in writers if slot > 0]
     if len(workers) == 1 and threads > 1 and result.schedules >= 4:
         result.findings.append(one_does_all(explorer, workers[0], seed, result.schedules))
+    result.notes += notices
+    return failed
+
+
+def tell_failed(explorer: Explorer, run: Run, seed: int) -> Finding:
+    """A tracked run that failed: the program's fault if that schedule fails without tracking, else the checker's."""
+    deviations = run.scheduler.deviations
+    if explorer.again(run.setting, Replay(dict(deviations))).failure is None:
+        finding = tell(explorer, run)
+        message = f"fails only while its arrays are tracked, so its races are not known: {finding.message}"
+        return Finding("refused", message, finding.detail, finding.where, seed=seed, tool="races")
+    finding = tell(
+        explorer, explorer.again(run.setting, Replay(dict(deviations)), traced=True, tracked=True, blamed=True)
+    )
+    finding.schedule, finding.seed = run.setting.string(deviations), seed
+    return finding
 
 
 def race_findings(found: list[tuple[Race, str]], seed: int) -> list[Finding]:
@@ -44,7 +64,7 @@ def race_findings(found: list[tuple[Race, str]], seed: int) -> list[Finding]:
     for pairs in by_name.values():
         pairs.sort(key=lambda pair: pair[0].first.kind + pair[0].second.kind)
         race, schedule = pairs[0]
-        lines = [f"also {other.message()}" for other, _schedule in pairs[1:4]]
+        lines = race.detail() + [f"also {other.message()}" for other, _schedule in pairs[1:4]]
         if len(pairs) > 4:
             lines.append(f"and {counted(len(pairs) - 4, 'more pair')} of lines")
         where = list(dict.fromkeys(site for other, _schedule in pairs for site in other.where()))

@@ -1,12 +1,10 @@
-"""What is added to a program under check, in memory only: places to switch threads at, and notes of the variables it
-shares.
+"""What is added to a program under check, in memory only: places to switch threads at.
 
 The program's file is not touched and its line numbers stay. Always added is a call at the start of every `while` body,
 so that a thread that only spins is noticed. With `steps`, threads can switch before every statement that other threads
 could notice, and between the reading and the writing of `x += 1`: what goes wrong there does not show while threads
-switch at primitives only. With `notes`, every access to a shared variable (a global or nonlocal that functions assign
-to, an attribute, an element of a list or dict) is reported to the race detector. The additions are made in the syntax
-tree, not in bytecode, so that a schedule means the same in every Python version.
+switch at primitives only. With `notes`, lab.check.notes adds what the race detector needs to see. The additions are
+made in the syntax tree, not in bytecode, so that a schedule means the same in every Python version.
 """
 
 import ast
@@ -16,17 +14,20 @@ from dataclasses import dataclass, field
 from lab.check.switches import InsideExpressions, Rounds
 
 OPERATIONS = {"lock", "unlock", "wait", "signal", "broadcast", "P", "V"}  # they are switching points already
+ADDITIONS = {"__step__", "__middle__", "__loop__", "__between__", "__round__"}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 SCOPES = (*FUNCTIONS, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 def instrument(tree: ast.Module, steps: bool, notes: bool) -> ast.Module:
     """A changed copy of the tree (the tree itself must not be used afterwards)."""
+    from lab.check.notes import add_notes
+
     scopes = Scopes(tree)
     if steps:
         tree = InsideExpressions().visit(tree)
-    changed = Instrumenter(scopes, steps, notes).visit(tree)
-    return ast.fix_missing_locations(Rounds().visit(changed))
+    changed = ast.fix_missing_locations(Rounds().visit(Instrumenter(scopes, steps).visit(tree)))
+    return add_notes(changed, scopes) if notes else changed
 
 
 # ----------------------------------------------------------------------------------------------- which names are shared
@@ -151,8 +152,8 @@ class Instrumenter(ast.NodeTransformer):
     """Walks the tree; `self.scope` is the function it is in, None outside functions, where nothing is added but to
     loops."""
 
-    def __init__(self, scopes: Scopes, steps: bool, notes: bool) -> None:
-        self.scopes, self.steps, self.notes = scopes, steps, notes
+    def __init__(self, scopes: Scopes, steps: bool) -> None:
+        self.scopes, self.steps = scopes, steps
         self.scope: Scope | None = None
 
     # ---- statements
@@ -173,9 +174,6 @@ class Instrumenter(ast.NodeTransformer):
         for inner in node.body[len(docstring) :]:
             changed = self.visit(inner)
             body.extend(changed if isinstance(changed, list) else [changed])
-        if self.notes and self.scope.shared:
-            target = ast.copy_location(ast.Name(self.scope.cell, ast.Store()), node.body[0])
-            body.insert(0, ast.copy_location(ast.Assign([target], call("__fresh__", node.body[0])), node.body[0]))
         node.body = [*docstring, *body]
         self.scope = outer
         return node
@@ -198,37 +196,12 @@ class Instrumenter(ast.NodeTransformer):
     def additions(self, node: ast.stmt) -> list[ast.stmt]:
         """What goes before a statement; also puts the switch between reading and writing into an assignment."""
         added: list[ast.stmt] = []
-        targets = self.targets(node)
-        shared_targets = [target for target in targets if self.may_share(target)]
+        shared_targets = [target for target in assigned(node) if may_share(self.scopes, target, self.scope)]
         if self.steps and not is_operation(node) and (shared_targets or self.noticeable(node)):
             added.append(statement("__step__", node, ast.Constant(node.lineno)))
         if self.steps and shared_targets and isinstance(node, ast.Assign | ast.AugAssign) and node.value is not None:
             node.value = call("__middle__", node, node.value, ast.Constant(node.lineno))
-        if self.notes:
-            for target in shared_targets:
-                if isinstance(node, ast.AugAssign):
-                    added += self.note(target, False)
-                added += self.note(target, True)
         return added
-
-    def targets(self, node: ast.stmt) -> list[ast.expr]:
-        """What a statement assigns to."""
-        if isinstance(node, ast.Assign):
-            found = node.targets
-        elif isinstance(node, ast.AugAssign | ast.AnnAssign | ast.For):
-            found = [node.target]
-        else:
-            return []
-        flat: list[ast.expr] = []
-        for target in found:
-            flat.extend(target.elts if isinstance(target, ast.Tuple | ast.List) else [target])
-        return flat
-
-    def may_share(self, node: ast.expr) -> bool:
-        """Is this something another thread may see?"""
-        if isinstance(node, ast.Name):
-            return self.scopes.is_shared(node.id, self.scope)
-        return isinstance(node, ast.Attribute | ast.Subscript)
 
     def noticeable(self, node: ast.stmt) -> bool:
         """Does the statement itself read something shared, or call something that may? Or does it end something?"""
@@ -238,60 +211,31 @@ class Instrumenter(ast.NodeTransformer):
             for part in own_parts(node)
         )
 
-    # ---- accesses to shared variables
 
-    def note(self, target: ast.expr, write: bool) -> list[ast.stmt]:
-        """Statements that report an access about to be made."""
-        flags = (ast.Constant(ast.unparse(target)), ast.Constant(target.lineno), ast.Constant(write))
-        if isinstance(target, ast.Name):
-            return [statement("__note__", target, self.cell_of(target.id), *flags)]
-        if isinstance(target, ast.Attribute) and pure(target.value) and not is_private(target.attr):
-            return [statement("__note_attribute__", target, again(target.value), ast.Constant(target.attr), *flags)]
-        if isinstance(target, ast.Subscript) and pure(target.value) and pure(target.slice):
-            return [statement("__note_item__", target, again(target.value), again(target.slice), *flags)]
+def assigned(node: ast.stmt) -> list[ast.expr]:
+    """What a statement assigns to."""
+    if isinstance(node, ast.Assign):
+        found = node.targets
+    elif isinstance(node, ast.AugAssign | ast.AnnAssign | ast.For | ast.AsyncFor):
+        found = [node.target]
+    else:
         return []
+    flat: list[ast.expr] = []
+    for target in found:
+        flat.extend(target.elts if isinstance(target, ast.Tuple | ast.List) else [target])
+    return flat
 
-    def cell_of(self, name: str) -> ast.expr:
-        """An expression that tells apart the variables of one name: those of each call of the function they belong
-        to."""
-        owner = self.scopes.owner(name, self.scope)
-        return ast.Constant(None) if owner is None else ast.Name(owner.cell, ast.Load())
 
-    def visit_Name(self, node: ast.Name) -> ast.AST:
-        """A shared name that is read."""
-        if not (self.notes and self.scope and isinstance(node.ctx, ast.Load)):
-            return node
-        if not self.scopes.is_shared(node.id, self.scope):
-            return node
-        return call("__read__", node, self.cell_of(node.id), ast.Constant(node.id), ast.Constant(node.lineno), node)
+def may_share(scopes: Scopes, node: ast.expr, scope: Scope | None) -> bool:
+    """Is this something another thread may see?"""
+    if isinstance(node, ast.Name):
+        return scopes.is_shared(node.id, scope)
+    return isinstance(node, ast.Attribute | ast.Subscript)
 
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        """The function called is not a variable of interest; what it belongs to and its arguments may be."""
-        if isinstance(node.func, ast.Attribute):
-            node.func.value = self.visit(node.func.value)
-        node.args = [self.visit(argument) for argument in node.args]
-        for keyword in node.keywords:
-            keyword.value = self.visit(keyword.value)
-        return node
 
-    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        """An attribute that is read."""
-        text = ast.unparse(node)
-        simple = pure(node.value) and not is_private(node.attr)
-        self.generic_visit(node)
-        if not (self.notes and self.scope and simple and isinstance(node.ctx, ast.Load)):
-            return node
-        where = ast.Constant(text), ast.Constant(node.lineno)
-        return call("__read_attribute__", node, node.value, ast.Constant(node.attr), *where)
-
-    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
-        """An element that is read."""
-        text = ast.unparse(node)
-        simple = pure(node.value) and pure(node.slice)
-        self.generic_visit(node)
-        if not (self.notes and self.scope and simple and isinstance(node.ctx, ast.Load)):
-            return node
-        return call("__read_item__", node, node.value, node.slice, ast.Constant(text), ast.Constant(node.lineno))
+def is_addition(node: ast.AST) -> bool:
+    """Is this a call that was added here?"""
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ADDITIONS
 
 
 def is_private(name: str) -> bool:

@@ -1,0 +1,273 @@
+"""What is added to a program under check so that the race detector sees what it shares, in memory only.
+
+A second pass after lab.check.instrument, over the same syntax tree; line numbers stay. Every access to a variable that
+another thread may see (a global or nonlocal that functions assign to, an attribute, an element of a list or dict) is
+noted: a read where it is made, a write after the right-hand side has been computed and before the value is stored, so
+that what the right-hand side waits for comes first. Everything that a call, an attribute or an index gives passes
+through `__made__`, which makes arrays tracked, and an array gets the name of the variable it is assigned to.
+"""
+
+import ast
+from collections.abc import Iterator
+
+from lab.check.instrument import (
+    Scope,
+    Scopes,
+    again,
+    assigned,
+    call,
+    is_addition,
+    is_private,
+    may_share,
+    pure,
+    statement,
+)  # fmt: skip
+
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+MADE = (ast.Call, ast.BinOp, ast.UnaryOp, ast.IfExp, ast.Compare)  # what may give a new array
+
+
+def add_notes(tree: ast.Module, scopes: Scopes) -> ast.Module:
+    """The tree, changed; `scopes` was made from it before anything was added."""
+    return ast.fix_missing_locations(Notes(scopes).visit(tree))
+
+
+class Notes(ast.NodeTransformer):
+    """Walks the tree; `self.scope` is the function it is in, None outside functions, where no thread runs and nothing
+    is noted; `self.hidden` are the names that lambdas and comprehensions around have of their own."""
+
+    def __init__(self, scopes: Scopes) -> None:
+        self.scopes = scopes
+        self.scope: Scope | None = None
+        self.hidden: list[set[str]] = []
+
+    # ---- statements
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        """Enter a function."""
+        node.decorator_list = [self.visit(decorator) for decorator in node.decorator_list]
+        node.args.defaults = [self.visit(default) for default in node.args.defaults]
+        node.args.kw_defaults = [default and self.visit(default) for default in node.args.kw_defaults]
+        outer, self.scope = self.scope, self.scopes.of[node]
+        first = 1 if ast.get_docstring(node, clean=False) is not None else 0
+        body = [self.visit(inner) for inner in node.body[first:]]
+        if self.scope.shared and body:
+            target = ast.copy_location(ast.Name(self.scope.cell, ast.Store()), node.body[0])
+            body.insert(0, ast.copy_location(ast.Assign([target], call("__fresh__", node.body[0])), node.body[0]))
+        node.body = [*node.body[:first], *flat(body)]
+        self.scope = outer
+        return node
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        """Name the arrays; note the writes."""
+        writes = self.writes(assigned(node))
+        self.generic_visit(node)
+        for target in node.targets:
+            node.value = named(target, node.value)
+        node.value = noted(node.value, writes)
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        """The same; the annotation is left as it is."""
+        if node.value is not None:
+            node.value = noted(named(node.target, self.visit(node.value)), self.writes([node.target]))
+        node.target = self.visit(node.target)
+        return node
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST | list[ast.AST]:
+        """The target is read first."""
+        before, writes = self.reads(node.target), self.writes([node.target])
+        self.generic_visit(node)
+        node.value = noted(node.value, writes)
+        return [*before, node]
+
+    def visit_NamedExpr(self, node: ast.NamedExpr) -> ast.AST:
+        """name := value"""
+        node.value = noted(self.visit(node.value), self.writes([node.target]))
+        return node
+
+    def visit_For(self, node: ast.For) -> ast.AST:
+        """The targets are written at the beginning of each round; the items may be arrays."""
+        writes = self.writes(assigned(node))
+        self.generic_visit(node)
+        if isinstance(node, ast.For):
+            node.iter = call("__items__", node.iter, node.iter)
+        node.body[:0] = statements(writes)
+        return node
+
+    visit_AsyncFor = visit_For
+
+    def visit_With(self, node: ast.With) -> ast.AST:
+        """The same for `as` targets."""
+        targets = [target for item in node.items if item.optional_vars for target in flattened(item.optional_vars)]
+        writes = self.writes(targets)
+        self.generic_visit(node)
+        node.body[:0] = statements(writes)
+        return node
+
+    visit_AsyncWith = visit_With
+
+    def visit_Delete(self, node: ast.Delete) -> ast.AST | list[ast.AST]:
+        """A write."""
+        writes = self.writes(node.targets)
+        self.generic_visit(node)
+        return [*statements(writes), node]
+
+    def visit_match_case(self, node: ast.match_case) -> ast.AST:
+        """Patterns are no expressions."""
+        node.guard = node.guard and self.visit(node.guard)
+        node.body = flat([self.visit(inner) for inner in node.body])
+        return node
+
+    # ---- notes
+
+    def shared(self, target: ast.expr) -> bool:
+        """Is this something another thread may see?"""
+        if self.scope is None or (isinstance(target, ast.Name) and any(target.id in names for names in self.hidden)):
+            return False
+        return may_share(self.scopes, target, self.scope)
+
+    def writes(self, targets: list[ast.expr]) -> list[ast.Call]:
+        """Calls that note that targets are about to be stored; their first argument, the value, is still missing."""
+        found = []
+        for target in targets:
+            where = ast.Constant(ast.unparse(target)), ast.Constant(target.lineno)
+            if not self.shared(target):
+                continue
+            if isinstance(target, ast.Name):
+                found.append(call("__written__", target, self.cell_of(target.id), *where))
+            elif isinstance(target, ast.Attribute) and pure(target.value) and not is_private(target.attr):
+                owner, attribute = again(target.value), ast.Constant(target.attr)
+                found.append(call("__written_attribute__", target, owner, attribute, *where))
+            elif isinstance(target, ast.Subscript) and pure(target.value) and pure(target.slice):
+                owner, index = again(target.value), again(target.slice)
+                found.append(call("__written_item__", target, owner, index, *where))
+        return found
+
+    def reads(self, target: ast.expr) -> list[ast.stmt]:
+        """A statement that notes a read of what is about to be changed."""
+        if not self.shared(target):
+            return []
+        where = ast.Constant(ast.unparse(target)), ast.Constant(target.lineno)
+        if isinstance(target, ast.Name):
+            return [statement("__read__", target, self.cell_of(target.id), *where, ast.Constant(None))]
+        if isinstance(target, ast.Attribute) and pure(target.value) and not is_private(target.attr):
+            owner, attribute = again(target.value), ast.Constant(target.attr)
+            return [statement("__note_attribute__", target, owner, attribute, *where, ast.Constant(False))]
+        if isinstance(target, ast.Subscript) and pure(target.value) and pure(target.slice):
+            owner, index = again(target.value), again(target.slice)
+            return [statement("__note_item__", target, owner, index, *where, ast.Constant(False))]
+        return []
+
+    def cell_of(self, name: str) -> ast.expr:
+        """An expression that tells apart the variables of one name: those of each call of the function they belong
+        to."""
+        owner = self.scopes.owner(name, self.scope)
+        return ast.Constant(None) if owner is None else ast.Name(owner.cell, ast.Load())
+
+    # ---- expressions
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        """A shared name that is read."""
+        if not isinstance(node.ctx, ast.Load) or not self.shared(node):
+            return node
+        return call("__read__", node, self.cell_of(node.id), ast.Constant(node.id), ast.Constant(node.lineno), node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """The function called is not a variable of interest; what it belongs to and its arguments may be."""
+        added, text = is_addition(node), ast.Constant(ast.unparse(node.func))
+        if isinstance(node.func, ast.Attribute):
+            node.func.value = self.visit(node.func.value)
+        elif not isinstance(node.func, ast.Name):
+            node.func = self.visit(node.func)
+        node.args = [self.visit(argument) for argument in node.args]
+        for keyword in node.keywords:
+            keyword.value = self.visit(keyword.value)
+        if added:
+            return node
+        node.func = call("__callee__", node.func, node.func, text, ast.Constant(node.lineno))
+        return call("__made__", node, node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        """An attribute that is read."""
+        text = ast.unparse(node)
+        simple = pure(node.value) and not is_private(node.attr)
+        self.generic_visit(node)
+        if not isinstance(node.ctx, ast.Load):
+            return node
+        if not (self.scope and simple):
+            return call("__made__", node, node)
+        where = ast.Constant(text), ast.Constant(node.lineno)
+        return call("__read_attribute__", node, node.value, ast.Constant(node.attr), *where)
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        """An element that is read."""
+        text = ast.unparse(node)
+        simple = pure(node.value) and pure(node.slice)
+        self.generic_visit(node)
+        if not isinstance(node.ctx, ast.Load):
+            return node
+        if not (self.scope and simple):
+            return call("__made__", node, node)
+        return call("__read_item__", node, node.value, node.slice, ast.Constant(text), ast.Constant(node.lineno))
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
+        """Its arguments are its own."""
+        self.hidden.append({argument.arg for argument in ast.walk(node.args) if isinstance(argument, ast.arg)})
+        node.args.defaults = [self.visit(default) for default in node.args.defaults]
+        node.body = self.visit(node.body)
+        self.hidden.pop()
+        return node
+
+    def visit_comprehension_of(self, node: ast.expr) -> ast.AST:
+        """The names after `for` are its own."""
+        stored = [part for generator in node.generators for part in ast.walk(generator.target)]  # type: ignore[attr-defined]
+        self.hidden.append({part.id for part in stored if isinstance(part, ast.Name)})
+        self.generic_visit(node)
+        for generator in node.generators:  # type: ignore[attr-defined]
+            if not generator.is_async:
+                generator.iter = call("__items__", generator.iter, generator.iter)
+        self.hidden.pop()
+        return node
+
+    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_comprehension_of
+
+
+def named(target: ast.expr, value: ast.expr) -> ast.expr:
+    """value; arrays in it are known by the variable they are first assigned to."""
+    if is_addition(value):  # a place to switch at
+        value.args[0] = named(target, value.args[0])  # type: ignore[attr-defined]
+    elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+        value.elts = [named(*pair) for pair in zip(target.elts, value.elts, strict=True)]
+    elif isinstance(target, ast.Name | ast.Attribute) and isinstance(value, MADE):
+        return call("__called__", value, value, ast.Constant(ast.unparse(target)))
+    return value
+
+
+def flattened(target: ast.expr) -> Iterator[ast.expr]:
+    """The single targets in a target."""
+    if isinstance(target, ast.Tuple | ast.List):
+        for part in target.elts:
+            yield from flattened(part)
+    else:
+        yield target.value if isinstance(target, ast.Starred) else target
+
+
+def flat(parts: list) -> list:
+    """Statements, some of them in lists."""
+    return [one for part in parts for one in (part if isinstance(part, list) else [part])]
+
+
+def noted(value: ast.expr, writes: list[ast.Call]) -> ast.expr:
+    """value, which is then about to be stored."""
+    for write in writes:
+        write.args.insert(0, value)
+        value = write
+    return value
+
+
+def statements(writes: list[ast.Call]) -> list[ast.stmt]:
+    """The notes alone."""
+    return [ast.copy_location(ast.Expr(noted(ast.Constant(None), [write])), write) for write in writes]

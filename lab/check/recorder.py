@@ -1,0 +1,174 @@
+"""What tracked arrays tell, and whom: the base of tracked arrays, of recorders, and ways to look into values.
+
+A `Recorder` is told of every access to an array that it tracks: the race detector (lab.check.races) is one, and what
+finds out who read which share of the weights (lab.check.coverage) is another.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+
+from lab.check.shadow import READ, WRITE, Memory, Where, address, byte_range
+
+
+class Watched(np.ndarray):
+    """An array that knows its memory; lab.check.tracked adds what numpy does with it."""
+
+    _memory: Memory | None = None
+
+    def __array_finalize__(self, parent: Any) -> None:
+        self._memory = getattr(parent, "_memory", None)
+
+
+FORMS: dict[type, type[Watched]] = {}  # ordinary kind of array -> its tracked form; filled by lab.check.tracked
+
+
+# ----------------------------------------------------------------------------------------------------------- recorders
+
+
+class Recorder:
+    """Whom tracked arrays tell. A subclass says what becomes of an access, and in which kind of Memory it is kept."""
+
+    def __init__(self) -> None:
+        self.memories: WeakValueDictionary[int, Memory] = WeakValueDictionary()  # by address
+
+    def record(self, array: Watched, kind: int) -> None:
+        """An access to all elements of an array."""
+        memory = self.memory_of(array)
+        where = memory.where(array) if memory is not None and array.size and self.wants(memory) else None
+        if where is not None:
+            self.access(memory, where, kind)
+
+    def record_some(self, array: Watched, pick: Callable[[np.ndarray], Any], kind: int) -> None:
+        """An access to the elements that pick() takes from an array of their numbers."""
+        memory = self.memory_of(array)
+        where = memory.picked(array, pick) if memory is not None and array.size and self.wants(memory) else None
+        if where is not None and where.index.size:
+            self.access(memory, where, kind)
+
+    def wants(self, memory: Memory) -> bool:
+        """Do accesses to a memory count now?"""
+        return True
+
+    def access(self, memory: Memory, where: Where, kind: int) -> None:
+        """An access to units of a memory."""
+        raise NotImplementedError
+
+    def make_memory(self, array: np.ndarray) -> Memory | None:
+        """For memory not seen before; None: it is not to be tracked."""
+        raise NotImplementedError
+
+    def unseen(self, array: Watched, how: str) -> None:
+        """From now on some accesses to an array cannot be seen."""
+
+    def memory_of(self, array: Watched) -> Memory | None:
+        """The memory of a tracked array; numpy may have made the array by copying another one out of our sight."""
+        memory = array._memory
+        if memory is not None and not 0 <= address(array) - memory.address < memory.nbytes and array.size:
+            memory = array._memory = self.find(array)
+        return memory
+
+    def find(self, array: np.ndarray) -> Memory | None:
+        """The memory that an array is a view of, known or new."""
+        owner: Any = array
+        while isinstance(owner, np.ndarray):
+            if isinstance(owner, Watched) and owner is not array and owner._memory is not None:
+                return owner._memory
+            last, owner = owner, owner.base
+        if owner is not None:
+            for memory in list(self.memories.values()):
+                if 0 <= address(array) - memory.address < memory.nbytes:
+                    return memory
+            last = whole_buffer(owner, last)
+        low, high = byte_range(last)
+        memory = self.memories.get(low)
+        if memory is None or memory.nbytes < high - low:
+            memory = self.make_memory(last) if last.flags.writeable else None
+            if memory is not None:
+                self.memories[low] = memory
+        return memory
+
+    def adopt(self, value: Any) -> Any:
+        """The value, with ordinary arrays in it tracked."""
+        kind = type(value)
+        if kind in FORMS:
+            memory = self.find(value) if value.size else None
+            return value if memory is None else tracked_view(value, memory)
+        if kind is list:
+            for at, part in enumerate(value):
+                if type(part) in FORMS:
+                    value[at] = self.adopt(part)
+        elif isinstance(value, tuple) and any(type(part) in (np.ndarray, list) for part in value):
+            parts = [self.adopt(part) for part in value]
+            return kind._make(parts) if hasattr(kind, "_make") else kind(parts) if kind is tuple else value
+        return value
+
+
+def whole_buffer(owner: Any, array: np.ndarray) -> np.ndarray:
+    """The memory of what is no array (a bytearray, a mapped file), as an array; else the array itself."""
+    try:
+        return np.frombuffer(owner, np.uint8)
+    except (TypeError, ValueError, BufferError):
+        return array
+
+
+def tracked_view(array: np.ndarray, memory: Memory) -> Watched:
+    """A view that tells the memory's recorder."""
+    view = array.view(FORMS[type(array)])
+    view._memory = memory
+    return view
+
+
+# -------------------------------------------------------------------------------------------------- looking into values
+
+
+def plain(value: Any, pairs: dict[int, tuple] | None = None) -> Any:
+    """Without tracking; inside tuples, lists and dicts too. `pairs` remembers what became of whom."""
+    if isinstance(value, Watched):
+        view = value.view(np.ndarray)
+        if pairs is not None:
+            pairs[id(view)] = (view, value)
+        return view
+    if type(value) in (tuple, list) and any(True for _ in tracked_in(value)):
+        return type(value)(plain(part, pairs) for part in value)
+    if type(value) is dict:
+        return {key: plain(part, pairs) for key, part in value.items()}
+    return value
+
+
+def tracked_in(value: Any) -> Iterator[Watched]:
+    """The tracked arrays in a value."""
+    if isinstance(value, Watched):
+        yield value
+    elif type(value) in (tuple, list):
+        for part in value:
+            yield from tracked_in(part)
+    elif type(value) is dict:
+        for part in value.values():
+            yield from tracked_in(part)
+
+
+def read(value: Any, where: Any = True) -> None:
+    """Record a read of every tracked array in a value, as far as the mask `where`, broadcast, is true."""
+    touch(value, READ, where)
+
+
+def wrote(value: Any, where: Any = True) -> None:
+    """Record a write of every tracked array in a value."""
+    touch(value, WRITE, where)
+
+
+def touch(value: Any, kind: int, where: Any) -> None:
+    for array in tracked_in(value):
+        if array._memory is None:
+            continue
+        if where is True or where is np._NoValue or where is None:
+            array._memory.recorder.record(array, kind)
+        else:
+            mask = np.asarray(plain(where), dtype=bool)
+            shape = np.broadcast_shapes(array.shape, mask.shape)
+            mask = np.broadcast_to(mask, shape)
+            pick = lambda numbers, shape=shape, mask=mask: np.broadcast_to(numbers, shape)[mask]  # noqa: E731
+            array._memory.recorder.record_some(array, pick, kind)

@@ -1,0 +1,275 @@
+"""Tracked arrays: ndarrays that tell a recorder which of their elements numpy reads and writes.
+
+Numpy hands every ufunc to `__array_ufunc__` and nearly every function to `__array_function__`; methods, indexing and
+assignment are overridden here. What an operation touches stands in lab.check.touches. Results are tracked as well.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from lab.check.recorder import FORMS, Watched, plain, read, wrote
+from lab.check.shadow import READ, WRITE
+from lab.check.touches import FUNCTIONS, INSIDE, METHODS, everything, out_position
+
+
+def perform(function: Callable, rule: Callable, inputs: tuple, named: dict) -> Any:
+    """Record what an operation touches, do it on ordinary arrays, track what comes out."""
+    recorder = recorder_of((inputs, named))
+    pairs: dict[int, tuple] = {}
+    bare_inputs, bare_named = plain(inputs, pairs), plain(named, pairs)
+    position, out = out_position(function), None
+    if named.get("out") is not None:
+        out = named["out"]
+    elif 0 <= position < len(inputs):
+        out, inputs = inputs[position], inputs[:position] + inputs[position + 1 :]
+    after = rule(function, inputs, {key: value for key, value in named.items() if key != "out"})
+    wrote(out)
+    result = given_back(function(*bare_inputs, **bare_named), pairs, recorder)
+    if after is not None:
+        after(result)
+    return result
+
+
+def recorder_of(value: Any) -> Any:
+    """Whom the first tracked array in a value tells."""
+    from lab.check.recorder import tracked_in
+
+    return next((array._memory.recorder for array in tracked_in(value) if array._memory is not None), None)
+
+
+def given_back(result: Any, pairs: dict[int, tuple], recorder: Any) -> Any:
+    """The result of an operation as the program shall see it: its own array if it was handed out again."""
+    known = pairs.get(id(result))
+    if known is not None:
+        return known[1]
+    return result if recorder is None else recorder.adopt(result)
+
+
+class Tracked(Watched):
+    """An array whose accesses are recorded."""
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: tuple = (), **options: Any) -> Any:
+        where = options.get("where", True)
+        read(where)
+        if method == "at":
+            return at(ufunc, *inputs)
+        if method == "reduceat":
+            reduced_at(inputs, options)
+        elif method == "__call__":
+            read(inputs, where)
+        else:
+            read(inputs[:1], where)
+            read(inputs[1:])
+        wrote(out, where if method == "__call__" else True)
+        recorder = recorder_of((inputs, out))
+        pairs: dict[int, tuple] = {}
+        options = {name: plain(value, pairs) for name, value in options.items()}
+        if out:
+            options["out"] = plain(out, pairs)
+        result = getattr(ufunc, method)(*plain(inputs, pairs), **options)
+        if type(result) is tuple:
+            return tuple(given_back(part, pairs, recorder) for part in result)
+        return given_back(result, pairs, recorder)
+
+    def __array_function__(self, function: Any, types: Any, inputs: tuple, named: dict) -> Any:
+        if function in INSIDE:
+            return super().__array_function__(function, types, inputs, named)
+        return perform(function, FUNCTIONS.get(function, everything), inputs, named)
+
+    def __getitem__(self, index: Any) -> Any:
+        memory, index = self._memory, plain(index)
+        result = super().__getitem__(index)
+        if memory is None:
+            return result
+        recorder = memory.recorder
+        if not isinstance(result, np.ndarray) or (type(result) is np.ndarray and self.dtype.hasobject):
+            recorder.record(super().__getitem__(whole(index)), READ)
+            return result
+        if is_basic(index):
+            return result
+        recorder.record_some(self, lambda numbers: numbers[index], READ)
+        return recorder.adopt(np.asarray(result))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        read(value)
+        memory, index = self._memory, plain(index)
+        if memory is not None:
+            if is_basic(index):
+                memory.recorder.record(super().__getitem__(whole(index)), WRITE)
+            else:
+                memory.recorder.record_some(self, lambda numbers: numbers[index], WRITE)
+        np.asarray(self)[index] = plain(value)
+
+    @property
+    def flat(self) -> "Flat":  # type: ignore[override]
+        """All elements in order."""
+        return Flat(self)
+
+    @flat.setter
+    def flat(self, value: Any) -> None:
+        read(value)
+        wrote(self)
+        np.asarray(self).flat = plain(value)
+
+    def setfield(self, value: Any, *arguments: Any, **options: Any) -> None:
+        """A write to one field."""
+        self.getfield(*arguments, **options)[...] = value
+
+
+def whole(index: Any) -> Any:
+    """The index that gives a view where `index` gives a single element."""
+    if is_field(index):
+        return index
+    parts = index if isinstance(index, tuple) else (index,)
+    return parts if any(part is ... for part in parts) else (*parts, ...)  # `in` would compare arrays
+
+
+def is_field(index: Any) -> bool:
+    """Does it name fields of records?"""
+    return isinstance(index, str) or (isinstance(index, list) and bool(index) and isinstance(index[0], str))
+
+
+def is_basic(index: Any) -> bool:
+    """Does indexing give a view?"""
+    parts = index if isinstance(index, tuple) else (index,)
+    basic = (int, slice, np.integer, type(...), type(None))
+    return is_field(index) or all(isinstance(part, basic) and not isinstance(part, bool) for part in parts)
+
+
+def at(ufunc: np.ufunc, target: Any, index: Any, *values: Any) -> None:
+    """ufunc.at(target, index, values): changes the elements picked."""
+    read((index, values))
+    index = plain(index)
+    if isinstance(target, Watched) and target._memory is not None:
+        for kind in (READ, WRITE):
+            target._memory.recorder.record_some(target, lambda numbers: numbers[index], kind)
+    ufunc.at(np.asarray(target), index, *plain(values))
+
+
+def reduced_at(inputs: tuple, options: dict) -> None:
+    """ufunc.reduceat(array, indices, axis): from each index up to the next one, or that element alone."""
+    array, indices, *rest = inputs
+    read(indices)
+    axis = rest[0] if rest else options.get("axis", 0)
+    if isinstance(array, Watched) and array._memory is not None:
+        edges = [int(edge) for edge in plain(indices)]
+        ends = [*edges[1:], array.shape[axis]]
+        taken = sorted({one for a, b in zip(edges, ends, strict=True) for one in range(a, max(b, a + 1))})
+        array._memory.recorder.record_some(array, lambda numbers: numbers.take(taken, axis), READ)
+
+
+class Flat:
+    """What array.flat is: the elements in order."""
+
+    def __init__(self, base: Tracked) -> None:
+        self.base = base
+        self._iterator = np.asarray(base).flat
+
+    index = property(lambda self: self._iterator.index)
+    coords = property(lambda self: self._iterator.coords)
+
+    def __len__(self) -> int:
+        return len(self._iterator)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        at = self._iterator.index
+        value = next(self._iterator)
+        self._record(at, READ)
+        return value
+
+    def __getitem__(self, index: Any) -> Any:
+        index = plain(index)
+        self._record(index, READ)
+        return self.base._memory.recorder.adopt(self._iterator[index])
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        read(value)
+        index = plain(index)
+        self._record(index, WRITE)
+        self._iterator[index] = plain(value)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        read(self.base)
+        return np.array(self._iterator, dtype)
+
+    def copy(self) -> np.ndarray:
+        """A flat copy."""
+        read(self.base)
+        return self._iterator.copy()
+
+    def _record(self, index: Any, kind: int) -> None:
+        self.base._memory.recorder.record_some(self.base, lambda numbers: numbers.reshape(-1)[index], kind)
+
+
+def _compare(name: str) -> Callable:
+    def compare(self: Flat, other: Any) -> Any:
+        read((self.base, other))
+        return getattr(self._iterator, name)(plain(other))
+
+    return compare
+
+
+for _name in ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"):
+    setattr(Flat, _name, _compare(_name))
+
+
+# ------------------------------------------------------------------------------------------------- methods, properties
+
+
+def _method(name: str, rule: Callable) -> Callable:
+    original = getattr(np.ndarray, name)
+
+    def method(self: Tracked, *arguments: Any, **options: Any) -> Any:
+        return perform(original, rule, (self, *arguments), options)
+
+    method.__name__ = name
+    return method
+
+
+def _part(name: str) -> property:
+    """real, imag: views that can be assigned to."""
+    original = getattr(np.ndarray, name)
+
+    def write(self: Tracked, value: Any) -> None:
+        read(value)
+        wrote(original.__get__(self))
+        original.__set__(np.asarray(self), plain(value))
+
+    return property(original.__get__, write)
+
+
+def _pointer(name: str) -> property:
+    """data, ctypes ...: what is done through them cannot be seen."""
+    original = getattr(np.ndarray, name)
+
+    def get(self: Tracked) -> Any:
+        if self._memory is not None:
+            self._memory.recorder.unseen(self, f".{name} was taken")
+        return original.__get__(self)
+
+    return property(get)
+
+
+for _name, _rule in METHODS.items():
+    setattr(Tracked, _name, _method(_name, _rule))
+for _name in ("real", "imag"):
+    setattr(Tracked, _name, _part(_name))
+for _name in ("data", "ctypes", "__array_interface__", "__array_struct__"):
+    setattr(Tracked, _name, _pointer(_name))
+
+
+class TrackedMemmap(Tracked, np.memmap):  # type: ignore[misc]
+    """A tracked memory map: flush() and filename stay."""
+
+    def __array_finalize__(self, parent: Any) -> None:
+        np.memmap.__array_finalize__(self, parent)
+        Watched.__array_finalize__(self, parent)
+
+
+FORMS[np.ndarray] = Tracked
+FORMS[np.memmap] = TrackedMemmap
