@@ -50,63 +50,83 @@ class Options:
     progress: Callable[..., None] | None = None  # called with a line, and perhaps a detail that soon changes
     check_seconds: float = threads.SECONDS
     sets: list[CaseSet] | None = None  # made before, the public ones first; for grading many files
+    earlier: timing.Timing | None = None  # of the same file on this machine and model: its rounds count as well
+    recorded: timing.Timing | None = None  # taken in place of timed runs: for rehearsals
 
 
-def grade(path: str | os.PathLike, options: Options | None = None) -> Verdict:
-    """Grade one file. Raises SandboxError, PointsError, CasesError, ModelError: never for what is in the file."""
+def grade(path: str | os.PathLike, options: Options | None = None, evidence: Evidence | None = None) -> Verdict:
+    """Grade one file; `evidence` is that of an earlier verdict on it: stages that are not asked for now are taken from
+    there. Raises SandboxError, PointsError, CasesError, ModelError: never for what is in the file.
+    """
     options = options or Options()
     begin = time.perf_counter()
-    evidence = Evidence(Path(path).name, options.points or load(), limits=options.limits)
+    found = Evidence(Path(path).name, options.points or load(), limits=options.limits)
     try:
         submission = read_submission(path)
     except BadSubmission as bad:
-        evidence.bad = str(bad)
-        return judge(evidence)
-    evidence.source, evidence.imports, evidence.threads = submission.source, submission.imports, submission.threads
+        found.bad = str(bad)
+        return judge(found)
+    if evidence is not None and evidence.source == submission.source:
+        found = replace(evidence, name=found.name, points=found.points, limits=found.limits)
+    found.source, found.imports, found.threads = submission.source, submission.imports, submission.threads
     box = options.sandbox or sandbox.choose(options.backend, options.require_sandbox)
-    evidence.sandbox, evidence.lacks = box.backend, box.lacks
+    found.sandbox, found.lacks = box.backend, box.lacks
     with temporary_folder() as name:
-        run_stages(evidence, submission.source, box, Path(name), options)
-    evidence.seconds = time.perf_counter() - begin
-    return judge(evidence)
+        run_stages(found, box, Path(name), options)
+    found.seconds += time.perf_counter() - begin
+    return judge(found)
 
 
-def run_stages(evidence: Evidence, source: str, box: Sandbox, folder: Path, options: Options) -> None:
+def run_stages(evidence: Evidence, box: Sandbox, folder: Path, options: Options) -> None:
     """Tokens, checks, timing."""
     tell = options.progress or (lambda line, detail="": None)
-    tree = build_tree(folder / "lab", GIVEN, source)
+    tree = build_tree(folder / "lab", GIVEN, evidence.source)
     if "tokens" in options.stages:
-        sets = [replace(s, model=box.readable(s.model, folder)) for s in options.sets or case_sets(folder, options)]
-        patience = options.patience or Patience()
-        evidence.correctness = run_cases(box, tree, sets, options.limits, patience, tell)
-        evidence.notes = explain_tokens(evidence.correctness, sets, box, tree, options, patience)
-        if evidence.right:
-            tell("who does the work")
-            for watched in cases.inside_cases(folder, sets[0]):
-                model, case = box.readable(watched.model, folder), watched.cases[0]
-                evidence.inside = look_inside(
-                    box, tree, model, case.prompt, case.tokens[0], case.workers,
-                    limits=options.limits, patience=patience,
-                )  # fmt: skip
-                if not evidence.inside.problem:
-                    break
-    else:
-        evidence.correctness = Correctness()
-    started = evidence.correctness.start is None
-    if "checks" in options.stages and started:
+        run_tokens(evidence, box, tree, folder, options, tell)
+    evidence.correctness = evidence.correctness or Correctness()
+    if "checks" in options.stages and evidence.correctness.start is None:
         tell("thread checks: exploring schedules")
-        checking = build_tree(folder / "check", (*GIVEN, *files_of("check")), source)
+        checking = build_tree(folder / "check", (*GIVEN, *files_of("check")), evidence.source)
         evidence.findings = threads.explore(box, checking, seconds=options.check_seconds)
     if "timing" not in options.stages:
         evidence.untimed = "not asked for (--stages)"
-    elif evidence.right or "tokens" not in options.stages:
-        model = box.readable(options.model or models.timing_model(), folder)
-        trusted = trusted_tree(folder / "trusted")
-        seed = secrets.randbits(32)
-        watch = timing.Stopwatch(box, trusted, tree, model)
-        evidence.timing = timing.measure(watch, evidence.points, seed, tell, options.budget)
-        prove_work(evidence, watch)
-        explain_speed(evidence, watch, seed)
+    elif evidence.right or not evidence.correctness.outcomes:
+        run_timing(evidence, box, tree, folder, options, tell)
+
+
+def run_tokens(
+    evidence: Evidence, box: Sandbox, tree: Path, folder: Path, options: Options, tell: Callable[..., None]
+) -> None:
+    """The cases, and who does the work."""
+    sets = [replace(s, model=box.readable(s.model, folder)) for s in options.sets or case_sets(folder, options)]
+    patience = options.patience or Patience()
+    evidence.correctness = run_cases(box, tree, sets, options.limits, patience, tell)
+    evidence.notes = explain_tokens(evidence.correctness, sets, box, tree, options, patience)
+    if not evidence.right:
+        return
+    tell("who does the work")
+    for watched in cases.inside_cases(folder, sets[0]):
+        model, case = box.readable(watched.model, folder), watched.cases[0]
+        evidence.inside = look_inside(
+            box, tree, model, case.prompt, case.tokens[0], case.workers, limits=options.limits, patience=patience
+        )
+        if not evidence.inside.problem:
+            return
+
+
+def run_timing(
+    evidence: Evidence, box: Sandbox, tree: Path, folder: Path, options: Options, tell: Callable[..., None]
+) -> None:
+    """The timed rounds, and what is looked at after them; or a recorded timing in their place."""
+    if options.recorded is not None:
+        evidence.timing = options.recorded
+        return
+    model = box.readable(options.model or models.timing_model(), folder)
+    watch = timing.Stopwatch(box, trusted_tree(folder / "trusted"), tree, model)
+    seed = secrets.randbits(32)
+    evidence.timing = timing.measure(watch, evidence.points, seed, tell, options.budget, options.earlier)
+    prove_work(evidence, watch)
+    explain_speed(evidence, watch, seed)
 
 
 def case_sets(folder: Path, options: Options) -> list[CaseSet]:

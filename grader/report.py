@@ -79,8 +79,8 @@ def show(verdict: Verdict, console: Console, instructor: bool = False, file: str
 def speeds(s: Scaling) -> str:
     """What the algorithm gained and what the threads gained."""
     return (
-        f"T_s {s.serial:.2f} s -> T_1 {s.one:.2f} s: the algorithm gained {s.algorithm}; -> T_{s.k} {s.many:.2f} s: "
-        f"{s.k} workers gained {s.threads}, this machine could give {s.capacity}; "
+        f"a token takes T_s {s.serial:.2f} s -> T_1 {s.one:.2f} s: the algorithm gained {s.algorithm}; "
+        f"-> T_{s.k} {s.many:.2f} s: {s.k} workers gained {s.threads}, this machine could give {s.capacity}; "
         f"together S_{s.k} = {s.speedup} ({s.sets} runs each)"
     )
 

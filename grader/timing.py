@@ -127,12 +127,13 @@ class Timing:
         return [round_ for round_ in self.rounds if not round_.disturbed]
 
     def to_json(self) -> dict:
-        """As plain data: the rounds and their circumstances."""
+        """As plain data: the rounds and their circumstances, and what was seen besides; not a failed run."""
         return {
             "model": self.model, "cores": self.cores, "measured": self.measured,
             "not_measured": {str(k): why for k, why in self.not_measured.items()},
             "rounds": [asdict(r) for r in self.rounds], "given_up": self.given_up, "whole": self.whole,
             "inside": {str(k): asdict(seen) for k, seen in self.inside.items()},
+            "recorded": {str(k): noted for k, noted in self.recorded.items()},
         }  # fmt: skip
 
     @classmethod
@@ -142,6 +143,7 @@ class Timing:
             data["model"], data["cores"], list(data["measured"]), {int(k): v for k, v in data["not_measured"].items()},
             given_up=list(data["given_up"]), whole=data["whole"],
             inside={int(k): Inside(**seen) for k, seen in data["inside"].items()},
+            recorded={int(k): noted for k, noted in data["recorded"].items()},
         )  # fmt: skip
         for entry in data["rounds"]:
             entry = dict(entry)
@@ -252,9 +254,11 @@ class Stopwatch:
 
 def measure(
     watch: Stopwatch, points: Points, seed: int,
-    tell: Callable[..., None] = lambda line, detail="": None, budget: float = BUDGET,
+    tell: Callable[..., None] = lambda line, detail="": None, budget: float = BUDGET, earlier: Timing | None = None,
 ) -> Timing:  # fmt: skip
     """Rounds until the points are decided, or the budget is used up. Stops at the first run with wrong tokens.
+
+    earlier: a timing of the same program on the same machine and model, whose rounds count as well.
 
     Raises SandboxError when a trusted program cannot be run.
     """
@@ -264,6 +268,8 @@ def measure(
     timing.not_measured = {k: f"this machine has {cores} cores" for k in points.workers if k > cores}
     if not timing.measured:
         return timing
+    if earlier is not None and (earlier.model, earlier.measured) == (timing.model, timing.measured):
+        timing.rounds += earlier.rounds
     prompts = prompts_for(watch, seed)
     begin = time.perf_counter()
     with ExitStack() as stack:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -632,3 +633,22 @@ def test_the_reference_on_the_tiny_models(tmp_path, capsys):
     assert code == 1 and "60 of 100 points" in out, out
     assert "hidden cases" in err
     validate(json.loads((tmp_path / "results.json").read_text()), GRADESCOPE)
+
+
+# ------------------------------------------------------------------------------------------- stages, one after another
+
+
+def test_stages_can_follow_one_another(tmp_path, box):
+    """Tokens first; timing later, perhaps elsewhere, with what was found before and rounds of an earlier time."""
+    path = tmp_path / "parallel.py"
+    path.write_text(BASE.read_text())
+    quick = grade.Options(sandbox=box, stages=("tokens",), sets=[grade.case_sets(tmp_path, grade.Options())[0]])
+    first = grade.grade(path, quick)
+    evidence = pickle.loads(pickle.dumps(first.evidence))
+    recorded = timings.named("reference")
+    later = grade.grade(path, replace(quick, stages=("timing",), recorded=recorded), evidence)
+    rows = {row.name: row for row in later.rows}
+    assert rows["public"].status == rows["threads-2"].status == PASSED
+    path.write_text(BASE.read_text() + "\n# another file\n")
+    other = grade.grade(path, replace(quick, stages=("timing",), recorded=recorded), evidence)
+    assert {row.name: row.status for row in other.rows}["public"] != PASSED
