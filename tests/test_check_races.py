@@ -2,6 +2,7 @@
 
 import random
 import re
+import textwrap
 from itertools import product
 
 import numpy as np
@@ -113,6 +114,147 @@ def test_reused_thread_numbers_and_many_threads():
 
     assert scheduler.run(body) is None
     assert not detector.races
+
+
+def program(tmp_path, text: str):
+    """A program with the usual imports."""
+    path = tmp_path / "program.py"
+    head = "import numpy as np\nfrom lab.threadlib import Cond, Mutex, Semaphore, WorkerFailed, join, spawn\n"
+    path.write_text(head + textwrap.dedent(text))
+    return path
+
+
+def test_what_cannot_be_seen_is_said(tmp_path):
+    path = program(
+        tmp_path,
+        """
+        def main():
+            large, small = np.zeros(3_000_000), np.zeros(4)
+
+            def work(number):
+                large[number] = small.data[0]
+
+            for _ in range(2):
+                spawn(work)
+            join()
+        """,
+    )
+    result = api.check_races(path, schedules=2)
+    assert result.ok
+    assert "small.data was taken at program.py:8: accesses through it are not seen" in result.notes
+    assert any("large are not checked: it is too large (24,000,000 bytes)" in note for note in result.notes)
+
+
+def test_a_run_that_fails_only_while_tracked_is_told(tmp_path):
+    path = program(
+        tmp_path,
+        """
+        def main():
+            values = np.zeros(4)
+            values.resize(8, refcheck=False)
+            spawn(lambda number: None)
+            join()
+        """,
+    )
+    result = api.check_races(path, schedules=2)
+    assert result.exit_code == 2
+    assert "fails only while its arrays are tracked" in result.findings[0].message
+    result = api.explore_submission(path, schedules=20)
+    assert result.ok
+    assert any("fails only while its arrays are tracked" in note for note in result.notes)
+
+
+def test_a_run_that_fails_is_told_by_races_too(tmp_path):
+    path = program(
+        tmp_path,
+        """
+        tasks = [1]
+
+        def main():
+            def work(number):
+                tasks.pop()
+
+            for _ in range(2):
+                spawn(work)
+            join()
+        """,
+    )
+    (finding,) = api.check_races(path, schedules=4).findings
+    assert finding.kind == "exception"
+    assert "IndexError" in finding.message
+    assert api.replay(path, finding.schedule).findings[0].kind == "exception"
+
+
+def test_nothing_counts_after_the_first_failure(tmp_path):
+    path = program(
+        tmp_path,
+        """
+        m = Mutex()
+        count = 0
+
+        def work(number):
+            global count
+            if number == 2:
+                raise ValueError("as expected")
+            for _ in range(3):
+                with m:
+                    count += 1
+
+        def main():
+            for _ in range(3):
+                spawn(work)
+            try:
+                join()
+            except WorkerFailed:
+                return
+        """,
+    )
+    assert api.check_races(path, schedules=40).ok
+
+
+def test_smaller_units_keep_what_is_known():
+    def bytes_of_one(x):
+        x.view(np.uint8)[0, 5] = 1
+
+    (race,) = two_workers(lambda x: x[0, :2].fill(1), bytes_of_one)
+    assert race.what == "x[0, 1]"
+    assert two_workers(lambda x: x[0, :1].fill(1), bytes_of_one) == []
+    halves = [lambda x, part=part: x.view(np.uint16)[:, part::2].fill(1) for part in (0, 1)]
+    assert two_workers(*halves) == []
+    assert two_workers(halves[0], lambda x: x[3].sum())
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "a[1:] * 1", "np.eye(2)", "a.copy()", "a.astype(int)", "np.stack([a, a])", "np.where(a > 1, a, 0)",
+        "np.roll(a, 1)", "np.random.default_rng(1).random(4)", "np.random.rand(4)", "np.mgrid[0:3, 0:2]",
+        "np.frombuffer(bytearray(8), 'f4')",
+        "np.memmap(PATH, shape=4, mode='w+')", "[np.zeros(3) for _ in range(2)][1]", "np.split(np.ones(4), 2)[0]",
+        "{'k': np.zeros(2)}['k']", "np.loadtxt(['1 2'])", "(lambda: np.ones(3))()", "np.linalg.svd(np.eye(3))[0]",
+        "max([np.zeros(3), np.ones(3)], key=np.sum)", "np.lib.stride_tricks.as_strided(a, (2, 2), (8, 8))",
+    ],
+)  # fmt: skip
+def test_arrays_of_every_origin_are_tracked(expression, tmp_path):
+    path = program(
+        tmp_path,
+        f"""
+        PATH = {str(tmp_path / "mapped")!r}
+
+        def main():
+            a = np.arange(4.0)
+            shared = {expression}
+
+            def work(number):
+                shared[...] = number
+
+            for _ in range(2):
+                spawn(work)
+            join()
+        """,
+    )
+    (finding,) = api.check_races(path, schedules=2).findings
+    assert re.match(r"(shared|a)\[.*written by worker 1 at program.py:11 and worker 2", finding.message)
 
 
 # --------------------------------------------------------------------------------------------- the instrumented program

@@ -81,7 +81,11 @@ def explore(program: Program, workers: int = 3, plan: Plan | None = None) -> Fin
             failed = look_for_races(explorer, plan.seed, min(TRACKED_SCHEDULES, plan.schedules), share, result)
         Search(explorer, plan, deadline, result).run(first)
         if failed is not None and all(finding.kind == "race" for finding in result.findings):
-            result.findings.append(tell_failed(explorer, failed, plan.seed))
+            finding = tell_failed(explorer, failed, plan.seed)
+            if finding.kind == "refused":  # the other runs stand
+                result.notes.append(finding.message)
+            else:
+                result.findings.append(finding)
     result.seconds = time.monotonic() - begin
     result.notes.append(conclusion(plan, result))
     return result
