@@ -70,9 +70,9 @@ def show(verdict: Verdict, console: Console, instructor: bool = False, file: str
         table.add_row(Text(mark, colour), Text(row.title), Text(points_text(row)), Text(reason))
     console.print(table)
     for scaling in verdict.scaling:
-        console.print(Text(speeds(scaling)), soft_wrap=True)
+        console.print(Text(speeds(scaling)))
     if verdict.evidence.lacks:
-        console.print(Text(f"sandbox: {verdict.evidence.sandbox}; {verdict.evidence.lacks}", "yellow"), soft_wrap=True)
+        console.print(Text(f"sandbox: {verdict.evidence.sandbox}; {verdict.evidence.lacks}", "yellow"))
     console.print(Text(headline(verdict), "bold"), Text(f"({verdict.evidence.seconds:.0f} s)", "dim"))
 
 

@@ -78,6 +78,7 @@ def write_json(path: Path, value: Any, indent: int | None = None) -> Path:
 
 
 def shown(path: Path) -> str:
-    """The path as the terminal shows it: relative to the current folder if it lies below."""
+    """The path as people read it: relative to the current folder if it lies below, as text that can be printed."""
     path = path.resolve()
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    text = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    return text.encode("utf-8", "replace").decode()

@@ -17,7 +17,7 @@ from test_measure import check_trace
 from lab import kernels
 from lab.checkpoint import Config
 from lab.measure import __file__ as measure_file
-from lab.measure import machine, perf, plots, profile, reference, report, runner, scale, timeline
+from lab.measure import machine, perf, plots, profile, reference, report, runner, scale, style, timeline
 from lab.models import synthetic_checkpoint
 
 SMALL = Config(max_seq_len=64, vocab_size=1000, num_layers=4, num_heads=6, channels=192, padded_vocab_size=1024)
@@ -477,3 +477,13 @@ def test_a_wrong_environment_is_one_line(tiny, tmp_path, verb, name, value, stat
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
     assert done.returncode == status and said in done.stderr, done.stderr
     assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) <= 5 and not done.stdout
+
+
+def test_names_that_are_no_text_and_no_formula(tiny, tmp_path, capsys):
+    mine = tmp_path / os.fsdecode(b"caf\xe9 $x_$ $^.py")
+    shutil.copy(Path(measure_file).parents[1] / "parallel.py", mine)
+    assert main_of(timeline, "--engine", mine, "--model", tiny, "-n", 20, "--workers", 2, "--out", tmp_path) == 0
+    assert [path.name for path in tmp_path.glob("caf*.svg")] and "caf? $x_$ $^" in capsys.readouterr().out
+    figure = style.pyplot().figure()
+    style.header(figure, "$x_$ $^", [("$_$ $^", "#000000", "")])
+    assert len(style.save(figure, tmp_path / "formula")) == 2

@@ -64,11 +64,10 @@ class Program:
 
     @property
     def file(self) -> str:
-        """The program's file, as people name it."""
+        """The program's file, as people name it; a name that is no UTF-8 without what is none."""
         path = Path(self.engine) if self.engine.endswith(".py") else ROOT / "lab" / f"{self.engine}.py"
-        return next(
-            (str(path.relative_to(base)) for base in (Path.cwd(), ROOT) if path.is_relative_to(base)), path.name
-        )
+        below = (str(path.relative_to(base)) for base in (Path.cwd(), ROOT) if path.is_relative_to(base))
+        return next(below, path.name).encode("utf-8", "replace").decode()
 
     @property
     def title(self) -> str:

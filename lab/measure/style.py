@@ -112,13 +112,16 @@ def header(figure: Any, title: str, items: Sequence[tuple[str, str, str]] = (), 
     letters = max((len(label) for label, _, _ in items), default=0) + 6
     width = max(1, min(width, int(14.5 * figure.get_figwidth() / letters)))
     rows = -(-len(items) // width)
-    figure.text(0.02, 1 - 0.13 / height, title, va="top", ha="left", fontsize=12.5, weight="bold")
+    plain = {"parse_math": False}  # names of files and regions come from people: a dollar sign is one
+    figure.text(0.02, 1 - 0.13 / height, title, va="top", ha="left", fontsize=12.5, weight="bold", **plain)
     if items:
         handles = [
             Patch(facecolor=fill, hatch=hatch, edgecolor="white", lw=0, label=label) for label, fill, hatch in items
         ]
         place = {"loc": "upper left", "bbox_to_anchor": (0.012, 1 - 0.36 / height)}
-        figure.legend(handles=handles, ncols=width, fontsize=8.5, handlelength=1.6, columnspacing=1.4, **place)
+        legend = figure.legend(handles=handles, ncols=width, fontsize=8.5, handlelength=1.6, columnspacing=1.4, **place)
+        for text in legend.get_texts():
+            text.set(**plain)
     figure.set_layout_engine("constrained", rect=(0, 0.22 / height, 1, 1 - (0.67 + 0.22 * rows) / height))
 
 

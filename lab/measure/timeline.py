@@ -292,7 +292,8 @@ def lanes(
         text = next((text for text in (f"{short(task.name)} {detail}", detail) if share > 0.0062 * len(text)), "")
         if labels and text:
             middle = ((max(task.begin, begin) + min(task.end, end)) / 2 - origin) / 1e6
-            axes.text(middle, place[task.thread], text, ha="center", va="center", color="white", fontsize=7)
+            look = {"ha": "center", "va": "center", "color": "white", "fontsize": 7, "parse_math": False}
+            axes.text(middle, place[task.thread], text, **look)
     axes.set_yticks(list(place.values()), ["main" if name == MAIN else name for name in place])
     axes.set_ylim(len(place) - 0.45, -0.55)
     axes.set_xlim((begin - origin) / 1e6, (end - origin) / 1e6)
