@@ -218,3 +218,36 @@ def test_an_environment_without_its_python_is_made_anew(house):
     python.symlink_to("/nowhere/python3")
     result = make(house, "env", "PY=/nowhere/python3")
     assert result.returncode == 2 and "found: no working /nowhere/python3" in result.stderr
+
+
+# ------------------------------------------------------------------------------------------------ what the product says
+
+MENTIONED = re.compile(r"""make (?P<verb>[a-z][a-z-]*)(?P<given>(?: +[A-Z_]+=(?:"[^"]*"|'[^']*'|[^\s`"')|,;]*))*)""")
+
+
+def mentioned() -> list[str]:
+    """Each command of make in documents and messages: those in backticks, and those with variables."""
+    texts = [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("profiles/reference/*.md"),
+        *ROOT.glob("models/*.md"),
+    ]
+    texts += [path for folder in ("lab", "grader", "handout") for path in ROOT.glob(f"{folder}/**/*.py")]
+    found = set()
+    for path in texts:
+        text = path.read_text(encoding="utf-8")
+        for match in MENTIONED.finditer(text):
+            if match["given"] or text[match.start() - 1] == "`":
+                found.add(match.group().rstrip(".:"))
+    return sorted(found)
+
+
+def test_what_the_product_tells_people_to_type_is_there(house):
+    commands = mentioned()
+    assert len(commands) > 20 and "make grade" in commands
+    for command in commands:
+        result = subprocess.run(
+            ["sh", "-c", command.replace("make ", "make -n ", 1)], cwd=house, capture_output=True, text=True
+        )
+        assert result.returncode == 0, f"{command}: {result.stderr}"
