@@ -9,6 +9,7 @@ import pytest
 
 from lab import serial
 from lab.checkpoint import Config
+from lab.files import ROOT
 from lab.margin import MARGIN, margin
 from lab.measure import bench
 from lab.measure.capacity import Kernel, capacity
@@ -65,7 +66,9 @@ def test_the_command_prints_a_table_and_writes_the_numbers(tiny, tmp_path):
         "parallel k=1",
         "parallel k=2",
         "cached k=2",
-        "an empty region on 2 workers",
+        "gain = (E_k - 1) / (C_k - 1)",
+        "BLAS kernel",
+        "regions of parallel on 2 workers",
         "with loading",
     ):
         assert line in done.stdout
@@ -76,7 +79,67 @@ def test_the_command_prints_a_table_and_writes_the_numbers(tiny, tmp_path):
     assert all(len(c["seconds"]) == len(c["per_token"]) == 2 for c in written["contenders"])
     two = written["contenders"][2]
     assert two["E"]["low"] <= two["E"]["median"] <= two["E"]["high"] and two["S"] is not None
-    assert len(written["capacity"]["2"]) == len(written["bare"]) == 2 and written["overheads"]["region_us"]["2"] > 0
+    assert (
+        len(written["capacity"]["2"]) == len(written["bare"]) == 2 and written["overheads"]["regions"]["parallel"]["2"]
+    )
+    assert written["prompt_length"] == 2 and written["kernel"] in done.stdout and written["kernels"] in done.stdout
+
+
+def test_prompts_of_any_length_and_files(tiny, tmp_path, programs):
+    out = tmp_path / "bench.json"
+    done = run(
+        "--prompt", 20, "--rounds", 1, "--workers", 2, "--engines", f"{programs / 'shares.py'},serial", "--out", out,
+        tiny=tiny,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    written = json.loads(out.read_text())
+    assert (written["prompt_length"], written["n"]) == (20, 34)
+    assert [(c["engine"], c["k"]) for c in written["contenders"]] == [("shares", 1), ("shares", 2), ("serial", 1)]
+
+
+PEER = """#!{python}
+import json, sys
+if sys.argv[1] == "-c":  # asked which libraries it has
+    sys.exit({missing!r} in sys.argv[2])
+sys.path.insert(0, {root!r})
+from lab import serial
+model = serial.gpt2_build_from_checkpoint(sys.argv[2])
+print(json.dumps({{}}), flush=True)
+for line in sys.stdin:
+    order = json.loads(line)
+    tokens = list(serial.generate(model, order["prompt"], order["n"]))
+    tokens[-1] += {off}
+    print(json.dumps({{"tokens": tokens, "stamps": [0.01 * (i + 1) for i in range(len(tokens))]}}), flush=True)
+"""
+
+
+def peer_python(folder, missing, off=0):
+    """An executable that stands for a Python with PyTorch or llama.cpp; its last token may be wrong."""
+    file = folder / "python"
+    file.write_text(PEER.format(python=sys.executable, missing=missing, root=str(ROOT), off=off))
+    file.chmod(0o755)
+    return file
+
+
+@pytest.mark.parametrize(
+    "missing, off, said",
+    [
+        ("llama_cpp", 0, ["PyTorch last logits k=2 / parallel k=2:", "PyTorch KV cache k=2 / cached k=2:"]),
+        ("torch", 0, ["llama.cpp k=2 / cached k=2:"]),
+        ("torch", 1, ["llama.cpp k=2: other tokens in 2 of 2 rounds"]),
+    ],
+)
+def test_peers_stand_beside(tiny, tmp_path, missing, off, said):
+    python, out = peer_python(tmp_path, missing, off), tmp_path / "bench.json"
+    done = run("-n", 6, "--rounds", 2, "--workers", 2, "--peer-python", python, "--out", out, tiny=tiny)
+    assert done.returncode == 0, done.stderr
+    assert all(line in done.stdout for line in said), done.stdout
+    assert len(json.loads(out.read_text())["contenders"]) == 5 + (3 if missing == "llama_cpp" else 1)
+
+
+def test_a_peer_that_should_give_the_same_tokens_must(tiny, tmp_path):
+    done = run("-n", 6, "--rounds", 1, "--peer-python", peer_python(tmp_path, "llama_cpp", off=1), tiny=tiny)
+    assert done.returncode == 1 and "PyTorch" in done.stderr and "expected" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -85,11 +148,13 @@ def test_the_command_prints_a_table_and_writes_the_numbers(tiny, tmp_path):
         (["--engines", "turbo"], 1, "bench: --engines turbo: 'turbo' is none of serial, parallel, cached"),
         (["--workers", "two"], 1, "bench: --workers two: expected numbers such as 1,2,4"),
         (["--workers", "0"], 1, "bench: --workers 0: at least 1"),
-        (["-n", "65"], 1, "bench: -n 65: this model takes up to 64 tokens"),
+        (["-n", "65"], 1, "bench: -n 65: give 3 to 64 tokens, 2 are the prompt"),
         (["--peer-cmd", "/no/such/program"], 1, "bench: --peer-cmd /no/such/program: No such file or directory"),
-        (["--peers", "--torch-python", sys.executable], 1, "has no PyTorch"),
+        (["--peers"], 1, "has neither PyTorch nor llama-cpp-python"),
+        (["--peer-python", "/no/such/python"], 1, "bench: /no/such/python: No such file or directory"),
         (["--peer-cmd", ""], 1, "bench: --peer-cmd: the command is empty"),
-        (["-n", "2"], 2, "'2' is not a whole number from 3 up"),
+        (["-n", "2"], 1, "bench: -n 2: give 3 to 64 tokens, 2 are the prompt"),
+        (["--prompt", "0"], 2, "'0' is not a whole number from 1 up"),
     ],
 )
 def test_one_clear_line_for_bad_input(arguments, code, message, tiny, tmp_path):
@@ -99,15 +164,27 @@ def test_one_clear_line_for_bad_input(arguments, code, message, tiny, tmp_path):
 
 
 def test_different_tokens_are_an_error():
-    bench.check_tokens([1], [("a", [2, 3]), ("b", [2, 3])])
-    with pytest.raises(bench.BenchError, match=r"prompt \[1\]: b gives \[2, 4\], a gives \[2, 3\]"):
-        bench.check_tokens([1], [("a", [2, 3]), ("b", [2, 4])])
-    with pytest.raises(bench.BenchError):  # the same executable twice, with other options
-        bench.check_tokens([1], [("a", [2, 4]), ("a", [2, 3]), ("b", [2, 3])])
+    exact, other = (bench.Contender(name, name, 1, None, name == "a") for name in "ab")
+    bench.check_tokens([1], exact, [2, 3], [2, 3])
+    with pytest.raises(bench.BenchError, match=r"prompt \[1\]: a gives \[2, 4\], expected \[2, 3\]"):
+        bench.check_tokens([1], exact, [2, 4], [2, 3])
+    bench.check_tokens([1], other, [2, 4], [2, 3])
+    assert (exact.other_tokens, other.other_tokens) == (0, 1)
 
 
-def test_safe_prompts_keep_the_margin(tiny):
+def test_safe_prompts_keep_the_margin_and_say_what_follows(tiny):
     model = serial.gpt2_build_from_checkpoint(tiny)
-    prompt = bench.safe_prompt(model, 12, np.random.default_rng(0))
-    for t, _ in enumerate(serial.generate(model, prompt, 12), start=len(prompt)):
-        assert margin(model.acts.probs[0, t - 1, : model.config.vocab_size]) >= MARGIN
+    reference = bench.Reference(model)
+    for length in (2, 7):
+        prompt, tokens = reference.safe_prompt(length, 12, np.random.default_rng(0))
+        assert len(prompt) == length and tokens == list(serial.generate(model, prompt, 12))
+        for t in range(length, 12):
+            serial.gpt2_forward(model, np.array([[*prompt, *tokens][:t]]), 1, t)
+            assert margin(model.acts.probs[0, t - 1, : model.config.vocab_size]) >= MARGIN
+
+
+def test_gain_is_the_share_of_what_the_cores_can_gain():
+    one, two = (bench.Contender("p", "p", k, None, seconds=[1.0 / k**0.5] * 3) for k in (1, 2))
+    results = bench.Results(2, 9, [one, two], {2: [1.5, 1.5, 1.5]}, {})
+    assert results.gain(two).median == pytest.approx((2**0.5 - 1) / 0.5)
+    assert bench.Results(2, 9, [one, two], {2: [1.0, 1.5, 1.5]}, {}).gain(two) is None

@@ -53,6 +53,14 @@ def test_a_students_file_is_measured(copy, tiny, programs):
     assert done.returncode == 0 and "one_pass.mix" in done.stdout, done.stderr
 
 
+def test_bench_goes_on_with_what_there_is(copy, tiny, programs):
+    done = run(copy, "measure.bench", "--model", tiny, "-n", 5, "--rounds", 1)
+    assert done.returncode == 0 and "serial" in done.stdout, done.stderr
+    assert "without parallel cannot be loaded" in done.stderr and "without cached cannot be loaded" in done.stderr
+    done = run(copy, "measure.bench", "--model", tiny, "-n", 5, "--rounds", 1, "--engines", "parallel")
+    assert done.returncode == 1 and "bench: parallel cannot be loaded" in done.stderr
+
+
 @pytest.mark.parametrize("verb", ["timeline", "scale", "plots", "report"])
 def test_the_model_answer_is_missed_in_one_line(copy, tiny, verb):
     done = run(copy, f"measure.{verb}", "--model", tiny, "-n", 5)

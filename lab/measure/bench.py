@@ -1,30 +1,28 @@
 """make bench: how fast the engines are, beside each other, the machine's limits and other programs.
 
     .venv/bin/python -m lab.measure.bench -n 16 --rounds 5
-    .venv/bin/python -m lab.measure.bench -n 64 --engines parallel,cached --peers
+    .venv/bin/python -m lab.measure.bench --prompt 96 --engines parallel,cached --peers
 
 Everything is measured once in each round, in an order that turns, and compared within the round: what happens on the
-machine meanwhile happens to all. Each round has a new prompt, and all contenders must give the same tokens. The
-result is a table and profiles/bench.json, which make plots reads:
+machine meanwhile happens to all. Each round has a new prompt, whose tokens rounding cannot change, and all contenders
+must give them. C_k is measured with products of as many positions as the passes have. The result is a table and
+profiles/bench.json, which make plots reads:
 
     {"command", "date", "machine": {...}, "model", "n", "prompt_length", "rounds",
      "contenders": [{"name", "engine", "k", "seconds": [per round], "per_token": [seconds a token after the first],
-                     "S": {median, low, high} or null, "E": ... or null, "floor": fraction of the bandwidth floor},
-                     ...],
+                     "S": {median, low, high} or null, "E": ... or null, "gain": ... or null,
+                     "floor": fraction of the bandwidth floor, "other_tokens": rounds with other tokens}, ...],
      "capacity": {"2": [C_k per round], ...}, "bandwidth": {"1": [GB/s per round], ...}, "bare": [seconds per round],
-     "overheads": {"region_us": {"2": microseconds}, "lock_ratio": ...}}
+     "kernel": the BLAS kernel, "kernels": the formulations of lab.kernels,
+     "overheads": {"regions": {engine: {"2": {region: {"region": seconds, "task": seconds}}}}, "lock_ratio": ...}}
 """
 
 import argparse
-import importlib.util
-import json
-import shlex
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -32,198 +30,101 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from lab import cached, models, onethread, parallel, serial
+from lab import models, onethread, serial
 from lab.checkpoint import CheckpointError, touch_pages
 from lab.command import Parser, quietly, whole_number
-from lab.engines import ENGINES
+from lab.engines import ENGINES, load_engine, start
 from lab.files import PROFILES, shown, write_json
 from lab.margin import MARGIN, margin
-from lab.measure import machine
+from lab.measure import burden, machine
 from lab.measure.capacity import Kernel, capacity
-from lab.measure.runner import provenance
-from lab.measure.stats import Estimate, estimate, ratios
+from lab.measure.contender import BenchError, Contender, Results
+from lab.measure.peers import Peer, command_contender, libraries_of
+from lab.measure.runner import kernel_choice, provenance
+from lab.measure.stats import estimate, ratios
 from lab.threadlib import Mutex
+from lab.train.forward import gpt2_forward
 
+NEW_TOKENS = 14
 PROMPT_LENGTH = 2
 SERIAL_UP_TO = 32  # tokens; the serial program computes everything again for each, which takes minutes at 64
-PEER_MODES = {"all": "PyTorch", "last": "PyTorch last logits", "cache": "PyTorch KV cache"}
-
-
-class BenchError(Exception):
-    """What cannot be measured; one line."""
-
-
-@dataclass
-class Contender:
-    """Somebody who turns (prompt, n) into tokens, and the times it took, round by round."""
-
-    name: str
-    engine: str
-    k: int
-    run: Callable[[list[int], int], tuple[list[int], list[float]]]  # -> tokens, the second at which each was there
-    seconds: list[float] = field(default_factory=list)
-    per_token: list[float] = field(default_factory=list)
-
-    def measure(self, prompt: list[int], n: int) -> list[int]:
-        """Run once and note the times; returns the tokens."""
-        tokens, stamps = self.run(prompt, n)
-        self.seconds.append(stamps[-1])
-        self.per_token.append((stamps[-1] - stamps[0]) / max(1, len(stamps) - 1))
-        return tokens
-
-
-@dataclass
-class Results:
-    """All that was measured, round by round."""
-
-    n: int
-    contenders: list[Contender]
-    capacity: dict[int, list[float]]
-    bandwidth: dict[int, list[float]]
-    bare: list[float] = field(default_factory=list)
-
-    def find(self, engine: str, k: int) -> Contender | None:
-        """The contender of an engine on k workers."""
-        return next((c for c in self.contenders if (c.engine, c.k) == (engine, k)), None)
-
-    def over(self, contender: Contender, base: Contender | None) -> Estimate | None:
-        """How many times faster than `base`."""
-        return estimate(ratios(base.seconds, contender.seconds)) if base else None
-
-    def speedup(self, contender: Contender) -> Estimate | None:
-        """S_k = T_s / T_k."""
-        return self.over(contender, self.find("serial", 1)) if contender.engine != "serial" else None
-
-    def scaling(self, contender: Contender) -> Estimate | None:
-        """E_k = T_1 / T_k."""
-        return self.over(contender, self.find(contender.engine, 1)) if contender.k > 1 else None
-
-    def against_capacity(self, contender: Contender) -> Estimate | None:
-        """E_k / C_k."""
-        one = self.find(contender.engine, 1)
-        if one is None or contender.k not in self.capacity:
-            return None
-        return estimate(ratios(ratios(one.seconds, contender.seconds), self.capacity[contender.k]))
-
-    def floor(self, contender: Contender, weight_bytes: int) -> Estimate | None:
-        """The part of a token's time that reading all weights once, at the measured bandwidth, would take."""
-        if contender.k not in self.bandwidth or len(contender.seconds) == 0 or self.n - PROMPT_LENGTH < 2:
-            return None
-        needed = [weight_bytes / (rate * 1e9) for rate in self.bandwidth[contender.k]]
-        return estimate(ratios(needed, contender.per_token))
-
+ATTEMPTS = 100  # prompts tried until one keeps the margin
 
 # ----------------------------------------------------------------------------------------------------------- contenders
 
 
-def engine_contender(engine: str, k: int, model: serial.GPT2) -> Contender:
-    """One of the lab's own engines, in this process."""
-    generate = {"serial": serial, "parallel": parallel, "cached": cached}[engine].generate
-    extra = {} if engine == "serial" else {"workers": k}
+def engine_contenders(name: str, counts: Sequence[int], model: serial.GPT2) -> list[Contender]:
+    """One of the lab's engines, or a file, in this process, for each number of workers. Raises BenchError."""
+    try:
+        engine = load_engine(name)
+    except Exception as error:  # it may be a student's: anything may be wrong with it
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise BenchError(f"{name} cannot be loaded{line}: {type(error).__name__}: {error}") from None
 
-    def run(prompt: list[int], n: int) -> tuple[list[int], list[float]]:
-        begin, tokens, stamps = time.perf_counter(), [], []
-        for token in generate(model, prompt, n, **extra):
-            tokens.append(token)
-            stamps.append(time.perf_counter() - begin)
-        return tokens, stamps
-
-    return Contender(engine if engine == "serial" else f"{engine} k={k}", engine, k, run)
-
-
-class TorchPeer:
-    """A process that runs torch_peer.py."""
-
-    def __init__(self, python: str, model_path: Path, threads: int) -> None:
-        command = [python, str(Path(__file__).with_name("torch_peer.py")), str(model_path), str(threads)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.answer()  # it has loaded
-        self.threads = threads
-
-    def close(self) -> None:
-        """End it; its CPU time then counts as ours."""
-        self.process.stdin.close()
-        self.process.wait()
-
-    def answer(self) -> dict:
-        """The next line it prints. Raises BenchError if there is none."""
-        line = self.process.stdout.readline()
-        if not line:
-            raise BenchError(f"the PyTorch process ended with code {self.process.wait()}: see its message above")
-        return json.loads(line)
-
-    def contenders(self) -> Iterator[Contender]:
-        """One for each mode."""
-        for mode, name in PEER_MODES.items():
-            yield Contender(f"{name} k={self.threads}", f"torch-{mode}", self.threads, self.runner(mode))
-
-    def runner(self, mode: str) -> Callable[[list[int], int], tuple[list[int], list[float]]]:
-        """The run function of a mode."""
-
+    def runner(k: int) -> Callable[[list[int], int], tuple[list[int], list[float]]]:
         def run(prompt: list[int], n: int) -> tuple[list[int], list[float]]:
-            self.process.stdin.write(json.dumps({"mode": mode, "prompt": prompt, "n": n}) + "\n")
-            self.process.stdin.flush()
-            answer = self.answer()
-            return answer["tokens"], answer["stamps"]
+            begin, tokens, stamps = time.perf_counter(), [], []
+            for token in start(engine, model, prompt, n, k):
+                tokens.append(int(token))
+                stamps.append(time.perf_counter() - begin)
+            return tokens, stamps
 
         return run
 
+    stem = Path(name).stem
+    if engine is serial:
+        return [Contender(stem, stem, 1, runner(1))]
+    return [Contender(f"{stem} k={k}", stem, k, runner(k)) for k in counts]
 
-def command_contender(command: str) -> Contender:
-    """An executable with gpt's command line; its time is from start to end, loading included.
 
-    Raises BenchError for an empty command.
-    """
-    words = shlex.split(command)
-    if not words:
-        raise BenchError("--peer-cmd: the command is empty")
-
-    def run(prompt: list[int], n: int) -> tuple[list[int], list[float]]:
-        begin, tokens, stamps = time.perf_counter(), [], []
-        argv = [*words, *map(str, prompt)]
+def lab_contenders(
+    asked: str | None, n: int, counts: Sequence[int], model: serial.GPT2, say: Callable[[str], None]
+) -> list[Contender]:
+    """Those asked for by name; else all of the lab's that can be loaded, serial if n is small. Raises BenchError."""
+    found = []
+    for name in asked.split(",") if asked else ENGINES if n <= SERIAL_UP_TO else ENGINES[1:]:
+        if name not in ENGINES and not (name.endswith(".py") and Path(name).is_file()):
+            raise BenchError(f"--engines {asked}: {name!r} is none of {', '.join(ENGINES)}, nor a .py file")
         try:
-            process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-        except OSError as error:
-            raise BenchError(f"--peer-cmd {command}: {error.strerror}") from None
-        for line in process.stdout:
-            tokens.append(int(line))
-            stamps.append(time.perf_counter() - begin)
-        if process.wait() or not tokens:
-            raise BenchError(f"--peer-cmd {command}: exit code {process.returncode}, {len(tokens)} tokens")
-        return tokens, stamps
-
-    return Contender(f"{Path(words[0]).name}, with loading", "command", 1, run)
-
-
-def torch_python(asked: str | None) -> str:
-    """A Python that has PyTorch. Raises BenchError."""
-    if asked:
-        if subprocess.run([asked, "-c", "import torch"], capture_output=True).returncode:
-            raise BenchError(f"{asked}: has no PyTorch")
-        return asked
-    if importlib.util.find_spec("torch") is None:
-        raise BenchError(
-            "--peers: PyTorch is not installed; .venv/bin/pip install torch, or name a Python with --torch-python"
-        )
-    return sys.executable
+            found += engine_contenders(name, counts, model)
+        except BenchError as error:
+            if asked:
+                raise
+            say(f"without {error}")
+    if not found:
+        raise BenchError("no engine can be measured: name one, --engines serial or --engines parallel.py")
+    return found
 
 
 # ---------------------------------------------------------------------------------------------------------- measuring
 
 
-def safe_prompt(model: serial.GPT2, n: int, random: np.random.Generator) -> list[int]:
-    """A random prompt whose tokens rounding cannot change: every step keeps the margin. Raises BenchError."""
-    V = model.config.vocab_size
-    for _ in range(20):
-        prompt = [int(token) for token in random.integers(0, V, size=PROMPT_LENGTH)]
-        length = PROMPT_LENGTH
-        for _token in parallel.generate(model, prompt, n):
-            if margin(model.acts.probs[0, length - 1, :V]) < MARGIN:
-                break
-            length += 1
-        else:
-            return prompt
-    raise BenchError("no prompt keeps a safe distance from the coin with this model; try a smaller n")
+class Reference:
+    """What is right: the trainer's forward pass, which is quick at many positions, with gpt.c's softmax and sampler."""
+
+    def __init__(self, model: serial.GPT2) -> None:
+        self.model = serial.GPT2(model.config, model.params_memory)
+
+    def tokens(self, prompt: list[int], n: int) -> list[int]:
+        """What follows the prompt until there are n; [] if one of them comes without the margin."""
+        model, tokens = self.model, list(prompt)
+        V, Vp = model.config.vocab_size, model.config.padded_vocab_size
+        probs = np.empty((1, 1, Vp), dtype=np.float32)
+        while len(tokens) < n:
+            gpt2_forward(model, np.array([tokens], dtype=np.int32), None, 1, len(tokens))
+            serial.softmax_forward(probs, model.acts.logits[:, -1:], 1, 1, V, Vp)
+            if margin(probs[0, 0, :V]) < MARGIN:
+                return []
+            tokens.append(serial.sample_mult(probs[0, 0], V))
+        return tokens[len(prompt) :]
+
+    def safe_prompt(self, length: int, n: int, random: np.random.Generator) -> tuple[list[int], list[int]]:
+        """A random prompt whose tokens rounding cannot change, and these tokens. Raises BenchError."""
+        for _ in range(ATTEMPTS):
+            prompt = [int(token) for token in random.integers(0, self.model.config.vocab_size, size=length)]
+            if tokens := self.tokens(prompt, n):
+                return prompt, tokens
+        raise BenchError("no prompt keeps a safe distance from the coin with this model; try a smaller n")
 
 
 def read_rate(memory: np.ndarray, k: int) -> float:
@@ -232,14 +133,14 @@ def read_rate(memory: np.ndarray, k: int) -> float:
     return memory.nbytes / 1e9 / machine.best_seconds(jobs, repeats=2)
 
 
-def bare_seconds(model: serial.GPT2, n: int) -> float:
-    """The serial program's matrix-vector products and nothing else, as many as it does up to n tokens."""
+def bare_seconds(model: serial.GPT2, length: int, n: int) -> float:
+    """The serial program's matrix-vector products and nothing else, from a prompt of `length` up to n tokens."""
     p, C = model.params, model.config.channels
     x = {size: np.ones(size, dtype=np.float32) for size in (C, 4 * C)}
     weights = [w for name in ("qkvw", "attprojw", "fcw", "fcprojw") for w in getattr(p, name)] + [p.wte]
     out = [np.empty(w.shape[0], dtype=np.float32) for w in weights]
     begin = time.perf_counter()
-    for t in range(PROMPT_LENGTH, n):
+    for t in range(length, n):
         for weight, y in zip(weights, out, strict=True):
             for _ in range(t):
                 np.dot(weight, x[weight.shape[1]], out=y)
@@ -248,42 +149,30 @@ def bare_seconds(model: serial.GPT2, n: int) -> float:
 
 def measure(results: Results, model: serial.GPT2, rounds: int, say: Callable[[str], None]) -> None:
     """Fill `results`: all contenders once a round, the order turning. Raises BenchError when tokens differ."""
-    kernel, random = Kernel(), np.random.default_rng(0)
+    kernel = Kernel((results.prompt + results.n) // 2, model.config)
+    reference, random = Reference(model), np.random.default_rng(0)
     for number in range(rounds):
-        prompt = safe_prompt(model, results.n, random)
+        prompt, expected = reference.safe_prompt(results.prompt, results.n, random)
         say(f"round {number + 1} of {rounds}")
         shift = number % len(results.contenders)
         order = results.contenders[shift:] + results.contenders[:shift]
-        answers = []
         for contender in order if number % 2 == 0 else order[::-1]:
-            answers.append((contender.name, contender.measure(prompt, results.n)))
+            check_tokens(prompt, contender, contender.measure(prompt, results.n), expected)
         for k, values in results.capacity.items():
             values.append(capacity(k, repeats=3, kernel=kernel).capacity)
         for k, values in results.bandwidth.items():
             values.append(read_rate(model.params_memory, k))
         if results.find("serial", 1):
-            results.bare.append(bare_seconds(model, results.n))
-        check_tokens(prompt, answers)
+            results.bare.append(bare_seconds(model, results.prompt, results.n))
 
 
-def check_tokens(prompt: list[int], answers: list[tuple[str, list[int]]]) -> None:
-    """Raises BenchError unless all gave the same tokens; answers: (name, tokens), and names may be equal."""
-    (first, expected), *others = answers
-    for name, tokens in others:
-        if tokens != expected:
-            raise BenchError(f"prompt {prompt}: {name} gives {tokens}, {first} gives {expected}")
-
-
-def region_microseconds(k: int, regions: int = 2000) -> float:
-    """What an empty region on k workers costs: the median of ten batches."""
-    batches = []
-    with parallel.Workers(k) as workers:
-        for _ in range(10):
-            begin = time.perf_counter()
-            for _ in range(regions // 10):
-                workers.run(lambda task: None, range(k))
-            batches.append((time.perf_counter() - begin) / (regions // 10))
-    return float(np.median(batches)) * 1e6
+def check_tokens(prompt: list[int], contender: Contender, tokens: list[int], expected: list[int]) -> None:
+    """Count other tokens of a contender that need not give the same; raises BenchError for one that must."""
+    if tokens == expected:
+        return
+    if contender.exact:
+        raise BenchError(f"prompt {prompt}: {contender.name} gives {tokens}, expected {expected}")
+    contender.other_tokens += 1
 
 
 def lock_ratio(pairs: int = 2000) -> float:
@@ -310,26 +199,28 @@ def lock_ratio(pairs: int = 2000) -> float:
 
 # ----------------------------------------------------------------------------------------------------------- reporting
 
+KEEPS = ("cached", "torch-cache", "llama.cpp")  # keys and values: a token after the first reads each weight once
+
 
 def table(results: Results, weight_bytes: int) -> Table:
     """A row for each contender."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
     grid.add_column("", no_wrap=True)
-    for title in ("seconds", "tokens/s", "S=T_s/T_k", "E=T_1/T_k", "C_k", "E/C", "of the floor"):
+    for title in ("seconds", "tokens/s", "S=T_s/T_k", "E=T_1/T_k", "C_k", "gain", "of the floor"):
         grid.add_column(title, justify="right", no_wrap=True)
     for contender in results.contenders:
         seconds = float(np.median(contender.seconds))
         c_k = results.capacity.get(contender.k) if results.scaling(contender) else None
-        against = results.against_capacity(contender) if contender.k > 1 else None
-        floor = results.floor(contender, weight_bytes) if contender.engine in ("cached", "torch-cache") else None
+        gain = results.gain(contender) if c_k else None
+        floor = results.floor(contender, weight_bytes) if contender.engine in KEEPS else None
         grid.add_row(
             contender.name,
             f"{seconds:.3f}",
-            f"{(results.n - PROMPT_LENGTH) / seconds:.1f}",
+            f"{(results.n - results.prompt) / seconds:.1f}",
             str(results.speedup(contender) or ""),
             str(results.scaling(contender) or ""),
             f"{np.median(c_k):.2f}" if c_k else "",
-            f"{against.median:.2f}" if against else "",
+            f"{gain.median:.2f}" if gain else "",
             str(floor or ""),
         )
     return grid
@@ -337,6 +228,7 @@ def table(results: Results, weight_bytes: int) -> Table:
 
 def notes(results: Results, overheads: dict, weight_bytes: int) -> Iterator[str]:
     """The lines under the table."""
+    yield "gain = (E_k - 1) / (C_k - 1), C_k measured with products of as many positions as the passes have"
     for k, rates in results.bandwidth.items():
         rate = float(np.median(rates))
         thread = "thread reads" if k == 1 else "threads read"
@@ -346,13 +238,24 @@ def notes(results: Results, overheads: dict, weight_bytes: int) -> Iterator[str]
         yield f"serial / its bare matrix-vector products: {estimate(ratios(serial_one.seconds, results.bare))}"
         if parallel_one:
             yield f"T_1 / T_s, what blocking alone gains: {estimate(ratios(parallel_one.seconds, serial_one.seconds))}"
-    for peer in (c for c in results.contenders if c.engine.startswith("torch")):
-        for engine in ("parallel", "cached"):
-            ours = results.find(engine, peer.k)
-            if ours and (engine == "cached") == (peer.engine == "torch-cache"):
+    for peer in (c for c in results.contenders if c.engine.startswith(("torch", "llama"))):
+        for ours in results.contenders:
+            if (
+                ours.k == peer.k
+                and ours.engine.startswith(("parallel", "cached"))
+                and (ours.engine in KEEPS) == (peer.engine in KEEPS)
+            ):
                 yield f"{peer.name} / {ours.name}: {estimate(ratios(peer.seconds, ours.seconds))} times as long"
-    for k, cost in overheads["region_us"].items():
-        yield f"an empty region on {k} workers: {cost:.0f} microseconds"
+        if peer.other_tokens:
+            times = f"{peer.other_tokens} of {len(peer.seconds)} rounds"
+            yield f"{peer.name}: other tokens in {times} (its GELU has 16 bits)"
+    for engine, counts in overheads["regions"].items():
+        for k, regions in counts.items():
+            costs = ", ".join(
+                f"{name} {times['region'] * 1e6:.0f}" for name, times in regions.items() if "region" in times
+            )
+            if costs:
+                yield f"regions of {engine} on {k} workers without arithmetic, in microseconds: {costs}"
     yield f"an uncontended lock and unlock: {overheads['lock_ratio']:.2f} times threading.Lock's"
 
 
@@ -361,10 +264,11 @@ def as_json(results: Results, model: serial.GPT2, path: Path, overheads: dict, l
     weight_bytes = model.params_memory.nbytes
 
     def entry(contender: Contender) -> dict:
-        values = {key: value for key, value in asdict(contender).items() if key != "run"}
+        values = {key: value for key, value in asdict(contender).items() if key not in ("run", "exact")}
         for key, value in (
             ("S", results.speedup(contender)),
             ("E", results.scaling(contender)),
+            ("gain", results.gain(contender) if contender.k > 1 else None),
             ("floor", results.floor(contender, weight_bytes)),
         ):
             values[key] = value._asdict() if value else None
@@ -373,9 +277,10 @@ def as_json(results: Results, model: serial.GPT2, path: Path, overheads: dict, l
     return {
         **provenance(None, "lab.measure.bench", load),
         "machine": machine.describe(),
+        "kernel": machine.blas_kernel(),
         "model": path.name,
         "n": results.n,
-        "prompt_length": PROMPT_LENGTH,
+        "prompt_length": results.prompt,
         "rounds": len(results.contenders[0].seconds),
         "contenders": [entry(contender) for contender in results.contenders],
         "capacity": results.capacity,
@@ -388,22 +293,27 @@ def as_json(results: Results, model: serial.GPT2, path: Path, overheads: dict, l
 # ---------------------------------------------------------------------------------------------------------- the command
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """bench's options."""
-    options = Parser(prog="lab.measure.bench", description="Times the engines beside each other, in turns.")
-    options.add_argument("-n", type=whole_number(PROMPT_LENGTH + 1), default=16, help="tokens in all (default 16)")
+    options = Parser(prog="python -m lab.measure.bench", description="Time the engines beside each other, in turns.")
+    options.add_argument(
+        "--prompt", type=whole_number(1), default=PROMPT_LENGTH, metavar="LENGTH",
+        help=f"tokens of the prompt (default {PROMPT_LENGTH})",
+    )  # fmt: skip
+    options.add_argument("-n", type=whole_number(1), help=f"tokens in all (default: the prompt and {NEW_TOKENS})")
     options.add_argument("--rounds", type=whole_number(1), default=5, help="how often each is measured (default 5)")
     options.add_argument("--workers", help="numbers of workers, as 1,2,4 (default: 1, 2, 4 ... up to the cores)")
     options.add_argument(
-        "--engines", help=f"of serial,parallel,cached (default: all; without serial if n > {SERIAL_UP_TO})"
+        "--engines",
+        help=f"of serial,parallel,cached or .py files (default: those here; no serial if n > {SERIAL_UP_TO})",
     )
     options.add_argument(
         "--model", help="a checkpoint's path or its name in models/ (default: the 124M, synthetic if absent)"
     )
+    options.add_argument("--peers", action="store_true", help="beside PyTorch and llama.cpp, where they are installed")
     options.add_argument(
-        "--peers", action="store_true", help="beside PyTorch: eager, all logits, last logits, KV cache"
+        "--peer-python", "--torch-python", metavar="PYTHON", help="a Python that has them (default: this one)"
     )
-    options.add_argument("--torch-python", metavar="PYTHON", help="a Python that has PyTorch (default: this one)")
     options.add_argument("--peer-cmd", action="append", default=[], metavar="COMMAND", help="a program called like gpt")
     options.add_argument("--out", type=Path, default=PROFILES / "bench.json", help="where the numbers go")
     return options
@@ -423,48 +333,44 @@ def worker_counts(text: str | None) -> list[int]:
     return counts
 
 
-def engine_names(text: str | None, n: int) -> list[str]:
-    """The engines to measure. Raises BenchError."""
-    if text is None:
-        return list(ENGINES if n <= SERIAL_UP_TO else ENGINES[1:])
-    names = text.split(",")
-    for name in names:
-        if name not in ENGINES:
-            raise BenchError(f"--engines {text}: {name!r} is none of {', '.join(ENGINES)}")
-    return names
-
-
 def bench(options: argparse.Namespace) -> int:
-    """Measure, print, write. Raises BenchError, ModelError, CheckpointError."""
+    """Measure, print, write. Raises BenchError, ModelError, CheckpointError; ValueError for a wrong GPT_KERNELS."""
     out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
-    err = Console(stderr=True, highlight=False)
-    counts, names = worker_counts(options.workers), engine_names(options.engines, options.n)
-    python = torch_python(options.torch_python) if options.peers else None
+    say = Console(stderr=True, highlight=False, soft_wrap=True).print
+    counts, length = worker_counts(options.workers), options.prompt
+    n = options.n or length + NEW_TOKENS
+    kernels = kernel_choice()
+    python = options.peer_python or sys.executable
+    libraries = libraries_of(python) if options.peers or options.peer_python else []
     path = models.resolve(options.model) if options.model else models.timing_model()
     model = serial.gpt2_build_from_checkpoint(path)
-    if options.n > model.config.max_seq_len:
-        raise BenchError(f"-n {options.n}: this model takes up to {model.config.max_seq_len} tokens")
+    if not length < n <= model.config.max_seq_len:
+        raise BenchError(f"-n {n}: give {length + 1} to {model.config.max_seq_len} tokens, {length} are the prompt")
     touch_pages(model.params_memory)
-    contenders = [engine_contender("serial", 1, model)] if "serial" in names else []
-    contenders += [engine_contender(name, k, model) for name in names if name != "serial" for k in counts]
+    contenders = lab_contenders(options.engines, n, counts, model, say)
     usable = [k for k in counts if k <= machine.cores()]
-    peer = TorchPeer(python, path, max(usable)) if python else None
-    if peer:
-        contenders += peer.contenders()
+    peers = [Peer(library, python, path, max(usable)) for library in libraries]
+    contenders += [contender for peer in peers for contender in peer.contenders()]
     contenders += [command_contender(command) for command in options.peer_cmd]
-    results = Results(options.n, contenders, {k: [] for k in usable if k > 1}, {k: [] for k in usable})
+    results = Results(length, n, contenders, {k: [] for k in usable if k > 1}, {k: [] for k in usable})
     with machine.Load() as load:
-        measure(results, model, options.rounds, err.print)
-        if peer:
+        measure(results, model, options.rounds, say)
+        for peer in peers:
             peer.close()
-    overheads = {"region_us": {k: region_microseconds(k) for k in usable if k > 1}, "lock_ratio": lock_ratio()}
+    names = dict.fromkeys(c.engine for c in contenders if c.engine in ("parallel", "cached"))
+    overheads = {
+        "regions": {name: burden.overheads(load_engine(name), model, usable) for name in names},
+        "lock_ratio": lock_ratio(),
+    }
+    write_json(options.out, as_json(results, model, path, overheads, load), indent=1)
     out.print(machine.summary())
-    out.print(f"{load}; {path.name}, n = {options.n}, medians of {options.rounds} rounds, [95 % interval]\n")
+    out.print(f"BLAS kernel {machine.blas_kernel()}; lab.kernels {kernels}")
+    job = f"{path.name}, prompt {length}, n = {n}"
+    out.print(f"{load}; {job}, medians of {options.rounds} rounds, [95 % interval]\n")
     out.print(table(results, model.params_memory.nbytes))
     out.print()
     for line in notes(results, overheads, model.params_memory.nbytes):
         out.print(line)
-    write_json(options.out, as_json(results, model, path, overheads, load), indent=1)
     out.print(f"written: {shown(options.out)}")
     return 0
 
@@ -475,7 +381,7 @@ def main() -> int:
     onethread.warn()
     try:
         return bench(options)
-    except (BenchError, models.ModelError, CheckpointError) as error:
+    except (BenchError, models.ModelError, CheckpointError, ValueError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
 

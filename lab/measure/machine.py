@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_info
 
 from lab import threadlib
 from lab.command import Parser, quietly
+from lab.machine import count as cores
 
 READ_BYTES = 1 << 28  # far more than any cache holds
 QUIET = 0.15  # cores that others may use before we call the machine busy
@@ -49,16 +50,6 @@ def summary(machine: dict | None = None) -> str:
     number = f"{machine['cores']} core{'s' if machine['cores'] != 1 else ''}"
     hardware = [machine["cpu"], number, *([levels] if levels else []), f"{machine['memory'] / 1e9:.0f} GB"]
     return f"{', '.join(hardware)}; {machine['python']}, numpy {machine['numpy']}, {machine['blas']}"
-
-
-def cores() -> int:
-    """How many cores this process may use, as far as the scheduler and a container's quota say."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(usable, int(quota) // int(period)))
-    except (OSError, ValueError):  # not in a cgroup, or quota is "max"
-        return usable
 
 
 def cpu_model() -> str:
@@ -94,6 +85,12 @@ def blas() -> str:
             threads = f"{library['num_threads']} thread{'s' if library['num_threads'] != 1 else ''}"
             return f"{library['internal_api']} {library.get('version') or ''}{kernel} on {threads}".replace("  ", " ")
     return "BLAS unknown"
+
+
+def blas_kernel() -> str:
+    """The kernel that numpy's matrix library chose for this processor: Haswell, SkylakeX, Zen, ..."""
+    found = (pool.get("architecture") for pool in threadpool_info() if pool["user_api"] == "blas")
+    return next((kernel for kernel in found if kernel), "unknown")
 
 
 def sysctl(key: str) -> str:

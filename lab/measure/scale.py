@@ -272,7 +272,7 @@ def measured_counts() -> list[int]:
 
 def measured_machine(config: Config, positions: int) -> Machine:
     """C_k and bandwidth for 1, 2, ... all cores; the bandwidth only for a model that fits no cache."""
-    kernel = Kernel(positions)
+    kernel = Kernel(positions, config)
     capacities, gigabytes = {1: 1.0}, {1: bandwidth(1)}
     for k in range(2, cores() + 1):
         capacities[k] = capacity(k, kernel=kernel).capacity
