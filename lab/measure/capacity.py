@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lab import kernels
 from lab.checkpoint import Config
 from lab.measure.machine import seconds_together
 from lab.models import GPT2_124M
@@ -39,6 +38,9 @@ class Kernel:
     """
 
     def __init__(self, positions: int = POSITIONS, config: Config | None = None, seed: int = 0) -> None:
+        from lab import kernels  # measures when it is imported
+
+        self.kernels = kernels
         config = config or GPT2_124M
         random = np.random.default_rng(seed)
         C, L = config.channels, config.num_layers
@@ -67,9 +69,9 @@ class Kernel:
         """The work of thread `number` of k."""
         for weights, inputs, result in self.products:
             rows = share(len(weights), number, k)
-            kernels.matmul(weights[rows], inputs, result[rows])
+            self.kernels.matmul(weights[rows], inputs, result[rows])
         rows = share(len(self.vocabulary), number, k)
-        kernels.matvec(self.vocabulary[rows], self.last, self.logits[rows])
+        self.kernels.matvec(self.vocabulary[rows], self.last, self.logits[rows])
 
 
 def layers_of(config: Config) -> int:
