@@ -17,13 +17,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
 from lab.checkpoint import CheckpointError, Config, read_header
 from lab.command import Parser, quietly, whole_number
 from lab.gpt import add_model_options
 from lab.models import ModelError, resolve
-from lab.tokenizer import EOT, TokenizerError, decode_bytes, encode
+from lab.tokenizer import EOT, TokenizerError, decode_bytes, encode, whole
 
 NEW_TOKENS = 40
 PROGRAM = [sys.executable, "-P", "-m", "lab.gpt"]  # -P: this lab, and not a folder of that name where one happens to be
@@ -36,11 +37,13 @@ class ChatError(Exception):
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    options = parser().parse_args(arguments)
+    options = parser().parse_intermixed_args(arguments)
     try:
         chat = Chat(resolve(options.model), options.engine or best_engine(), options.n, options.workers)
         if options.text:
             return chat.answer(" ".join(options.text))
+        if hasattr(sys.stdin, "reconfigure"):
+            sys.stdin.reconfigure(errors="surrogateescape")  # lab.tokenizer.whole reads the rest
         return chat.converse() if sys.stdin.isatty() else chat.answer_lines()
     except (ModelError, CheckpointError, TokenizerError, ChatError) as error:
         print(f"gpt-chat: {error}", file=sys.stderr)
@@ -70,40 +73,51 @@ class Chat:
 
     def __init__(self, model: Path, engine: str, n: int, workers: int | None) -> None:
         self.config: Config = read_header(model)[1]
-        if self.config.vocab_size != EOT + 1:
+        if self.config.vocab_size <= EOT:
             raise ChatError(f"{model}: a vocabulary of {self.config.vocab_size} tokens, not GPT-2's {EOT + 1}")
-        self.n = n
+        self.n, self.name = n, model.stem
         self.arguments = ["--model", str(model), "--engine", engine]
         if workers is not None:
             self.arguments += ["--workers", str(workers)]
         self.console = Console(highlight=False, soft_wrap=True)
 
     def converse(self) -> int:
-        """Ask for texts until Ctrl-D or Ctrl-C."""
+        """Ask for texts until Ctrl-D, or Ctrl-C at the prompt; in an answer it ends the answer only."""
         with suppress(ImportError):
             import readline  # noqa: F401  (arrow keys at the prompt)
-        self.console.print("[dim]Type the beginning of a text; Ctrl-D ends.[/dim]")
+        self.console.print(
+            f"[dim]Type the beginning of a text, {escape(self.name)} writes on. Ctrl-C stops it, Ctrl-D ends.[/dim]"
+        )
         while True:
             try:
                 text = input("> ")
+            except (EOFError, KeyboardInterrupt):
+                print()
+                return 0
+            try:
                 if text.strip():
                     self.answer(text)
             except ChatError as error:
                 print(error, file=sys.stderr)
-            except (EOFError, KeyboardInterrupt):
-                print()
-                return 0
+            except KeyboardInterrupt:
+                pass
 
     def answer_lines(self) -> int:
-        """Answer each line of standard input; returns the worst exit code."""
+        """Answer each line of standard input, whatever happens with those before it; returns the worst exit code."""
         worst = 0
-        for line in sys.stdin:
-            if line.strip():
-                worst = max(worst, self.answer(line.rstrip("\r\n")))
+        for number, line in enumerate(sys.stdin, start=1):
+            try:
+                text = whole(line).strip("\r\n\ufeff")
+                if text.strip():
+                    worst = max(worst, self.answer(text))
+            except ChatError as error:
+                print(f"gpt-chat: line {number}: {error}", file=sys.stderr)
+                worst = max(worst, 1)
         return worst
 
     def answer(self, text: str) -> int:
         """Print the text and how it goes on; returns gpt's exit code. Raises ChatError for a text that is too long."""
+        text = whole(text)
         tokens = encode(text)
         if not tokens:
             raise ChatError("type at least one word")

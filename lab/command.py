@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TextIO
 
 from lab import machine
 
+MOST_WORKERS = 256
 INTERRUPTED = 130  # the exit code of a command that Ctrl-C ended
 
 
@@ -34,8 +35,10 @@ def default_workers() -> int:
     text = os.environ.get("GPT_WORKERS", "")
     if not text:
         return min(4, machine.count())
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise ValueError(f"GPT_WORKERS={text}: not a whole number from 1 up")
+    if not text.isascii() or not text.isdigit() or len(text) > 15 or int(text) < 1:
+        raise ValueError(f"GPT_WORKERS={shortened(text)}: not a whole number from 1 up")
+    if int(text) > MOST_WORKERS:
+        raise ValueError(f"GPT_WORKERS={too_many(int(text))}")
     return int(text)
 
 
@@ -43,11 +46,29 @@ def whole_number(least: int) -> Callable[[str], int]:
     """For add_argument(type=...): a whole number of at least `least`."""
 
     def number(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} up")
+        if not text.isascii() or not text.isdigit() or len(text) > 15 or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{shortened(text)!r} is not a whole number from {least} up")
         return int(text)
 
     return number
+
+
+def worker_count(text: str) -> int:
+    """For add_argument(type=...): a number of workers."""
+    workers = whole_number(1)(text)
+    if workers > MOST_WORKERS:
+        raise argparse.ArgumentTypeError(too_many(workers))
+    return workers
+
+
+def too_many(workers: int) -> str:
+    """Why so many workers are refused."""
+    return f"{workers}: at most {MOST_WORKERS}; more workers than cores ({machine.count()} here) only wait"
+
+
+def shortened(text: str, most: int = 40) -> str:
+    """Text as it can stand in a message of one line."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 class OutputLost(Exception):

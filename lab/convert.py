@@ -35,7 +35,7 @@ from lab.checkpoint import (
     widen_bfloat16,
     write_checkpoint,
 )
-from lab.command import Parser, quietly, whole_number
+from lab.command import Parser, quietly, shortened, whole_number
 from lab.models import describe
 
 LAYER_TENSORS = {  # ours: (theirs in layer h.N, whether theirs is transposed)
@@ -91,7 +91,10 @@ def convert(source: str | os.PathLike, target: str | os.PathLike, version: int =
     Raises ConvertError, CheckpointError, OSError.
     """
     with ExitStack() as stack:
-        weights = Weights(Path(source), stack)
+        try:
+            weights = Weights(Path(source), stack)
+        except OSError as error:
+            raise ConvertError(f"{shortened(str(source))}: cannot be read: {error.strerror}") from None
         config = weights.config(heads, padded=version != 1)
         params_memory = np.zeros(count_parameters(config), dtype=np.float32)
         fill(carve(params_memory, parameter_shapes(config)), weights, config)

@@ -43,7 +43,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def refuse_program(path: Path) -> None:
-    """No result is worth the program that somebody has written. Raises WriteError."""
+    """No result is worth the program that somebody has written, or a device such as /dev/null. Raises WriteError."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise WriteError(errno.EEXIST, "it is no ordinary file; give another name", str(path))
     if path.suffix == ".py":
         raise WriteError(errno.EEXIST, "results are never written over a program; give another name", str(path))
 

@@ -9,9 +9,7 @@ With n = 10 tokens in all, as in gpt.c; `python -m lab.tokenizer "hello there"` 
 """
 
 import importlib
-import importlib.util
 import json
-import os
 import re
 import resource
 import sys
@@ -21,7 +19,7 @@ from pathlib import Path
 
 from lab import onethread
 from lab.checkpoint import CheckpointError, read_checkpoint, touch_pages
-from lab.command import Parser, quietly, whole_number
+from lab.command import Parser, default_workers, quietly, shortened, whole_number, worker_count
 from lab.engines import engine_name, load_engine, start
 from lab.models import ModelError, resolve
 from lab.serial import GPT2, gpt2_build_from_checkpoint
@@ -35,17 +33,19 @@ class UsageError(Exception):
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    options = parser().parse_args(arguments)
+    options = parser().parse_intermixed_args(arguments)
     if not options.tokens:
         return say("Provide at least one token.", 1)
     if len(options.tokens) >= options.n:
-        return say("Too many tokens.", 1)
+        return say(f"Too many tokens. -n {options.n} takes at most {options.n - 1}, not {len(options.tokens)}.", 1)
     try:
         run(options)
     except UsageError as error:
         return say(f"gpt: {error}", 2)
     except (ModelError, CheckpointError) as error:
         return say(f"gpt: {error}", 1)
+    except MemoryError:
+        return say(f"gpt: not enough memory for {options.n} tokens of this model: take a smaller -n", 1)
     return 0
 
 
@@ -79,7 +79,7 @@ def add_model_options(parser: Parser) -> None:
     )
     parser.add_argument(
         "--workers",
-        type=whole_number(1),
+        type=worker_count,
         help="threads of all but serial (default: GPT_WORKERS, else the cores, at most 4)",
     )
 
@@ -97,7 +97,12 @@ def run(options) -> None:
         touch_pages(model.params_memory)
     loaded = time.perf_counter()
     show = show_text if options.text else show_tokens
-    made = show(prompt, generate(model, prompt, options.n))
+    try:
+        made = show(prompt, generate(model, prompt, options.n))
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            raise
+        raise UsageError("the system allows no more threads: take fewer --workers, or raise ulimit -u") from None
     if options.time:
         seconds = time.perf_counter() - loaded
         rate = f"{made} tokens, {made / seconds:.1f} a second"
@@ -120,10 +125,13 @@ def load(path: Path, verify: bool) -> GPT2:
 def vocabulary_token(text: str, vocab_size: int) -> int:
     """A token of the command line. Raises UsageError."""
     if not re.fullmatch(r"[+-]?[0-9]+", text):
-        raise UsageError(f"token {text!r}: not a whole number; python -m lab.tokenizer turns text into tokens")
-    if not 0 <= int(text) < vocab_size:
-        raise UsageError(f"token {int(text)}: the vocabulary is 0 to {vocab_size - 1}")
-    return int(text)
+        raise UsageError(
+            f"token {shortened(text)!r}: not a whole number; python -m lab.tokenizer turns text into tokens"
+        )
+    digits = text.lstrip("+0") or "0"
+    if len(digits) > len(str(vocab_size)) or not 0 <= int(digits) < vocab_size:
+        raise UsageError(f"token {shortened(digits)}: the vocabulary is 0 to {vocab_size - 1}")
+    return int(digits)
 
 
 def engine(name: str, workers: int | None):
@@ -132,24 +140,18 @@ def engine(name: str, workers: int | None):
         if workers is not None:
             raise UsageError("--workers: the serial engine has none; add --engine parallel or cached")
         return importlib.import_module("lab.serial").generate
-    if workers is None:
-        workers = workers_of_environment()
-    if not name.endswith(".py") and not importlib.util.find_spec(f"lab.{name}"):
-        raise UsageError(f"--engine {name}: there is no lab/{name}.py here")
-    module = load_engine(name)
+    try:
+        workers = workers or default_workers()
+        module = load_engine(name)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    except SyntaxError as error:
+        raise UsageError(
+            f"--engine {name}: {error.msg} ({Path(error.filename or name).name}, line {error.lineno})"
+        ) from None
     if not hasattr(module, "generate"):
         raise UsageError(f"--engine {name}: it has no generate(model, prompt, n, workers)")
     return lambda model, prompt, n: start(module, model, prompt, n, workers)
-
-
-def workers_of_environment() -> int | None:
-    """GPT_WORKERS, or None for the engine's own choice. Raises UsageError."""
-    text = os.environ.get("GPT_WORKERS", "")
-    if not text:
-        return None
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise UsageError(f"GPT_WORKERS={text}: not a whole number from 1 up")
-    return int(text)
 
 
 def show_tokens(prompt: list[int], tokens: Iterator[int]) -> int:

@@ -30,7 +30,7 @@ from lab.checkpoint import (
     read_header,
     write_checkpoint,
 )
-from lab.command import Parser, quietly, whole_number
+from lab.command import Parser, quietly, shortened, whole_number
 
 MODELS_DIR = Path(os.environ.get("GPT_MODELS_DIR") or Path(__file__).resolve().parents[1] / "models")
 DOWNLOADED, SHIPPED, SYNTHETIC = "gpt2_124M.bin", "tiny_shakespeare.bin", "synthetic_124M.bin"
@@ -62,10 +62,14 @@ def resolve(name_or_path: str | os.PathLike | None = None) -> Path:
 
 def find(name_or_path: str | os.PathLike) -> Path:
     """A path, or a name in models/ with or without its .bin. Raises ModelError."""
-    path = Path(name_or_path).expanduser()
-    for candidate in (path, MODELS_DIR / path.name, MODELS_DIR / f"{path.name}.bin"):
-        if candidate.is_file() and (candidate is path or path.parent == Path()):
-            return candidate
+    try:
+        path = Path(name_or_path).expanduser()
+        for candidate in (path, MODELS_DIR / path.name, MODELS_DIR / f"{path.name}.bin"):
+            if candidate.is_file() and (candidate is path or path.parent == Path()):
+                return candidate
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: the home of nobody; ValueError: a null byte
+        why = getattr(error, "strerror", None) or str(error).rstrip(".").lower()
+        raise ModelError(f"{shortened(str(name_or_path))}: no such model ({why})") from None
     if path.parent == Path() and path.name in (SYNTHETIC, Path(SYNTHETIC).stem):
         return synthetic_model()
     if path.name in (DOWNLOADED, Path(DOWNLOADED).stem) and path.parent.resolve() in (Path().resolve(), MODELS_DIR):

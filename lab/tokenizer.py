@@ -17,7 +17,7 @@ from pathlib import Path
 
 import tiktoken
 
-from lab.command import Parser, quietly
+from lab.command import Parser, quietly, shortened
 
 EOT = 50256
 EOT_TEXT = "<|endoftext|>"
@@ -32,9 +32,22 @@ class TokenizerError(Exception):
 
 def encode(text: str, allow_special: bool = False) -> list[int]:
     """Tokens of a text. "<|endoftext|>" in it is plain text, or with `allow_special` the one token EOT."""
+    text = whole(text)
     if allow_special:
         return encoding().encode(text, allowed_special={EOT_TEXT})
     return encoding().encode_ordinary(text)
+
+
+def whole(text: str) -> str:
+    """Text as characters: single bytes, which the system passes on where it knows no character, are read as UTF-8, and
+    become U+FFFD where they are none.
+    """
+    try:
+        text.encode("utf-8")
+        return text
+    except UnicodeEncodeError:
+        raw = "".join("\ufffd" if "\ud800" <= sign < "\udc80" or "\udd00" <= sign < "\ue000" else sign for sign in text)
+        return raw.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def decode(tokens: Iterable[int]) -> str:
@@ -43,12 +56,18 @@ def decode(tokens: Iterable[int]) -> str:
 
 
 def decode_bytes(tokens: Iterable[int]) -> bytes:
-    """The bytes of tokens: a character may be spread over several. Raises ValueError for one GPT-2 does not have."""
-    tokens = [int(token) for token in tokens]
-    for token in tokens:
-        if not 0 <= token <= EOT:
-            raise ValueError(f"token {token}: GPT-2's vocabulary is 0 to {EOT}")
-    return encoding().decode_bytes(tokens)
+    """The bytes of tokens: a character may be spread over several. Raises ValueError for negative numbers.
+
+    A token beyond GPT-2's vocabulary, which models with a padded one may write, is shown as itself: <|50300|>.
+    """
+    return b"".join(token_bytes(int(token)) for token in tokens)
+
+
+def token_bytes(token: int) -> bytes:
+    """The bytes of one token. Raises ValueError for a negative number."""
+    if token < 0:
+        raise ValueError(f"token {token}: GPT-2's vocabulary is 0 to {EOT}")
+    return encoding().decode_single_token_bytes(token) if token <= EOT else f"<|{token}|>".encode()
 
 
 @cache
@@ -100,13 +119,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("words", nargs="+", metavar="TEXT", help="the text, or the tokens to decode")
     parser.add_argument("--decode", action="store_true", help="tokens to text")
     options = parser.parse_args(arguments)
-    if not options.decode:
-        print(*encode(" ".join(options.words)))
-        return 0
     try:
-        print(decode(options.words))
-    except ValueError as error:
-        parser.error(str(error).replace("invalid literal for int() with base 10", "not a token"))
+        if not options.decode:
+            print(*encode(" ".join(options.words)))
+            return 0
+        words = " ".join(options.words).split()
+        for word in words:
+            if not word.isascii() or not word.isdigit() or len(word) > 9 or int(word) > EOT:
+                parser.error(f"{shortened(word)!r} is not a token: they are whole numbers from 0 to {EOT}")
+        print(decode(words))
+    except TokenizerError as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 

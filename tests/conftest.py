@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 import lab  # noqa: F401  (first: it pins BLAS to one thread before numpy loads)
 
 import pytest  # isort: skip
 
 from lab import threadlib
+from lab.checkpoint import Config, carve, count_parameters, parameter_shapes, write_checkpoint
 
 if TYPE_CHECKING:
     from grader.sandbox import Sandbox
@@ -26,6 +29,7 @@ STAGES = {  # first word of a test file's name after "test_" -> marker
     "convert": "serial",
     "threadlib": "threads",
     "machine": "threads",
+    "margin": "serial",
     "kernels": "parallel",
     "parallel": "parallel",
     "cached": "cached",
@@ -84,6 +88,18 @@ def golden() -> dict:
 def shipped() -> Path:
     """The shipped model, with GPT-2's vocabulary of 50257 tokens."""
     return DATA.parents[1] / "models" / "tiny_shakespeare.bin"
+
+
+@pytest.fixture(scope="session")
+def padded_talker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with a vocabulary of 50304, as nanoGPT trains them, that says nothing but token 50292."""
+    config = Config(64, 50304, 1, 1, 4, 50304)
+    memory = np.zeros(count_parameters(config), dtype=np.float32)
+    tensors = carve(memory, parameter_shapes(config))
+    tensors["lnfb"][0], tensors["wte"][50292, 0] = 1.0, 30.0
+    path = tmp_path_factory.mktemp("padded") / "padded_talker.bin"
+    write_checkpoint(path, config, memory)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """gpt and gpt-chat as they are met on the command line: what they print, and their exit codes."""
 
+import importlib
 import os
 import re
 import signal
@@ -74,10 +75,15 @@ def test_gpt_n(gpt, golden, tiny):
 
 def test_the_words_of_gpt_c(gpt, tiny):
     assert gpt() == (1, "", "Provide at least one token.\n")
-    assert gpt("--model", tiny, *range(10)) == (1, "", "Too many tokens.\n")
+    assert gpt("--model", tiny, *range(10)) == (1, "", "Too many tokens. -n 10 takes at most 9, not 10.\n")
     assert gpt("--model", tiny, *range(9))[0] == 0
-    assert gpt("--model", tiny, "-n", 3, 1, 2, 3) == (1, "", "Too many tokens.\n")
-    assert gpt("--model", tiny, "-n", 1, 1) == (1, "", "Too many tokens.\n")
+    assert gpt("--model", tiny, "-n", 3, 1, 2, 3) == (1, "", "Too many tokens. -n 3 takes at most 2, not 3.\n")
+    assert gpt("--model", tiny, "-n", 1, 1) == (1, "", "Too many tokens. -n 1 takes at most 0, not 1.\n")
+
+
+def test_options_may_stand_between_tokens(gpt, tiny):
+    expected = gpt("--model", tiny, "-n", 4, 5, 6)
+    assert expected[0] == 0 and gpt(5, "-n", 4, 6, "--model", tiny) == expected
 
 
 @pytest.mark.parametrize(
@@ -89,6 +95,15 @@ def test_the_words_of_gpt_c(gpt, tiny):
         (["331"], "gpt: token 331: the vocabulary is 0 to 330"),
         (["1", "-1"], "gpt: token -1: the vocabulary is 0 to 330"),
         (["9" * 30], f"gpt: token {'9' * 30}: the vocabulary is 0 to 330"),
+        (["9" * 5000], f"gpt: token {'9' * 37}...: the vocabulary is 0 to 330"),
+        (
+            ["x" * 5000],
+            f"gpt: token '{'x' * 37}...': not a whole number; python -m lab.tokenizer turns text into tokens",
+        ),
+        (
+            ["1", "-n", "9" * 5000],
+            f"gpt: argument -n: '{'9' * 37}...' is not a whole number from 1 up (see gpt --help)",
+        ),
         (["1", "-n", "65"], "gpt: -n 65: this model takes up to 64 tokens"),
         (["1", "-n", "0"], "gpt: argument -n: '0' is not a whole number from 1 up (see gpt --help)"),
         (["1", "-n", "ten"], "gpt: argument -n: 'ten' is not a whole number from 1 up (see gpt --help)"),
@@ -126,6 +141,9 @@ def test_models_that_cannot_be_used(gpt, tmp_path):
     code, out, err = gpt("--model", "nosuch", "1")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert err.startswith("gpt: nosuch: no such model; give a path")
+    for odd in ("~nosuchuser/x", "a" * 5000):
+        code, out, err = gpt("--model", odd, "1")
+        assert (code, out, err.count("\n")) == (1, "", 1) and "no such model (" in err and len(err) < 120
     broken = tmp_path / "broken.bin"
     broken.write_bytes(b"hello")
     assert gpt("--model", broken, "1") == (
@@ -159,6 +177,68 @@ def test_engines_make_the_same_tokens(gpt, golden, tiny, engine, monkeypatch):
         "",
         "gpt: GPT_WORKERS=some: not a whole number from 1 up\n",
     )
+
+
+@pytest.mark.parametrize("engine", ["parallel", "cached"])
+def test_more_workers_than_make_sense_are_refused(gpt, tiny, engine, monkeypatch):
+    code, out, err = gpt("--model", tiny, "--engine", engine, "--workers", 5000, "1")
+    assert (code, out, err.count("\n")) == (
+        2,
+        "",
+        1,
+    ) and "--workers: 5000: at most 256; more workers than cores (" in err
+    assert gpt("--model", tiny, "--engine", engine, "--workers", 256, "-n", 3, "1")[0] == 0
+    monkeypatch.setenv("GPT_WORKERS", "5000")
+    code, out, err = gpt("--model", tiny, "--engine", engine, "1")
+    assert (code, out) == (2, "") and err.startswith("gpt: GPT_WORKERS=5000: at most 256; ")
+
+
+@pytest.mark.parametrize("module", ["lab.train", "lab.train.evaluate", "lab.train.bench", "lab.measure.profile"])
+def test_workers_of_the_environment_in_the_other_commands(module, monkeypatch, tiny, capsys):
+    monkeypatch.setenv("GPT_WORKERS", "x")
+    arguments = {"lab.train.evaluate": [tiny], "lab.measure.profile": ["--engine", "parallel", "--model", tiny]}
+    main = importlib.import_module(f"{module}.__main__" if module == "lab.train" else module).main
+    code, _, err = outcome(main, arguments.get(module, []), capsys)
+    assert code == 2 and err.endswith(
+        f"{module}: GPT_WORKERS=x: not a whole number from 1 up (see python -m {module} --help)\n"
+    )
+
+
+def test_threads_that_the_system_does_not_allow(gpt, tiny, monkeypatch):
+    def generate(*arguments, **options):
+        raise RuntimeError("can't start new thread")
+        yield
+
+    monkeypatch.setattr(gpt_module, "engine", lambda name, workers: generate)
+    message = "gpt: the system allows no more threads: take fewer --workers, or raise ulimit -u\n"
+    assert gpt("--model", tiny, "1") == (2, "", message)
+
+
+def test_not_enough_memory(gpt, tiny, monkeypatch):
+    monkeypatch.setattr(gpt_module, "engine", lambda name, workers: lambda model, prompt, n: bytearray(1 << 62))
+    assert gpt("--model", tiny, "1") == (
+        1,
+        "",
+        "gpt: not enough memory for 10 tokens of this model: take a smaller -n\n",
+    )
+
+
+def test_a_file_that_is_no_python(gpt, tiny, tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_text("x = (\n")
+    message = f"gpt: --engine {mine}: '(' was never closed (mine.py, line 1)\n"
+    assert gpt("--model", tiny, "--engine", mine, "1") == (2, "", message)
+
+
+@pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
+@pytest.mark.parametrize(
+    "command", ["lab.gpt --model {tiny} 5", "lab.chat --model {speaking} -n 2 hi", "lab.tokenizer hi"]
+)
+def test_an_output_that_nobody_can_read(command, redirection, tiny, speaking):
+    line = f"{sys.executable} -m {command.format(tiny=tiny, speaking=speaking)} {redirection}"
+    done = subprocess.run(["sh", "-c", line], env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("standard output: ") and done.stderr.count("\n") == 1
 
 
 def test_workers_of_the_environment_do_not_disturb_the_serial_program(gpt, tiny, monkeypatch):
@@ -235,6 +315,58 @@ def test_piped_lines_are_answered_one_by_one(speaking):
     assert (process.returncode, err) == (0, "")
     assert out.startswith("Ladies and")
     assert "\nhello there" in out
+
+
+def piped(text: bytes, model: Path, encoding: str = "utf-8:strict") -> tuple[int, bytes, str]:
+    """gpt-chat with `text` on its standard input: exit code, standard output, standard error."""
+    command = [sys.executable, "-m", "lab.chat", "--model", str(model), "-n", "2", "--engine", "serial"]
+    environment = ENVIRONMENT | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, input=text, env=environment, capture_output=True)
+    return done.returncode, done.stdout, done.stderr.decode()
+
+
+def test_an_over_long_line_leaves_the_others_answered(speaking):
+    code, out, err = piped(b"one\n" + b"word " * 99 + b"\nthree\n", speaking)
+    assert code == 1 and out.startswith(b"one") and b"\nthree" in out
+    assert err == "gpt-chat: line 2: that text has 100 tokens; this model takes up to 63\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii", "ascii:strict"])
+def test_piped_text_is_utf8_whatever_the_terminal_says(speaking, encoding):
+    code, out, err = piped(b"\xef\xbb\xbfbom\r\ncaf\xff\xe9\rna\xc3\xafve\n", speaking, encoding)
+    assert (code, err) == (0, "")
+    first, second, third = out.replace(b"\r\n", b"\n").splitlines()[:3]
+    naive, unknown = ("naïve", "\N{REPLACEMENT CHARACTER}") if encoding.startswith("utf") else ("naive", "?")
+    assert first.startswith(b"bom") and second.startswith(f"caf{unknown}".encode()) and third.startswith(naive.encode())
+
+
+def test_a_token_outside_the_tokenizer_is_shown_as_itself(padded_talker, capsys):
+    code, out, err = outcome(chat_module.main, ["--model", padded_talker, "-n", 2, "hello"], capsys)
+    assert (code, out, err) == (0, "hello<|50292|><|50292|>\n", "")
+    code, out, err = outcome(gpt_module.main, ["--model", padded_talker, "-n", 3, "--text", 31373], capsys)
+    assert (code, out, err) == (0, '50292\t"<|50292|>"\n' * 2 + "\nhello<|50292|><|50292|>\n", "")
+
+
+def test_ctrl_c_in_an_answer_ends_the_answer_only(speaking, monkeypatch, capsys):
+    typed = iter(["first", "second"])
+
+    def type_next(prompt: str) -> str:
+        for text in typed:
+            return text
+        raise EOFError
+
+    def answer(text: str) -> int:
+        print(f"answer to {text}")
+        if text == "first":
+            raise KeyboardInterrupt
+        return 0
+
+    conversation = chat_module.Chat(speaking, "serial", 2, None)
+    monkeypatch.setattr("builtins.input", type_next)
+    monkeypatch.setattr(conversation, "answer", answer)
+    assert conversation.converse() == 0
+    out = capsys.readouterr().out
+    assert "answer to second" in out and "speaking writes on. Ctrl-C stops it, Ctrl-D ends." in out
 
 
 def test_texts_that_cannot_be_answered(chat, capsys, tiny):

@@ -65,9 +65,19 @@ def test_half_a_character():
 
 
 def test_tokens_gpt2_does_not_have():
-    for token in (-1, 50257):
-        with pytest.raises(ValueError, match=f"token {token}: GPT-2's vocabulary is 0 to 50256"):
-            decode([token])
+    with pytest.raises(ValueError, match="token -1: GPT-2's vocabulary is 0 to 50256"):
+        decode([-1])
+    assert decode([31373, 50257, 612, 50303]) == "hello<|50257|> there<|50303|>"  # of a model with a padded vocabulary
+
+
+def test_bytes_and_half_characters_in_a_text():
+    """What the system passes on as surrogates is the UTF-8 it stands for, or U+FFFD."""
+    escaped = "caf\u00e9 \u65e5".encode().decode("ascii", "surrogateescape")
+    assert encode(escaped) == encode("caf\u00e9 \u65e5")
+    assert encode(b"caf\xff".decode("utf-8", "surrogateescape")) == encode("caf\N{REPLACEMENT CHARACTER}")
+    assert encode("\ud83d x \ude00", allow_special=True) == encode(
+        "\N{REPLACEMENT CHARACTER} x \N{REPLACEMENT CHARACTER}"
+    )
 
 
 def test_numbers_are_in_the_order_of_the_merges():
@@ -107,7 +117,9 @@ def test_the_command(capsys):
     assert capsys.readouterr().out == "31373 612\n"
     assert main(["--decode", "31373", "612"]) == 0
     assert capsys.readouterr().out == "hello there\n"
-    for wrong in ("x", "50257", "-1"):
+    assert main(["--decode", "31373 612"]) == 0
+    assert capsys.readouterr().out == "hello there\n"
+    for wrong in ("x", "50257", "-1", "9" * 5000):
         with pytest.raises(SystemExit) as caught:
             main(["--decode", wrong])
         assert caught.value.code == 2

@@ -96,6 +96,25 @@ def test_a_text_file_becomes_two_token_files(tmp_path, fmt):
     assert data.prepare(str(tmp_path / "play.txt"), fmt, tmp_path / "made")[0] != train  # another text, other tokens
 
 
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_line_ends_and_byte_order_marks_change_nothing(tmp_path, end, encoding):
+    (tmp_path / "play.txt").write_bytes(PLAY.encode())
+    expected = [
+        data.read_tokens(path) for path in data.prepare(str(tmp_path / "play.txt"), directory=tmp_path / "made")
+    ]
+    (tmp_path / "other.txt").write_bytes(PLAY.replace("\n", end).encode(encoding))
+    found = data.prepare(str(tmp_path / "other.txt"), directory=tmp_path / "made")
+    assert all(np.array_equal(data.read_tokens(path), tokens) for path, tokens in zip(found, expected, strict=True))
+
+
+def test_line_ends_and_byte_order_marks_of_large_texts(tmp_path):
+    stories = ["One.\n\nTwo.\n<|endoftext|>\n", "Three.\n"]
+    path = tmp_path / "stories.txt"
+    path.write_bytes("".join(stories).replace("\n", "\r\n").encode("utf-8-sig"))
+    assert "".join(data.text_pieces(path)) == "".join(stories)
+
+
 def test_texts_that_are_refused(tmp_path):
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9 au lait")
     (tmp_path / "empty.txt").write_text("\n\n")

@@ -14,6 +14,7 @@ from lab import serial
 from lab.checkpoint import Config, read_checkpoint, read_header
 from lab.train import __main__ as command
 from lab.train import data
+from lab.train.sample import sample_text
 from lab.train.settings import Settings, learning_rate
 from lab.train.trainer import Trainer, evaluate, initial_parameters
 from lab.train.vocabulary import SharedVocabulary
@@ -41,6 +42,11 @@ def run(*arguments):
 def losses(path):
     with path.open(newline="") as file:
         return [(int(row["step"]), float(row["train_loss"])) for row in csv.DictReader(file)]
+
+
+def test_a_sample_shows_tokens_outside_the_tokenizer_as_themselves(padded_talker):
+    text = sample_text(serial.gpt2_build_from_checkpoint(padded_talker), 4)
+    assert text == "<|50292|>" * 3
 
 
 def test_forty_steps_from_a_checkpoint_lower_the_loss(tokens, tmp_path, capsys):

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from lab.checkpoint import CheckpointError, read_header
-from lab.command import Parser, whole_number
+from lab.command import Parser, whole_number, worker_count
 from lab.engines import engine_name
 from lab.files import PROFILES, ROOT
 from lab.margin import MARGIN
@@ -224,7 +224,7 @@ def program_parser(module: str, description: str | None, engine: str, new: int) 
     )  # fmt: skip
     parser.add_argument("-n", type=whole_number(1), help=f"tokens in all (default: the prompt and {new})")
     parser.add_argument(
-        "--workers", type=whole_number(1), help="worker threads (default: GPT_WORKERS, else the cores, at most 4)"
+        "--workers", type=worker_count, help="worker threads (default: GPT_WORKERS, else the cores, at most 4)"
     )
     parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds until a run counts as hung")
     parser.add_argument("--out", type=Path, default=PROFILES, help="folder for the files (default profiles/)")

@@ -7,7 +7,7 @@ import sys
 from rich.console import Console
 
 from lab.checkpoint import VERSIONS, CheckpointError
-from lab.command import INTERRUPTED, Parser, quietly, whole_number
+from lab.command import INTERRUPTED, Parser, quietly, whole_number, worker_count
 from lab.tokenizer import TokenizerError
 from lab.train.data import CORPORA, FORMATS, DataError
 from lab.train.loop import Files, TrainingError, run
@@ -127,7 +127,7 @@ def build_parser() -> Parser:
     add(watch, "--out", str, "the model", metavar="FILE.bin")
     add(watch, "--version", int, "its checkpoint version: 1 and 3 float32, 5 bfloat16", choices=VERSIONS)
     watch.add_argument("--show-every", type=positive, default=1, help="steps between lines (default 1)")
-    parser.add_argument("--workers", type=positive, default=None, help="worker threads (default: the cores, at most 4)")
+    parser.add_argument("--workers", type=worker_count, help="worker threads (default: the cores, at most 4)")
     parser.add_argument(
         "--resume",
         metavar="STATE",

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.checkpoint import CheckpointError, read_checkpoint
-from lab.command import Parser, quietly, whole_number
+from lab.command import Parser, quietly, whole_number, worker_count
 from lab.serial import GPT2
 from lab.train.adamw import AdamW, gpt2_update
 from lab.train.backward import Gradients, gpt2_backward
@@ -129,7 +129,7 @@ def build_parser() -> Parser:
     parser.add_argument("--model", help="a checkpoint (default: the 124M, synthetic if need be)")
     parser.add_argument("--batch", type=whole_number(1), default=4, help="B (default 4, as llm.c)")
     parser.add_argument("--seq", type=whole_number(1), default=64, help="T (default 64, as llm.c)")
-    parser.add_argument("--workers", type=whole_number(1), help="threads of each side (default: the cores, at most 4)")
+    parser.add_argument("--workers", type=worker_count, help="threads of each side (default: the cores, at most 4)")
     parser.add_argument("--steps", type=whole_number(1), default=10, help="steps of each side that count (default 10)")
     parser.add_argument("--warmup", type=whole_number(0), default=2, help="steps of each side that do not (default 2)")
     parser.add_argument(

@@ -144,13 +144,13 @@ def encode_text(text: str) -> np.ndarray:
 
 
 def read_text(path: str | os.PathLike) -> str:
-    """A whole UTF-8 file. Raises DataError."""
+    """A whole UTF-8 file, whatever its line ends, with or without a byte-order mark. Raises DataError."""
     try:
-        text = Path(path).read_bytes().decode("utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: cannot be opened: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text: byte {error.start} is no character") from None
+        raise DataError(f"{path}: not UTF-8 text: byte {error.start} is no character; save it as UTF-8") from None
     if not text.strip():
         raise DataError(f"{path}: empty: there is nothing to train on")
     return text
@@ -159,7 +159,7 @@ def read_text(path: str | os.PathLike) -> str:
 def text_pieces(path: Path, between: str = EOT_TEXT) -> Iterator[str]:
     """A text too large for memory, cut only behind `between`, a piece of CHUNK characters or more at a time."""
     kept = ""
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig") as file:
         while more := file.read(CHUNK):
             whole, mark, kept = (kept + more).rpartition(between)
             if whole or mark:
@@ -288,8 +288,8 @@ def prepare(
             return train_path, val_path
     else:
         text_path = Path(source)
-        read_text(text_path)
-        name = f"{text_path.stem}-{sha256(text_path)[:12]}"  # another text, another file
+        digest = hashlib.sha256(read_text(text_path).encode()).hexdigest()
+        name = f"{text_path.stem}-{digest[:12]}"  # another text, another file
         directory.mkdir(parents=True, exist_ok=True)
         train_path, val_path = (directory / f"{name}_{part}{suffix}.bin" for part in ("train", "val"))
         if train_path.exists() and val_path.exists():
@@ -299,7 +299,11 @@ def prepare(
 
 
 class DataLoader:
-    """Batches in the order of the file, wrapping at its end, like llm.c's: B*T+1 tokens, the next begins B*T later."""
+    """Batches in the order of the file, wrapping at its end: B*T+1 tokens, the next begins B*T later.
+
+    So did llm.c's first loader, and so does its loader of validation data; for training it shuffles today, as
+    ShuffledLoader does in its own way.
+    """
 
     def __init__(self, tokens: np.ndarray, B: int, T: int) -> None:
         if tokens.size < B * T + 1:

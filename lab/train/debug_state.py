@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.checkpoint import CheckpointError, Config, carve, count_parameters, parameter_shapes, read_checkpoint
-from lab.command import Parser, quietly, whole_number
+from lab.command import Parser, quietly, whole_number, worker_count
 from lab.serial import GPT2
 from lab.train.adamw import AdamW, gpt2_update
 from lab.train.backward import Gradients, gpt2_backward
@@ -161,7 +161,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--lr", type=float, default=1e-3, help="their learning rate (default 1e-3; llm.c's test takes 1e-4)"
     )
-    parser.add_argument("--workers", type=whole_number(1), default=1, help="worker threads (default 1)")
+    parser.add_argument("--workers", type=worker_count, default=1, help="worker threads (default 1)")
     arguments = parser.parse_args(argv)
     console = Console()
     try:

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from lab.checkpoint import CheckpointError, read_checkpoint
-from lab.command import Parser, quietly, whole_number
+from lab.command import Parser, quietly, whole_number, worker_count
 from lab.serial import GPT2
 from lab.train.data import CORPORA, DataError
 from lab.train.loop import load_data
@@ -37,7 +37,7 @@ def build_parser() -> Parser:
         "--seq", type=whole_number(1), help="tokens in a sequence (default: as many as the model takes)"
     )
     parser.add_argument("--batch", type=whole_number(1), default=2, help="sequences at once (default 2)")
-    parser.add_argument("--workers", type=whole_number(1), help="worker threads (default: the cores, at most 4)")
+    parser.add_argument("--workers", type=worker_count, help="worker threads (default: the cores, at most 4)")
     return parser
 
 
@@ -45,12 +45,12 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = build_parser()
     arguments = parser.parse_args(argv)
-    console = Console(soft_wrap=True)
+    console, k = Console(soft_wrap=True), parser.workers(arguments.workers)
     try:
         config, params_memory = read_checkpoint(arguments.model)
         T = min(arguments.seq or config.max_seq_len, config.max_seq_len)
         parts = load_data(Settings(data=arguments.data, val_data=arguments.val_data), console)
-        with team(parser.workers(arguments.workers)) as workers:
+        with team(k) as workers:
             for name, tokens in zip(("train", "val"), parts, strict=True):
                 if arguments.part in (name, "both"):
                     check_tokens(name, tokens, config)
