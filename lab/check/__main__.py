@@ -72,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     selftest = commands.add_parser(
         "selftest", help="the right programs of tests/zoo and lab.parallel must raise nothing"
     )
+    selftest.add_argument("names", nargs="*", metavar="NAME", help="only programs whose name contains one of these")
     selftest.add_argument("--schedules", type=positive, default=10_000, help="for each program (10000)")
     selftest.add_argument("--seed", type=natural, default=1)
     selftest.add_argument("--jobs", type=positive, default=None, help="processes (one for each core)")
@@ -179,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "selftest":
         from lab.check.selftest import selftest
 
-        return selftest(options.schedules, options.seed, options.jobs)
+        return selftest(options.schedules, options.seed, options.jobs, options.names)
     if options.command == "run":
         try:
             run_program(options.program, options.arguments)

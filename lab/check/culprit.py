@@ -42,14 +42,16 @@ def not_atomic(run: Run, suspect: str = "") -> tuple[str, list[str]]:
     """A thread lets go of a mutex and locks it again, and what it had seen has been changed in between: (in words,
     places), the last such one; that of the thread `suspect` before others."""
     best: tuple[tuple[bool, bool, int], str, list[str]] | None = None
-    for mutex, held in sessions(run).items():
+    found = sessions(run)
+    innocent = all(session.runner.name != suspect for held in found.values() for session in held)
+    for mutex, held in found.items():
         for index, second in enumerate(held):
             first = next((other for other in reversed(held[:index]) if other.runner is second.runner), None)
             if first is None or not first.unlocked or run.scheduler.trace[second.begin].verb != "locks":
                 continue
             for between in held[held.index(first) + 1 : index]:
                 names = changed(run, first, between, second)
-                if names is None or (not names and suspect != second.runner.name):
+                if names is None or (not names and not innocent and suspect != second.runner.name):
                     continue
                 told = tell_not_atomic(mutex, first, between, second, names)
                 rank = (second.runner.name == suspect, bool(names), second.begin)
@@ -118,7 +120,7 @@ def order_of_waking(run: Run) -> tuple[str, list[str]]:
                 at = runners[order.index(second)][1]
                 text = (
                     f"{first} was woken before {second}, but {second} came back first from its wait at {at}: the order "
-                    " in which woken threads get the mutex is not defined"
+                    "in which woken threads get the mutex is not defined"
                 )
                 return text, [at]
     return "", []

@@ -20,7 +20,7 @@ from lab.check.program import Program
 from lab.check.report import Finding, Findings, counted, place
 from lab.check.schedule import EXPRESSIONS, PRIMITIVES, STATEMENTS, Setting
 from lab.check.scheduler import Strategy
-from lab.check.shrink import shrink
+from lab.check.shrink import shrink, simpler
 from lab.check.strategies import PCT, Default, Exhaustive, PartialOrder, RandomWalk, Weighted, about, seeded
 
 TRACKED_SCHEDULES = 24
@@ -264,14 +264,15 @@ def conclusion(plan: Plan, result: Findings) -> str:
 
 def explain(explorer: Explorer, run: Run, plan: Plan) -> Finding:
     """Shrink the schedule, run it once more with everything on record, and put the failure into words."""
-    setting, failure, kind = run.setting, run.failure, run.kind
+    failure, kind = run.failure, run.kind
     if failure.kind == "timeout":
         return Finding(
             "livelock", f"no end within the time given: {failure.message}", where=failure.where, seed=plan.seed
         )
     if failure.silent:  # it takes its time again every time
         return Finding("livelock", failure.message, where=failure.where, seed=plan.seed)
-    deviations = shrink(explorer, run, plan.seed)
+    run = simpler(explorer, run, plan.seed)
+    setting, deviations = run.setting, shrink(explorer, run, plan.seed)
     again = explorer.rerun(setting, deviations, traced=True, tracked=True, blamed=True)
     if again.kind != kind:  # tracking must change nothing; if it does, tell what can be told without it
         again = explorer.rerun(setting, deviations, traced=True)

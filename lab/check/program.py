@@ -94,12 +94,17 @@ class Program:
             yield
         finally:
             sys.argv, sys.path[:] = argv, path
+            self.forget()
 
     def begin_anew(self) -> None:
-        """Before each run: the modules beside the program will be imported again, and random numbers are the same."""
+        """Before each run."""
         if self.random:
             random.seed(0)
             np.random.seed(0)
+        self.forget()
+
+    def forget(self) -> None:
+        """The modules beside the program belong to the run that has imported them."""
         if self.package or len(sys.modules) == len(self.others):
             return
         for name in set(sys.modules) - self.others:

@@ -2,13 +2,26 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from lab.check.explorer import Explorer, Run
 from lab.check.scheduler import Strategy
 from lab.check.strategies import Bounded, Default, ReplayByPlace, Segments, seeded
 
 SHRINK_RUNS = 400
+SIMPLER_RUNS = 60
 SHRINK_SECONDS = 5.0
+
+
+def simpler(explorer: Explorer, run: Run, seed: int) -> Run:
+    """A run that fails in the same way though threads switch at fewer places, if one is found at once."""
+    for level in range(run.setting.level):
+        setting = replace(run.setting, level=level)
+        for index in range(SIMPLER_RUNS):
+            other = explorer.run(Bounded(seeded(seed, 6_000_000 + index), index % 3, run.scheduler.decisions), setting)
+            if other.kind == run.kind:
+                return other
+    return run
 
 
 def shrink(explorer: Explorer, run: Run, seed: int) -> list[tuple[int, int]]:

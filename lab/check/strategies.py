@@ -209,10 +209,10 @@ class Weighted(Default):
     def choose(self, able: list[Any], default: Any, free: bool) -> Any:
         """Not one that would come to the object out of turn, if there is another."""
         here = [runner for runner in able if self.key is not None and about(runner) == self.key]
-        if here and self.intended not in [runner.number for runner in able]:
-            self.intended = self.draw([runner.number for runner in able])
-        early = [runner for runner in here if runner.number != self.intended]
-        others = [runner for runner in able if runner not in early] or able
+        others = [runner for runner in able if runner not in here or runner.number == self.intended]
+        if not others:  # the one whose turn it is cannot go on, or there is nothing left for it to do
+            number = self.draw([runner.number for runner in here])
+            others = [runner for runner in here if runner.number == number] or here
         chosen = others[int(self.random() * len(others))]
         if chosen in here:
             self.left[chosen.number] = self.left.get(chosen.number, 0) - 1

@@ -37,6 +37,8 @@ def find_circle(runner: Runner) -> list[Runner]:
 
 def deadlock(live: list[Runner], circle: list[Runner]) -> Failure:
     """Nobody can go on, or those in the circle cannot."""
+    first = min(range(len(circle)), key=lambda at: circle[at].number, default=0)
+    circle = circle[first:] + circle[:first]
     stuck = [runner for runner in live if not able(runner) and runner.verb in STUCK]
     stuck.sort(key=lambda runner: (runner not in circle, STUCK.index(runner.verb)))
     message = "; ".join(describe_wait(runner) for runner in stuck)
