@@ -23,25 +23,22 @@ def sessions(run: Run) -> dict[MutexState, list[Session]]:
     """Who held each mutex, in order."""
     trace = run.scheduler.trace
     found: dict[MutexState, list[Session]] = {}
-    open_at: dict[MutexState, tuple[Runner, int, str]] = {}
     for index, (runner, verb, what, site) in enumerate(trace):
-        if verb == "locks" or verb == "wakes":
-            open_at[what if verb == "locks" else what[1]] = (runner, index, site)
+        if verb in ("locks", "wakes"):
+            mutex = what if verb == "locks" else what[1]
+            found.setdefault(mutex, []).append(Session(runner, index, len(trace), site, ""))
         elif verb in ("unlocks", "waits for"):
-            mutex = what if verb == "unlocks" else what.mutex
-            if mutex in open_at:
-                begun = open_at.pop(mutex)
-                unlocked = site if verb == "unlocks" else ""
-                found.setdefault(mutex, []).append(Session(begun[0], begun[1], index, begun[2], unlocked))
-    for mutex, (runner, index, site) in open_at.items():
-        found.setdefault(mutex, []).append(Session(runner, index, len(trace), site, ""))
+            held = found.get(what if verb == "unlocks" else what.mutex)
+            if held and held[-1].runner is runner:
+                held[-1] = held[-1]._replace(end=index, unlocked=site if verb == "unlocks" else "")
     return found
 
 
 def not_atomic(run: Run, suspect: str = "") -> tuple[str, list[str]]:
     """A thread lets go of a mutex and locks it again, and what it had seen has been changed in between: (in words,
-    places), the last such one; that of the thread `suspect` before others."""
-    best: tuple[tuple[bool, bool, int], str, list[str]] | None = None
+    places), the last such one. It is the thread `suspect`; if that one had no mutex, any; without a suspect, one that
+    then waits for ever."""
+    best: tuple[tuple[int, int], str, list[str]] | None = None
     found = sessions(run)
     innocent = all(session.runner.name != suspect for held in found.values() for session in held)
     for mutex, held in found.items():
@@ -49,33 +46,43 @@ def not_atomic(run: Run, suspect: str = "") -> tuple[str, list[str]]:
             first = next((other for other in reversed(held[:index]) if other.runner is second.runner), None)
             if first is None or not first.unlocked or run.scheduler.trace[second.begin].verb != "locks":
                 continue
+            if not (innocent and (suspect or stays(run, second))) and second.runner.name != suspect:
+                continue
             for between in held[held.index(first) + 1 : index]:
                 names = changed(run, first, between, second)
-                if names is None or (not names and not innocent and suspect != second.runner.name):
-                    continue
-                told = tell_not_atomic(mutex, first, between, second, names)
-                rank = (second.runner.name == suspect, bool(names), second.begin)
-                if best is None or rank > best[0]:
-                    best = (rank, *told)
+                if names is not None and (best is None or (len(names), second.begin) > best[0]):
+                    best = ((len(names), second.begin), *tell_not_atomic(mutex, first, between, second, names))
     return best[1:] if best else ("", [])
 
 
+def stays(run: Run, session: Session) -> bool:
+    """Does the session end with a wait that does not end?"""
+    runner = session.runner
+    return not session.unlocked and runner.ready is not None and run.scheduler.trace[session.end :][:1] != []
+
+
 def changed(run: Run, first: Session, between: Session, second: Session) -> list[tuple[str, str]] | None:
-    """(variable, where it was changed): what the first session touched, the one between wrote and what follows uses. []
-    where no access is known, but the thread was interrupted just there; None: no cause."""
+    """(variable, where it was changed): what the first session touched and the one between wrote, if possible something
+    that is used again later. [] where no access is known, but the thread was interrupted just there; None: no cause."""
     accesses = run.scheduler.accesses
-    if accesses:
-        mine = {name for at, who, name, _site, _write in accesses if who is first.runner and inside(at, first)}
-        later = {name for at, who, name, _site, _write in accesses if who is first.runner and at > second.begin}
-        return [
-            (name, site)
+    if any(inside(at, first) for at, who, *_ in accesses if who is first.runner):
+        mine = {whole(name) for at, who, name, _site, _write in accesses if who is first.runner and inside(at, first)}
+        later = {whole(name) for at, who, name, _site, _write in accesses if who is first.runner and at > second.begin}
+        theirs = [
+            (whole(name), site)
             for at, who, name, site, write in accesses
-            if write and who is between.runner and inside(at, between) and name in mine and name in later
-        ] or None
+            if write and who is between.runner and inside(at, between) and whole(name) in mine
+        ]
+        return [change for change in theirs if change[0] in later] or theirs or None
     trace = run.scheduler.trace
     following = next((event for event in trace[first.end + 1 :] if event.verb != "at"), None)
     stopped = following is not None and following.runner is not first.runner and run.scheduler.preemptions > 0
     return [] if stopped and first.locked != second.locked else None  # two rounds of a loop say nothing
+
+
+def whole(name: str) -> str:
+    """The variable of an element: cache["a"] -> cache."""
+    return name.partition("[")[0]
 
 
 def inside(at: int, session: Session) -> bool:
