@@ -1,11 +1,13 @@
 """make bench: the statistics, the command on the tiny model, what it refuses. No time is judged here."""
 
+import io
 import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from lab import serial
 from lab.checkpoint import Config
@@ -188,3 +190,15 @@ def test_gain_is_the_share_of_what_the_cores_can_gain():
     results = bench.Results(2, 9, [one, two], {2: [1.5, 1.5, 1.5]}, {})
     assert results.gain(two).median == pytest.approx((2**0.5 - 1) / 0.5)
     assert bench.Results(2, 9, [one, two], {2: [1.0, 1.5, 1.5]}, {}).gain(two) is None
+
+
+@pytest.mark.parametrize(("width", "shown"), [(80, "2.00"), (120, "2.00 [2.00, 2.00]")])
+def test_the_table_cuts_no_number(width, shown):
+    names = [("serial", "serial", 1, 4.0), ("parallel k=1", "parallel", 1, 4.0), ("parallel k=16", "parallel", 16, 2.0)]
+    names.append(("PyTorch last logits, compiled k=2", "torch", 2, 2.0))
+    contenders = [bench.Contender(name, engine, k, None, seconds=[seconds]) for name, engine, k, seconds in names]
+    results = bench.Results(96, 100, contenders, {2: [1.9], 16: [12.0]}, {1: [20.0], 2: [30.0]})
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(bench.table(results, 10**8, console.width))
+    text = console.export_text()
+    assert "…" not in text and shown in text and "tokens/s" in text and max(map(len, text.splitlines())) <= width

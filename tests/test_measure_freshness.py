@@ -108,11 +108,12 @@ def test_a_report_measures_what_is_stale_and_keeps_the_rest(program, mine, tmp_p
 
 def test_bench_counts_for_the_same_program_and_job_only(program, mine):
     prediction = {"model": "m", "n": 20}
-    bench = {"model": "m.bin", "n": 20, "digests": {"parallel": freshness.digest(str(mine))}}
+    bench = {"model": "m.bin", "n": 20, "prompt_length": 3, "digests": {"parallel": freshness.digest(str(mine))}}
     assert plots.is_of(bench, program, prediction)
     assert not plots.is_of(bench | {"n": 24}, program, prediction)
+    assert not plots.is_of(bench | {"prompt_length": 4}, program, prediction)
     assert not plots.is_of(bench | {"model": "other.bin"}, program, prediction)
-    assert not plots.is_of({"model": "m.bin", "n": 20}, program, prediction)
+    assert not plots.is_of({"model": "m.bin", "n": 20, "prompt_length": 3}, program, prediction)
     mine.write_text(PROGRAM + "# changed\n")
     assert not plots.is_of(bench, program, prediction)
 

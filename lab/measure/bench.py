@@ -39,9 +39,10 @@ from lab.margin import MARGIN, margin
 from lab.measure import burden, machine
 from lab.measure.capacity import Kernel, capacity
 from lab.measure.contender import BenchError, Contender, Results
+from lab.measure.freshness import digest
 from lab.measure.peers import Peer, command_contender, libraries_of
 from lab.measure.runner import kernel_choice, provenance
-from lab.measure.stats import estimate, ratios
+from lab.measure.stats import Estimate, estimate, ratios
 from lab.threadlib import Mutex
 from lab.train.forward import gpt2_forward
 
@@ -202,12 +203,19 @@ def lock_ratio(pairs: int = 2000) -> float:
 KEEPS = ("cached", "torch-cache", "llama.cpp")  # keys and values: a token after the first reads each weight once
 
 
-def table(results: Results, weight_bytes: int) -> Table:
-    """A row for each contender."""
+WITH_INTERVALS = 110  # columns that the table takes with them
+
+
+def table(results: Results, weight_bytes: int, width: int = WITH_INTERVALS) -> Table:
+    """A row for each contender; on a narrow terminal medians without their intervals, which bench.json has."""
+
+    def cell(found: Estimate | None) -> str:
+        return "" if found is None else str(found) if width >= WITH_INTERVALS else f"{found.median:.2f}"
+
     grid = Table(box=None, pad_edge=False, header_style="bold")
-    grid.add_column("", no_wrap=True)
+    grid.add_column("", overflow="fold")
     for title in ("seconds", "tokens/s", "S=T_s/T_k", "E=T_1/T_k", "C_k", "gain", "of the floor"):
-        grid.add_column(title, justify="right", no_wrap=True)
+        grid.add_column(title, justify="right", no_wrap=True, min_width=len(title))
     for contender in results.contenders:
         seconds = float(np.median(contender.seconds))
         c_k = results.capacity.get(contender.k) if results.scaling(contender) else None
@@ -217,11 +225,11 @@ def table(results: Results, weight_bytes: int) -> Table:
             contender.name,
             f"{seconds:.3f}",
             f"{(results.n - results.prompt) / seconds:.1f}",
-            str(results.speedup(contender) or ""),
-            str(results.scaling(contender) or ""),
+            cell(results.speedup(contender)),
+            cell(results.scaling(contender)),
             f"{np.median(c_k):.2f}" if c_k else "",
             f"{gain.median:.2f}" if gain else "",
-            str(floor or ""),
+            cell(floor),
         )
     return grid
 
@@ -352,6 +360,7 @@ def bench(options: argparse.Namespace) -> int:
     peers = [Peer(library, python, path, max(usable)) for library in libraries]
     contenders += [contender for peer in peers for contender in peer.contenders()]
     contenders += [command_contender(command) for command in options.peer_cmd]
+    digests = {name: digest(name) for name in ENGINES if any(c.engine == name for c in contenders)}
     results = Results(length, n, contenders, {k: [] for k in usable if k > 1}, {k: [] for k in usable})
     with machine.Load() as load:
         measure(results, model, options.rounds, say)
@@ -362,12 +371,13 @@ def bench(options: argparse.Namespace) -> int:
         "regions": {name: burden.overheads(load_engine(name), model, usable) for name in names},
         "lock_ratio": lock_ratio(),
     }
-    write_json(options.out, as_json(results, model, path, overheads, load), indent=1)
+    write_json(options.out, as_json(results, model, path, overheads, load) | {"digests": digests}, indent=1)
     out.print(machine.summary())
     out.print(f"BLAS kernel {machine.blas_kernel()}; lab.kernels {kernels}")
     job = f"{path.name}, prompt {length}, n = {n}"
-    out.print(f"{load}; {job}, medians of {options.rounds} rounds, [95 % interval]\n")
-    out.print(table(results, model.params_memory.nbytes))
+    intervals = ", [95 % interval]" if out.width >= WITH_INTERVALS else ""
+    out.print(f"{load}; {job}, medians of {options.rounds} rounds{intervals}\n")
+    out.print(table(results, model.params_memory.nbytes, out.width))
     out.print()
     for line in notes(results, overheads, model.params_memory.nbytes):
         out.print(line)

@@ -46,7 +46,8 @@ class Speedups(NamedTuple):
 
 def is_of(bench: dict, program: Program, prediction: dict) -> bool:
     """Whether bench.json has measured the program that was predicted, as it is now, on the same job."""
-    same = (Path(bench["model"]).stem, bench["n"]) == (prediction["model"], prediction["n"])
+    job = (Path(bench["model"]).stem, bench["prompt_length"], bench["n"])
+    same = job == (prediction["model"], len(program.prompt), prediction["n"])
     return same and bench.get("digests", {}).get(program.name) == digest(program.engine)
 
 
