@@ -1,13 +1,12 @@
 """The last rung: the same tokens, each in little more than the time it takes to read the weights from memory once.
 
-Three changes to parallel.py, which still does the first pass, over the prompt:
+Two changes to parallel.py, which still does the first pass, over the prompt, and whose shares and partial sums these
+are:
 
 - Keys and values of earlier positions do not change, so they are kept (the KV cache), and a pass computes one position.
-- One position is matrix times vector: each weight is used once, and memory, not arithmetic, sets the pace. So the share
-  that a worker has of a layer is cut such that it needs the others as seldom as possible: whole heads and whole hidden
-  channels, with the columns of the next matrix that belong to them. Each worker's product is then a *partial sum* of
-  the layer's output (the way Megatron-LM splits a transformer over machines, Shoeybi et al. 2019).
-- So a layer needs two barriers, where the partial sums are added up, and a token 2 L + 1.
+- One position is matrix times vector: each weight is used once, memory sets the pace, and a layer takes half a
+  millisecond. So a token is one region, in which the workers wait for each other at barriers, two a layer: whoever
+  comes last adds the partial sums up, and nobody has to wake the main thread.
 
 Letters (C, NH, hs, ...) are those of serial.py.
 """
@@ -19,9 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lab import parallel
-from lab.parallel import Workers, default_workers
-from lab.serial import GPT2, gpt2_allocate, sample_mult, softmax_forward
+from lab import kernels
+from lab.parallel import Pass, Workers, default_workers, gpt2_forward, shares
+from lab.serial import GPT2, sample_mult, softmax_forward
 from lab.threadlib import Mutex, Semaphore
 
 
@@ -56,21 +55,6 @@ class Barrier:
             turnstile.V()
 
 
-def shares(count: int, k: int, multiple: int = 1) -> list[slice]:
-    """range(count) cut into exactly k slices of nearly equal length, some empty if count is small."""
-    units = -(-count // multiple)
-    edges = [min(count, units * i // k * multiple) for i in range(k + 1)]
-    return [slice(edges[i], edges[i + 1]) for i in range(k)]
-
-
-def matvec(weight: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
-    """out (N) = weight (N,C) @ x (C), as memory is read fastest: einsum for whole rows, BLAS for parts of them."""
-    if weight.flags.c_contiguous:
-        np.einsum("oc,c->o", weight, x, out=out)
-    else:
-        np.matmul(weight, x, out=out)
-
-
 class Share(NamedTuple):
     """What one worker needs of one layer: views of the weights of its H heads and of its N hidden channels."""
 
@@ -86,7 +70,8 @@ class Share(NamedTuple):
 class Decoder:
     """One token after another on `parts` workers: the KV cache, and the vectors the workers share.
 
-    cache (L,2,NH,n,hs); residual, normed (C); sums (parts,C), a row for each worker; logits and probs (Vp).
+    cache (L,2,NH,n,hs); residual, normed (C); sums (parts,C), a row for each worker; logits and probs (Vp). With more
+    workers than heads, some have an empty share of the heads, and so on: all meet at the barriers.
     """
 
     def __init__(self, model: GPT2, n: int, parts: int) -> None:
@@ -102,8 +87,10 @@ class Decoder:
         self.averaging = np.full(C, 1.0 / C, dtype=np.float32)  # its dot product with a vector is the vector's mean
         self.logits = np.zeros(config.padded_vocab_size, dtype=np.float32)
         self.probs = np.zeros_like(self.logits)
-        self.vocabulary = shares(config.padded_vocab_size, parts, 16)
-        heads, hidden = shares(NH, parts), shares(4 * C, parts, 16)
+        heads, hidden, self.vocabulary = (
+            [*found, *[slice(0, 0)] * (parts - len(found))]
+            for found in (shares(NH, parts), shares(4 * C, parts, 16), shares(config.padded_vocab_size, parts, 16))
+        )
         self.shares = [[self.share(l, heads[part], hidden[part]) for l in range(L)] for part in range(parts)]
 
     def share(self, l: int, heads: slice, hidden: slice) -> Share:
@@ -114,10 +101,11 @@ class Decoder:
         fcw, fcb, fcprojw = p.fcw[l, hidden], p.fcb[l, hidden], p.fcprojw[l][:, hidden]
         return Share(qkvw, qkvb, p.attprojw[l][:, mine], self.cache[l, :, heads], fcw, fcb, fcprojw)
 
-    def fill_cache(self, T: int) -> None:
-        """Take keys and values of the first T positions from the activations of a full forward pass."""
+    def fill_cache(self, qkv: np.ndarray) -> None:
+        """Take keys and values of the prompt from a full forward pass: qkv (L,3,C,T)."""
         L, _, NH, _, hs = self.cache.shape
-        self.cache[:, :, :, :T] = self.model.acts.qkv.reshape(L, T, 3, NH, hs)[:, :, 1:].transpose(0, 2, 3, 1, 4)
+        T = qkv.shape[-1]
+        self.cache[:, :, :, :T] = qkv[:, 1:].reshape(L, 2, NH, hs, T).swapaxes(-1, -2)
 
     def start(self, token: int, t: int) -> None:
         """Before the workers: encode `token` at position t and normalise it for the first layer."""
@@ -135,30 +123,31 @@ class Decoder:
             self.feed_forward(share, sums)
             self.barrier.wait(partial(self.add_up, p.fcprojb[l], *after[l]))
         rows = self.vocabulary[part]
-        matvec(p.wte[rows], self.normed, self.logits[rows])
+        kernels.matvec(p.wte[rows], self.normed, self.logits[rows])
 
     def attention(self, share: Share, t: int, sums: np.ndarray) -> None:
         """Query, key, value and attention of a worker's heads at position t, then their part of the projection."""
-        qkv = np.einsum("soc,c->so", share.qkvw, self.normed)
+        qkv = np.empty(share.qkvb.shape, dtype=np.float32)
+        kernels.matvec(share.qkvw, self.normed, qkv)
         qkv += share.qkvb
         qkv = qkv.reshape(3, -1, self.hs)
-        share.cache[:, :, t] = qkv[1:]
+        query, share.cache[:, :, t] = qkv[0], qkv[1:]
+        query *= self.scale
         keys, values = share.cache[:, :, : t + 1]
-        scores = np.matmul(keys, qkv[0, :, :, None])[..., 0]
-        scores *= self.scale
+        scores = np.matmul(keys, query[:, :, None])[..., 0]
         scores -= scores.max(axis=-1, keepdims=True, initial=-np.inf)
         np.exp(scores, out=scores)
         mixed = np.matmul(scores[:, None], values)[:, 0]
         mixed /= np.add.reduce(scores, axis=-1, keepdims=True)
-        matvec(share.attprojw, mixed.reshape(-1), sums)
+        kernels.matvec(share.attprojw, mixed.reshape(-1), sums)
 
     def feed_forward(self, share: Share, sums: np.ndarray) -> None:
         """A worker's hidden channels, then their part of the layer's output."""
-        h = np.einsum("oc,c->o", share.fcw, self.normed)
+        h = np.empty(share.fcb.shape, dtype=np.float32)
+        kernels.matvec(share.fcw, self.normed, h)
         h += share.fcb
-        activated = parallel.gelu_twice(h)
-        activated *= np.float32(0.5)
-        matvec(share.fcprojw, activated, sums)
+        kernels.gelu(h)
+        kernels.matvec(share.fcprojw, h, sums)
 
     def add_up(self, bias: np.ndarray, weight: np.ndarray, shift: np.ndarray) -> None:
         """At the barrier: partial sums and bias join the residual stream, which is normalised for what follows."""
@@ -181,23 +170,17 @@ def generate(model: GPT2, prompt: Sequence[int], n: int = 10, workers: int | Non
     T, V, Vp = len(prompt), model.config.vocab_size, model.config.padded_vocab_size
     if n <= T:
         return
-    gpt2_allocate(model, 1, T)
     with Workers(workers or default_workers()) as team:
-        # BEGIN SOLUTION
-        parts = team.k  # all parts of a pass run at the same time, one on each worker, or the barrier would never open
-        # END SOLUTION
-        # BEGIN PROMPT
-        # parts = 1  # Stage 5: once your workers run at the same time, a part for each of them
-        # END PROMPT
-        decoder = Decoder(model, n, parts)
-        parallel.gpt2_forward(team, model, np.array([prompt], dtype=np.int32), 1, T)
-        decoder.fill_cache(T)
-        probs = model.acts.probs[0, T - 1]
+        first = Pass(model, T, team.k, keep=True)
+        probs = gpt2_forward(team, first, np.array(prompt, dtype=np.int32))
+        decoder = Decoder(model, n, team.k)
+        decoder.fill_cache(first.acts.qkv)
         for t in range(T, n):
             next_token = sample_mult(probs, V)
             yield next_token
             if t + 1 < n:
                 decoder.start(next_token, t)
-                team.run(lambda part, t=t: decoder.pass_share(part, t), range(parts))
+                # all parts run at the same time, one on each worker, or the barriers would never open
+                team.run(lambda part, t=t: decoder.pass_share(part, t), range(team.k))
+                softmax_forward(decoder.probs[None, None], decoder.logits[None, None], 1, 1, V, Vp)
                 probs = decoder.probs
-                softmax_forward(probs[None, None], decoder.logits[None, None], 1, 1, V, Vp)

@@ -1,7 +1,7 @@
 """Given, and nobody need read it: products and GELU, each in the formulation that is quickest on this processor.
 
     matmul(weight, X, out)      out (N,T) = weight (N,C) @ X (C,T)
-    matvec(weight, x, out)      out (N)   = weight (N,C) @ x (C)
+    matvec(weight, x, out)      out (N)   = weight (N,C) @ x (C)          (or a stack of both: (S,N), (S,N,C))
     gelu(x)                     the activation function, in place
 
 weight is row-major, or columns of such a matrix: W[:, a:b]. X, out and x may be slices as well.
@@ -57,7 +57,7 @@ def vecdot(weight: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
 
 def einsum(weight: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
     """numpy's own loops."""
-    np.einsum("oc,c->o", weight, x, out=out)
+    np.einsum("...oc,c->...o", weight, x, out=out)
 
 
 VECTOR: dict[str, Formulation] = {"vecdot": vecdot, "plain": plain, "einsum": einsum}
@@ -77,8 +77,9 @@ def matmul(weight: np.ndarray, X: np.ndarray, out: np.ndarray) -> None:
 
 
 def matvec(weight: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
-    """out (N) = weight (N,C) @ x (C)"""
-    _use["matvec" if weight.flags.c_contiguous else "columns"](weight, x, out)
+    """out (...,N) = weight (...,N,C) @ x (C)"""
+    whole_rows = weight.strides[-2] == weight.shape[-1] * weight.itemsize
+    _use["matvec" if whole_rows else "columns"](weight, x, out)
 
 
 def gelu(x: np.ndarray) -> None:

@@ -5,39 +5,42 @@ wait for tasks, which the main thread puts into a queue (producer and consumers)
 *region*: its tasks are handed out, done in any order by any worker, and the region is over when all are done, so the
 next one may read what they wrote.
 
-    a region of                tasks are
-    matmul_forward             blocks of output channels: rows of the weight matrix, columns of the output
-    attention_forward          groups of heads
+A pass has two regions a layer, and one for the logits. To need no more, activations are kept channel by channel, (C,T),
+so that every product is W @ X with a weight W as it stands in memory, and each worker has a *share* that it can compute
+from the first product to the last without anything of the others':
 
-No two tasks of a region write to the same place, so the arrays need no lock; the queue does.
+    region                 a share is                and computes
+    attention_forward      some of the heads         their q, k, v, their attention, their columns of attprojw
+    feed_forward           some hidden channels      their rows of fcw, gelu, their columns of fcprojw
+    logits_forward         some of the vocabulary    their rows of wte, for the last position
 
-Letters (B, T, C ...) and shapes are those of serial.py.
+The last product of the first two gives a *partial sum* of the layer's output (the way Megatron-LM splits a transformer,
+Shoeybi et al. 2019), and main adds them up between two regions. So no two tasks of a region write to the same place,
+and the arrays need no lock; the queue does.
+
+Letters are those of serial.py, but B is always 1 and left out, and arrays are transposed: residual (C,T), qkv (3C,T).
 """
 
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from lab.serial import GELU_SCALING_FACTOR, GPT2, GPT2_EOT, encoder_forward, gpt2_allocate, sample_mult, softmax_forward
+from lab import kernels, machine
+from lab.checkpoint import Config, carve
+from lab.serial import GPT2, GPT2_EOT, sample_mult, softmax_forward
 from lab.threadlib import Mutex, Semaphore, join, perform, region, spawn
-
-# BEGIN SOLUTION
-BLOCK_BYTES = 16 << 20  # weights of one task at most: long enough to pay for the hand-over, short enough to even out
-SMALL_PRODUCT = 1_000_000  # rows * C * T up to which BLAS multiplies without first copying the weights
-REGION_PAYS = 64  # positions from which attention takes longer than handing it out does
-# END SOLUTION
 
 # ---------------------------------------------------------------------------------------------------------- the workers
 
 
 def default_workers() -> int:
     """GPT_WORKERS, else 4 or the number of cores this process may use if that is less."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(os.environ.get("GPT_WORKERS") or min(4, cores))
+    return int(os.environ.get("GPT_WORKERS") or min(4, machine.count()))
 
 
 class Workers:
@@ -45,7 +48,6 @@ class Workers:
 
     def __init__(self, k: int) -> None:
         self.k = k
-        # BEGIN SOLUTION
         # The mutex protects queue, busy and closed. A worker is busy from the V() of its semaphore until it has found
         # the queue empty. Each waits at a semaphore of its own, so nobody is woken who has nothing to do:
         #     starts[i]   worker i waits for a region, or the end: the count is 1 if it has been told so, else 0
@@ -57,15 +59,9 @@ class Workers:
         self.busy = 0
         self.closed = False
         self.threads = [spawn(partial(self.work, start)) for start in self.starts]
-        # END SOLUTION
-        # BEGIN PROMPT
-        # # Stage 2, about 8 lines: make the queue, its mutex and what the threads wait for, then spawn k threads that
-        # # run self.work.
-        # END PROMPT
 
     def run(self, fn: Callable[[Any], object], tasks: Iterable[Any]) -> None:
         """Do fn(task) for all tasks, on the workers, in any order; return when all are done. For one caller."""
-        # BEGIN SOLUTION
         with region(fn):
             with self.mutex:
                 self.queue.extend((fn, task) for task in tasks)
@@ -74,14 +70,7 @@ class Workers:
                 start.V()
             if needed:
                 self.over.P()
-        # END SOLUTION
-        # BEGIN PROMPT
-        # # Stage 2, about 6 lines: put the tasks into the queue, wake the workers, wait until all tasks are done.
-        # for task in tasks:
-        #     fn(task)
-        # END PROMPT
 
-    # BEGIN SOLUTION
     def work(self, start: Semaphore, number: int) -> None:
         """A worker's life: wait for a region, perform tasks until none is left, say so if it is the last to do so."""
         while True:
@@ -101,24 +90,13 @@ class Workers:
         with self.mutex:
             return self.queue.popleft() if self.queue else None
 
-    # END SOLUTION
-    # BEGIN PROMPT
-    # # Stage 2, about 15 lines: def work(self, ..., number), which the threads run: take a task, do it, report it,
-    # # until closed.
-    #
-    # END PROMPT
     def close(self) -> None:
         """End the workers and wait for them. Nothing is lost: run() has returned, so the queue is empty."""
-        # BEGIN SOLUTION
         with self.mutex:
             self.closed = True
         for start in self.starts:
             start.V()
         join(*self.threads)
-        # END SOLUTION
-        # BEGIN PROMPT
-        # # Stage 2, about 4 lines: tell the workers that no more will come, wake them, join them.
-        # END PROMPT
 
     def __enter__(self) -> "Workers":
         return self
@@ -127,213 +105,169 @@ class Workers:
         self.close()
 
 
-# BEGIN SOLUTION
-def blocks(count: int, pieces: int, multiple: int = 1) -> list[slice]:
-    """Cut range(count) into at most `pieces` slices of nearly equal length, all but the last in multiples."""
+def shares(count: int, k: int, multiple: int = 1) -> list[slice]:
+    """range(count) cut into at most k slices of nearly equal length, none of them empty; cuts are at multiples."""
     units = -(-count // multiple)
-    pieces = max(1, min(pieces, units))
-    edges = [min(count, units * i // pieces * multiple) for i in range(pieces + 1)]
-    return [slice(edges[i], edges[i + 1]) for i in range(pieces)]
+    k = min(k, units)
+    edges = [min(count, units * i // k * multiple) for i in range(k + 1)]
+    return [slice(edges[i], edges[i + 1]) for i in range(k)]
 
 
-def row_blocks(weight: np.ndarray, k: int, multiple: int) -> list[slice]:
-    """The tasks of a matrix product: blocks of rows of `weight`, as many for each of k workers."""
-    rounds = -(-weight.nbytes // (k * BLOCK_BYTES))
-    return blocks(weight.shape[0], k * rounds, multiple)
+# ------------------------------------------------------------------------------------------------- the arrays of a pass
 
 
-# END SOLUTION
+def activation_shapes(config: Config, T: int, k: int, layers: int) -> dict[str, tuple[int, ...]]:
+    """The arrays of a pass over T positions on k workers; `layers` of them have a qkv of their own."""
+    C, NH, Vp = config.channels, config.num_heads, config.padded_vocab_size
+    return {
+        "residual": (C, T),
+        "normed": (C, T),  # what the next region begins with
+        "qkv": (layers, 3, C, T),
+        "att": (NH, T, T),  # how much t looks at t2, at [h, t2, t]
+        "atty": (C, T),
+        "fch": (4 * C, T),
+        "sums": (k, C, T),  # a partial sum for each share
+        "parts": (k, C, T),  # what is added to it next
+        "logits": (1, 1, Vp),
+        "probs": (1, 1, Vp),
+    }
+
+
+class Pass:
+    """The shares of k workers, and the memory of a pass over up to `longest` positions.
+
+    keep: every layer's query, key and value are still there after the pass, in acts.qkv (L,3,C,T).
+    """
+
+    def __init__(self, model: GPT2, longest: int, k: int, keep: bool = False) -> None:
+        self.config, self.params, self.k = model.config, model.params, k
+        config = model.config
+        self.layers = config.num_layers if keep else 1
+        sizes = activation_shapes(config, longest, k, self.layers).values()
+        self.memory = np.zeros(sum(int(np.prod(shape)) for shape in sizes), dtype=np.float32)
+        self.heads = shares(config.num_heads, k)
+        self.hidden = shares(4 * config.channels, k, 16)
+        self.vocabulary = shares(config.padded_vocab_size, k, 16)
+
+    def begin(self, T: int) -> SimpleNamespace:
+        """The arrays of a pass over T positions, one behind the other in the memory."""
+        self.acts = SimpleNamespace(**carve(self.memory, activation_shapes(self.config, T, self.k, self.layers)))
+        return self.acts
+
+
 # ----------------------------------------------------------------------------------------------- all the layers' passes
 
 
-def layernorm_forward(out, mean, rstd, inp, weight, bias, B, T, C):
-    """As in serial.py, for all positions at once: out and inp (B,T,C); mean and rstd (B,T); weight and bias (C)."""
-    np.add.reduce(inp, axis=-1, out=mean)
-    mean /= np.float32(C)
-    np.subtract(inp, mean[..., None], out=out)
-    np.vecdot(out, out, out=rstd)  # C times the variance
-    rstd /= np.float32(C)
-    rstd += np.float32(1e-5)
-    np.divide(np.float32(1.0), np.sqrt(rstd), out=rstd)
-    out *= rstd[..., None]
-    out *= weight
-    out += bias
+def layernorm_forward(out, inp, weight, bias):
+    """As in serial.py, for all positions at once: out and inp (C,T); weight and bias (C)."""
+    C = len(inp)
+    averaging = np.full(C, 1.0 / C, dtype=np.float32)  # its product with an array is the mean over channels
+    np.subtract(inp, averaging @ inp, out=out)
+    variance = averaging @ (out * out)
+    out *= np.float32(1.0) / np.sqrt(variance + np.float32(1e-5))
+    out *= weight[:, None]
+    out += bias[:, None]
 
 
-# BEGIN SOLUTION
-def stacked_rows(C: int, BT: int) -> int:
-    """How many rows of weights to multiply at a time, so that each product is small enough for BLAS's quick path."""
-    rows = SMALL_PRODUCT // (C * BT)
-    return min(128, 1 << (rows.bit_length() - 1)) if rows >= 8 else 256
-
-
-def transposed(x):
-    """x (BT,C) -> (C,BT), eight positions at a time: more, C numbers apart, would fight for one place in the cache."""
-    xT = np.empty(x.shape[::-1], dtype=np.float32)
-    for t in range(0, len(x), 8):
-        xT[:, t : t + 8] = x[t : t + 8].T
-    return xT
-
-
-def product(weight, xT, rows):
-    """weight (N,C) @ xT (C,BT) -> (N,BT), `rows` rows at a time, each block used for all positions while in the cache.
-
-    One numpy call does many small products, without the interpreter lock from the first to the last.
-    """
-    (N, C), BT = weight.shape, xT.shape[1]
-    y = np.empty((N, BT), dtype=np.float32)
-    if BT == 1:  # matrix times vector: einsum reads memory faster than BLAS does
-        np.einsum("oc,c->o", weight, xT[:, 0], out=y[:, 0])
-        return y
-    whole = N // rows * rows
-    if whole:
-        np.matmul(weight[:whole].reshape(-1, rows, C), xT, out=y[:whole].reshape(-1, rows, BT))
-    if whole < N:
-        np.matmul(weight[whole:], xT, out=y[whole:])
-    return y
-
-
-# END SOLUTION
-def matmul_forward(workers, out, inp, weight, bias, B, T, C, OC, after=None):
-    """A fully connected layer: out (B,T,OC), inp (B,T,C), weight (OC,C), bias (OC) or None.
-
-    after(columns, y), if given, is called for each finished slice of output channels: what follows the product point by
-    point. y (len(columns),B*T) are the same numbers, channel by channel and close together, for it to use up.
-    """
-    # BEGIN SOLUTION
-    xT = transposed(inp.reshape(B * T, C))
-    rows = stacked_rows(C, B * T)
-
-    def block(columns: slice) -> None:
-        y = product(weight[columns], xT, rows)
-        if bias is not None:
-            y += bias[columns, None]
-        out[:, :, columns] = y.T.reshape(B, T, -1)
-        if after is not None:
-            after(columns, y)
-
-    workers.run(block, row_blocks(weight, workers.k, rows))
-    # END SOLUTION
-    # BEGIN PROMPT
-    # # Stage 3, about 10 lines: let the workers do it, split over the output channels. Which split is none at
-    # # all?
-    # for b in range(B):
-    #     for t in range(T):
-    #         np.dot(weight, inp[b, t], out=out[b, t])
-    #         if bias is not None:
-    #             out[b, t] += bias
-    # if after is not None:
-    #     after(slice(0, OC), np.array(out.reshape(B * T, OC).T))
-    # END PROMPT
-
-
-def attention_forward(workers, out, preatt, att, inp, B, T, C, NH):
-    """Attention as in serial.py: out (B,T,C); preatt and att (B,NH,T,T); inp (B,T,3C) holds query, key, value."""
-    # BEGIN SOLUTION
+def attention_forward(workers, acts, heads, qkv, qkvw, qkvb, attprojw):
+    """Region: sums[i] (C,T) = what the heads of share i add to the residual stream, from normed (C,T); qkv (3,C,T)."""
+    (C, T), (NH, _, _) = acts.normed.shape, acts.att.shape
     hs = C // NH
     scale = np.float32(1.0 / np.sqrt(hs))
-    future = np.arange(T) > np.arange(T)[:, None]  # where t2 > t
-    query, key, value = inp.reshape(B, T, 3, NH, hs).transpose(2, 0, 3, 1, 4)  # each (B,NH,T,hs)
-    heads_out = out.reshape(B, T, NH, hs).transpose(0, 2, 1, 3)
+    future = np.arange(T)[:, None] > np.arange(T)  # where t2 > t
 
-    def heads(group: slice) -> None:
-        scores, weights = preatt[:, group], att[:, group]
-        np.matmul(query[:, group], key[:, group].swapaxes(-1, -2), out=scores)
-        scores *= scale
-        np.copyto(weights, scores)
-        np.copyto(weights, -np.inf, where=future)
-        weights -= weights.max(axis=-1, keepdims=True)
-        np.exp(weights, out=weights)
-        weights /= weights.sum(axis=-1, keepdims=True)
-        heads_out[:, group] = np.matmul(weights, value[:, group])
+    def share(i: int) -> None:
+        channels = slice(heads[i].start * hs, heads[i].stop * hs)
+        mine = qkv[:, channels]
+        for weight, one in zip(qkvw.reshape(3, C, C)[:, channels], mine, strict=True):
+            kernels.matmul(weight, acts.normed, one)
+        mine += qkvb.reshape(3, C)[:, channels, None]
+        query, key, value = mine.reshape(3, -1, hs, T)
+        att, atty = acts.att[heads[i]], acts.atty[channels]
+        query *= scale
+        np.matmul(key.swapaxes(1, 2), query, out=att)
+        np.copyto(att, -np.inf, where=future)
+        att -= att.max(axis=1, keepdims=True)
+        np.exp(att, out=att)
+        mixed = atty.reshape(-1, hs, T)
+        np.matmul(value, att, out=mixed)
+        mixed /= att.sum(axis=1, keepdims=True)  # after the product: hs numbers to divide, not T
+        kernels.matmul(attprojw[:, channels], atty, acts.sums[i])
 
-    if T < REGION_PAYS:
-        heads(slice(0, NH))
-    else:
-        workers.run(heads, blocks(NH, workers.k))
-    # END SOLUTION
-    # BEGIN PROMPT
-    # # Stage 4, about 15 lines: let the workers do it, split over the heads. Fewer and longer numpy operations hold the
-    # # lock less.
-    # hs = C // NH
-    # scale = np.float32(1.0 / np.sqrt(hs))
-    # for b in range(B):
-    #     for t in range(T):
-    #         for h in range(NH):
-    #             query = inp[b, t, h * hs : (h + 1) * hs]
-    #             keys = inp[b, : t + 1, C + h * hs : C + (h + 1) * hs]
-    #             values = inp[b, : t + 1, 2 * C + h * hs : 2 * C + (h + 1) * hs]
-    #             scores = preatt[b, h, t, : t + 1]
-    #             np.dot(keys, query, out=scores)
-    #             scores *= scale
-    #             weights = np.exp(scores - scores.max())
-    #             weights /= weights.sum()
-    #             att[b, h, t, : t + 1] = weights
-    #             att[b, h, t, t + 1 :] = 0.0
-    #             np.dot(weights, values, out=out[b, t, h * hs : (h + 1) * hs])
-    # END PROMPT
+    workers.run(share, range(len(heads)))
 
 
-def gelu_forward(out, columns, y):
-    """The activation function of serial.py for some channels: out (B,T,4C), y (len(columns),B*T)."""
-    g = gelu_twice(y)
-    g *= np.float32(0.5)
-    out[..., columns] = g.T.reshape(*out.shape[:-1], -1)
+def feed_forward(workers, acts, hidden, fcw, fcb, fcprojw):
+    """Region: sums[i] (C,T) = what the hidden channels of share i add to the residual stream, from normed (C,T).
+
+    A share is done in blocks of C channels, whose activations are still in the core's cache for the second product.
+    """
+    C = len(acts.normed)
+
+    def share(i: int) -> None:
+        total = acts.sums[i]
+        for start in range(hidden[i].start, hidden[i].stop, C):
+            block = slice(start, min(start + C, hidden[i].stop))
+            h = acts.fch[block]
+            kernels.matmul(fcw[block], acts.normed, h)
+            h += fcb[block, None]
+            kernels.gelu(h)
+            if start == hidden[i].start:
+                kernels.matmul(fcprojw[:, block], h, total)
+            else:
+                kernels.matmul(fcprojw[:, block], h, acts.parts[i])
+                total += acts.parts[i]
+
+    workers.run(share, range(len(hidden)))
 
 
-def gelu_twice(x):
-    """2 gelu(x), of the shape of x: few passes, all in the same memory."""
-    t = x * x
-    t *= GELU_SCALING_FACTOR * np.float32(0.044715)
-    t += GELU_SCALING_FACTOR
-    t *= x
-    np.tanh(t, out=t)
-    t += np.float32(1.0)
-    t *= x
-    return t
+def logits_forward(workers, acts, vocabulary, wte):
+    """Region: the logits of the last position, each share some of the tokens."""
+    last = np.ascontiguousarray(acts.normed[:, -1])
+
+    def share(rows: slice) -> None:
+        kernels.matvec(wte[rows], last, acts.logits[0, 0, rows])
+
+    workers.run(share, vocabulary)
 
 
-def residual_forward(out, inp, columns, y):
-    """out = inp + what y holds, for some channels: out and inp (B,T,C); y (len(columns),B*T)."""
-    np.add(inp[..., columns], y.T.reshape(*out.shape[:-1], -1), out=out[..., columns])
+def residual_forward(residual, sums, bias):
+    """residual (C,T) += the partial sums (k,C,T) and the bias (C) of the products they come from."""
+    for one in sums:
+        residual += one
+    residual += bias[:, None]
 
 
 # ------------------------------------------------------------------------------------------------------ the GPT-2 model
 
 
-def gpt2_forward(workers: Workers, model: GPT2, inputs: np.ndarray, B: int, T: int) -> None:
-    """The forward pass of serial.py: inputs (B,T) of token numbers -> model.acts.
+def gpt2_forward(workers: Workers, one: Pass, tokens: np.ndarray) -> np.ndarray:
+    """The forward pass: tokens (T) -> the next token's probabilities (V).
 
-    Of the logits and probabilities only those of the last position are computed: generation reads no others. GELU and
-    the residual additions ride on the tasks of the product before them.
+    Raises ValueError for a token outside the vocabulary or a sequence longer than the model knows positions for.
     """
-    config = model.config
-    V, Vp, L, NH, C = config.vocab_size, config.padded_vocab_size, config.num_layers, config.num_heads, config.channels
-    gpt2_allocate(model, B, T)
-    params, acts = model.params, model.acts
+    config, p, T = one.config, one.params, len(tokens)
+    V, Vp, L = config.vocab_size, config.padded_vocab_size, config.num_layers
+    if not 0 < T <= config.max_seq_len:
+        raise ValueError(f"{T} tokens: this model takes 1 to {config.max_seq_len}")
+    for token in tokens:
+        if not 0 <= token < V:
+            raise ValueError(f"token {token}: the vocabulary is 0 to {V - 1}")
+    acts = one.begin(T)
 
-    encoder_forward(acts.encoded, inputs, params.wte, params.wpe, B, T, C)
-    residual = acts.encoded
+    np.add(p.wte[tokens].T, p.wpe[:T].T, out=acts.residual)
     for l in range(L):
-        ln1, qkv, atty, attproj = acts.ln1[l], acts.qkv[l], acts.atty[l], acts.attproj[l]
-        ln2, fch, fch_gelu, fcproj = acts.ln2[l], acts.fch[l], acts.fch_gelu[l], acts.fcproj[l]
-        residual2, residual3 = acts.residual2[l], acts.residual3[l]
-
-        layernorm_forward(ln1, acts.ln1_mean[l], acts.ln1_rstd[l], residual, params.ln1w[l], params.ln1b[l], B, T, C)
-        matmul_forward(workers, qkv, ln1, params.qkvw[l], params.qkvb[l], B, T, C, 3 * C)
-        attention_forward(workers, atty, acts.preatt[l], acts.att[l], qkv, B, T, C, NH)
-        add = partial(residual_forward, residual2, residual)
-        matmul_forward(workers, attproj, atty, params.attprojw[l], params.attprojb[l], B, T, C, C, add)
-        layernorm_forward(ln2, acts.ln2_mean[l], acts.ln2_rstd[l], residual2, params.ln2w[l], params.ln2b[l], B, T, C)
-        activate = partial(gelu_forward, fch_gelu)
-        matmul_forward(workers, fch, ln2, params.fcw[l], params.fcb[l], B, T, C, 4 * C, activate)
-        add = partial(residual_forward, residual3, residual2)
-        matmul_forward(workers, fcproj, fch_gelu, params.fcprojw[l], params.fcprojb[l], B, T, 4 * C, C, add)
-        residual = residual3
-    layernorm_forward(acts.lnf, acts.lnf_mean, acts.lnf_rstd, residual, params.lnfw, params.lnfb, B, T, C)
-    last = slice(T - 1, T)
-    matmul_forward(workers, acts.logits[:, last], acts.lnf[:, last], params.wte, None, B, 1, C, Vp)
-    softmax_forward(acts.probs[:, last], acts.logits[:, last], B, 1, V, Vp)
+        layernorm_forward(acts.normed, acts.residual, p.ln1w[l], p.ln1b[l])
+        qkv = acts.qkv[l % one.layers]
+        attention_forward(workers, acts, one.heads, qkv, p.qkvw[l], p.qkvb[l], p.attprojw[l])
+        residual_forward(acts.residual, acts.sums[: len(one.heads)], p.attprojb[l])
+        layernorm_forward(acts.normed, acts.residual, p.ln2w[l], p.ln2b[l])
+        feed_forward(workers, acts, one.hidden, p.fcw[l], p.fcb[l], p.fcprojw[l])
+        residual_forward(acts.residual, acts.sums[: len(one.hidden)], p.fcprojb[l])
+    layernorm_forward(acts.normed, acts.residual, p.lnfw, p.lnfb)
+    logits_forward(workers, acts, one.vocabulary, p.wte)
+    softmax_forward(acts.probs, acts.logits, 1, 1, V, Vp)
+    return acts.probs[0, 0]
 
 
 # -------------------------------------------------------------------------------------------------------- the main loop
@@ -341,12 +275,10 @@ def gpt2_forward(workers: Workers, model: GPT2, inputs: np.ndarray, B: int, T: i
 
 def generate(model: GPT2, prompt: Sequence[int], n: int = 10, workers: int | None = None) -> Iterator[int]:
     """Yield each token as it is made, until prompt and generated tokens are n together; on `workers` workers."""
-    tokens = np.full((1, n), GPT2_EOT, dtype=np.int32)
-    tokens[0, : len(prompt)] = prompt
-    gpt2_allocate(model, 1, max(n - 1, 1))  # memory for the longest pass, once
+    tokens = np.full(n, GPT2_EOT, dtype=np.int32)
+    tokens[: len(prompt)] = prompt
     with Workers(workers or default_workers()) as team:  # closed on every way out, also when the caller stops early
+        one = Pass(model, n - 1, team.k)
         for t in range(len(prompt), n):
-            gpt2_forward(team, model, tokens[:, :t], 1, t)
-            next_token = sample_mult(model.acts.probs[0, t - 1], model.config.vocab_size)
-            tokens[0, t] = next_token
-            yield next_token
+            tokens[t] = sample_mult(gpt2_forward(team, one, tokens[:t]), model.config.vocab_size)
+            yield int(tokens[t])

@@ -1,21 +1,38 @@
-"""The parallel and the cached program: serial's tokens at every k, workers that come and go, the starter."""
+"""The parallel and the cached program, the starter and the answers of its stages: serial's tokens at every k, workers
+that come and go."""
 
 import ast
 import importlib.util
+import inspect
+import re
+import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from grader.starter import StarterError, strip_solution
-from lab import cached, parallel, serial, threadlib
+from lab import cached, kernels, machine, parallel, serial, threadlib
+from lab.check import api
 from lab.margin import MARGIN, margin
 from lab.measure.recorder import Recorder
 from lab.parallel import Workers
 
 ROOT = Path(__file__).parents[1]
+
+
+def load(path, name):
+    """Import a file as a module."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # inspect looks its classes up there
+    spec.loader.exec_module(module)
+    return module
+
+
+STARTER = load(ROOT / "handout" / "parallel.py", "starter")
+STAGES = {stage: load(ROOT / "solutions" / f"{stage}.py", stage) for stage in ("stage3", "stage4")}
 ENGINES = {"parallel": parallel, "cached": cached}
+ANSWERS = {**STAGES, "parallel": parallel}
 
 
 @pytest.fixture(scope="module")
@@ -23,22 +40,13 @@ def model(tiny):
     return serial.gpt2_build_from_checkpoint(tiny)
 
 
-def load(path, name):
-    """Import a file as a module."""
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 # --------------------------------------------------------------------------------------------------------------- tokens
 
 
 @pytest.mark.parametrize("version", [1, 3, 5])
-@pytest.mark.parametrize("k", [1, 2, 3, 4, 7, 16])
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 7, 12, 13, 16])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_golden_cases(engine, k, version, golden, data, monkeypatch):
-    monkeypatch.setattr(parallel, "REGION_PAYS", k)  # attention as a region also for short texts
+def test_golden_cases(engine, k, version, golden, data):
     model = serial.gpt2_build_from_checkpoint(data / f"tiny_v{version}.bin")
     for case in golden["cases"]:
         assert list(ENGINES[engine].generate(model, case["prompt"], case["n"], k)) == case["tokens"]
@@ -88,46 +96,58 @@ def test_more_workers_than_cores_heads_and_blocks(engine, k, model, golden):
     assert list(ENGINES[engine].generate(model, case["prompt"], case["n"], k)) == case["tokens"]
 
 
-@pytest.mark.parametrize("T", [30, 64])  # attention on the main thread, and as a region
-def test_activations_equal_serials_also_for_batches(model, tiny, T):
+@pytest.mark.parametrize("k", [1, 3, 16])
+@pytest.mark.parametrize("name", STAGES)
+def test_golden_cases_of_the_stages(name, k, golden, model):
+    for case in golden["cases"]:
+        assert list(STAGES[name].generate(model, case["prompt"], case["n"], k)) == case["tokens"]
+
+
+@pytest.mark.parametrize("name", ["matmul:plain", "matmul:stacked"])
+def test_the_pass_computes_what_serial_does(name, model, tiny, monkeypatch):
+    kernel, formulation = name.split(":")
+    monkeypatch.setitem(kernels._use, kernel, kernels.TABLE[kernel][formulation])
     other = serial.gpt2_build_from_checkpoint(tiny)
-    inputs = np.random.default_rng(5).integers(0, model.config.vocab_size, size=(3, T)).astype(np.int32)
-    serial.gpt2_forward(model, inputs, 3, T)
-    with Workers(2) as workers:
-        parallel.gpt2_forward(workers, other, inputs, 3, T)
-    for name in serial.activation_shapes(model.config, 3, T):
-        ours, theirs = getattr(other.acts, name), getattr(model.acts, name)
-        if name in ("logits", "probs"):
-            ours, theirs = ours[:, -1], theirs[:, -1]
-        if name == "preatt":  # serial leaves the future unwritten
-            ours, theirs = np.tril(ours), np.tril(theirs)
-        if name != "losses":
-            assert np.linalg.norm(ours - theirs) <= 1e-5 * np.linalg.norm(theirs), name
+    L, NH = model.config.num_layers, model.config.num_heads
+    for T in (1, 2, 30, 64):
+        tokens = np.random.default_rng(5).integers(0, model.config.vocab_size, size=T).astype(np.int32)
+        serial.gpt2_forward(other, tokens[None], 1, T)
+        with Workers(3) as workers:
+            one = parallel.Pass(model, 64, 3, keep=True)
+            probs = parallel.gpt2_forward(workers, one, tokens)
+        theirs = other.acts
+        qkv = one.acts.qkv.transpose(0, 3, 1, 2).reshape(L, T, -1)
+        qkv[..., : qkv.shape[-1] // 3] *= np.sqrt(model.config.channels // NH)  # its query has been scaled
+        for ours, expected in (
+            (one.acts.residual.T, theirs.residual3[L - 1, 0]),
+            (one.acts.normed.T, theirs.lnf[0]),
+            (qkv, theirs.qkv[:, 0]),
+            (one.acts.logits[0, 0], theirs.logits[0, -1]),
+            (probs, theirs.probs[0, -1]),
+        ):
+            assert np.linalg.norm(ours - expected) <= 1e-5 * np.linalg.norm(expected)
 
 
-def test_only_the_last_positions_logits_are_computed(tiny):
-    model = serial.gpt2_build_from_checkpoint(tiny)
-    with Workers(1) as workers:
-        parallel.gpt2_forward(workers, model, np.ones((1, 5), dtype=np.int32), 1, 5)
-    assert not model.acts.logits[0, :4].any() and model.acts.logits[0, 4].any()
+@pytest.mark.parametrize("engine", [*ENGINES, *STAGES, "starter"])
+def test_what_serial_refuses(engine, model):
+    generate = (ENGINES | STAGES | {"starter": STARTER})[engine].generate
+    V, longest = model.config.vocab_size, model.config.max_seq_len
+    for prompt, n in (([V], 4), ([3, -1], 4), ([], 4), ([1] * (longest + 1), longest + 2)):
+        with pytest.raises(ValueError) as error:
+            list(serial.generate(model, prompt, n))
+        with pytest.raises(ValueError, match=re.escape(str(error.value))):
+            list(generate(model, prompt, n, 2))
+    assert list(generate(model, [1, 2], 2, 2)) == []
 
 
-@pytest.mark.parametrize("rows, C, BT", [(100, 48, 3), (64, 768, 1), (331, 48, 20), (7, 16, 5), (600, 700, 300)])
-def test_product_is_the_product(rows, C, BT):
-    random = np.random.default_rng(0)
-    weight, xT = random.standard_normal((rows, C), dtype=np.float32), random.standard_normal((C, BT), dtype=np.float32)
-    got = parallel.product(weight, xT, parallel.stacked_rows(C, BT))
-    np.testing.assert_allclose(got, weight.astype(np.float64) @ xT, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize("count", [0, 1, 7, 64, 50257])
-@pytest.mark.parametrize("pieces", [1, 2, 3, 16, 100])
+@pytest.mark.parametrize("count", [1, 7, 64, 50257])
+@pytest.mark.parametrize("k", [1, 2, 3, 16, 100])
 @pytest.mark.parametrize("multiple", [1, 32])
-def test_blocks_and_shares_cover_everything_once(count, pieces, multiple):
-    for cut in (parallel.blocks, cached.shares):
-        slices = cut(count, pieces, multiple)
-        assert [i for piece in slices for i in range(count)[piece]] == list(range(count))
-        assert len(slices) == pieces if cut is cached.shares else len(slices) <= pieces
+def test_shares_cover_everything_once(count, k, multiple):
+    slices = parallel.shares(count, k, multiple)
+    assert [i for piece in slices for i in range(count)[piece]] == list(range(count))
+    assert len(slices) <= k and all(piece.start < piece.stop for piece in slices)
+    assert all(piece.start % multiple == 0 for piece in slices)
 
 
 # -------------------------------------------------------------------------------------------------------------- workers
@@ -184,8 +204,11 @@ def raises(task):
 def test_regions_and_tasks_are_told_to_the_recorder(model):
     with threadlib.use(Recorder()) as recorder:
         list(parallel.generate(model, list(range(62)), 65, 2))
-    names = {(event.kind, event.name) for event in recorder.events() if event.kind != "wait"}
-    assert names == {(kind, name) for kind in ("task", "region") for name in ("matmul_forward", "attention_forward")}
+    names = {(event.kind, event.name.split(".")[0]) for event in recorder.events() if event.kind in ("task", "region")}
+    regions = ("attention_forward", "feed_forward", "logits_forward")
+    assert names == {(kind, name) for kind in ("task", "region") for name in regions}
+    count = sum(event.kind == "region" for event in recorder.events())
+    assert count == 3 * (2 * model.config.num_layers + 1), "two regions a layer, and one for the logits"
     waits = {event.name for event in recorder.events() if event.kind == "wait"}
     assert waits >= {"Semaphore start 0", "Semaphore region over"}
 
@@ -193,12 +216,13 @@ def test_regions_and_tasks_are_told_to_the_recorder(model):
 @pytest.mark.parametrize("variable, cores, expected", [("", 2, 2), ("", 64, 4), ("3", 2, 3)])
 def test_default_workers(variable, cores, expected, monkeypatch):
     monkeypatch.setenv("GPT_WORKERS", variable)
-    monkeypatch.setattr(parallel.os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
-    assert parallel.default_workers() == expected
+    monkeypatch.setattr(machine, "count", lambda: cores)
+    for module in (STARTER, *ANSWERS.values()):
+        assert module.default_workers() == expected
 
 
 def test_threads_come_from_threadlib_only():
-    for module in (parallel, cached):
+    for module in (STARTER, *ANSWERS.values(), cached):
         tree = ast.parse(Path(module.__file__).read_text())
         imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
@@ -208,51 +232,80 @@ def test_threads_come_from_threadlib_only():
 # -------------------------------------------------------------------------------------------------------------- starter
 
 
-@pytest.fixture(scope="module")
-def starter(tmp_path_factory):
-    """lab/parallel.py as students get it."""
-    path = tmp_path_factory.mktemp("starter") / "starter_parallel.py"
-    path.write_text(strip_solution(Path(parallel.__file__).read_text()))
-    return path
-
-
-def test_the_starter_is_correct_serial_and_without_the_solution(starter, model, golden):
-    text = starter.read_text()
-    assert "SOLUTION" not in text and "PROMPT" not in text
-    for hidden in ("self.over", "self.mutex", "stacked_rows", "heads_out", "SMALL_PRODUCT"):
-        assert hidden not in text and hidden in Path(parallel.__file__).read_text()
-    for stage in ("Stage 2", "Stage 3", "Stage 4"):
-        assert stage in text
-    module = load(starter, "starter_parallel")
+@pytest.mark.parametrize("k", [1, 4])
+def test_the_starter_is_correct_and_serial(k, model, golden):
     for case in golden["cases"]:
-        assert list(module.generate(model, case["prompt"], case["n"], 4)) == case["tokens"]
+        assert list(STARTER.generate(model, case["prompt"], case["n"], k)) == case["tokens"]
         assert not living_workers()
 
 
-def test_the_cached_engine_works_in_the_handout(starter, tmp_path, model, golden, monkeypatch):
-    monkeypatch.setattr(cached, "parallel", load(starter, "starter_parallel"))
-    text = strip_solution(Path(cached.__file__).read_text())
-    assert "parts = 1" in text and "parts = team.k" not in text
-    (tmp_path / "starter_cached.py").write_text(text.replace("lab import parallel", "starter_test import parallel"))
-    monkeypatch.setitem(__import__("sys").modules, "starter_test", cached)
-    module = load(tmp_path / "starter_cached.py", "starter_cached")
-    monkeypatch.setattr(module, "Workers", cached.parallel.Workers)
-    for case in golden["cases"][:6]:
-        assert list(module.generate(model, case["prompt"], case["n"], 4)) == case["tokens"]
+def test_the_starter_names_each_stage_where_its_place_is():
+    text = (ROOT / "handout" / "parallel.py").read_text()
+    places = {  # the definition that a stage's comment stands in or before -> the stage
+        "class Workers": "Stage 2",
+        "def run": "Stage 2",
+        "def close": "Stage 2",
+        "def matmul_forward": "Stage 3",
+        "def attention_forward": "Stage 4",
+    }
+    for place, stage in places.items():
+        after = text[text.index(place) :]
+        assert re.search(r"Stage \d", after)[0] == stage, place
+    assert "Stage 5" in text
 
 
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("# BEGIN SOLUTION\nx\n", "line 1: BEGIN SOLUTION has no END"),
-        ("# BEGIN SOLUTION\n# BEGIN SOLUTION\n", "line 2: BEGIN SOLUTION inside SOLUTION, which line 1 began"),
-        ("# BEGIN PROMPT\n# BEGIN SOLUTION\n", "line 2: BEGIN SOLUTION inside PROMPT, which line 1 began"),
-        ("# END PROMPT\n", "line 1: END PROMPT without its BEGIN"),
-        ("# BEGIN SOLUTION\n# END PROMPT\n", "line 2: END PROMPT without its BEGIN"),
-        ("# BEGIN PROMPT\nx = 1\n# END PROMPT\n", "line 2: a PROMPT holds comment lines only, found 'x = 1'"),
-    ],
-)
-def test_markers_that_do_not_pair_are_refused(text, message):
-    with pytest.raises(StarterError) as error:
-        strip_solution(text)
-    assert str(error.value) == message
+def test_products_and_attention_of_the_starter_go_through_the_workers(model, monkeypatch):
+    done = []
+
+    class Noting(STARTER.Workers):
+        def run(self, fn, tasks):
+            done.append(fn.__qualname__)
+            super().run(fn, tasks)
+
+    monkeypatch.setattr(STARTER, "Workers", Noting)
+    list(STARTER.generate(model, [1, 2], 3, 2))
+    layers = model.config.num_layers
+    assert [name.split(".")[0] for name in done].count("attention_forward") == layers
+    assert [name.split(".")[0] for name in done].count("matmul_forward") == 4 * layers + 1
+
+
+def public(module):
+    """{name: its parameters} of what a module defines."""
+    found = {}
+    for name, value in vars(module).items():
+        if getattr(value, "__module__", None) != module.__name__:
+            continue
+        if inspect.isfunction(value):
+            found[name] = list(inspect.signature(value).parameters)
+        elif inspect.isclass(value):
+            for method, function in inspect.getmembers(value, inspect.isfunction):
+                found[f"{name}.{method}"] = list(inspect.signature(function).parameters)
+    return found
+
+
+def test_the_answers_of_the_stages_have_the_starter_s_names_and_signatures():
+    starter = public(STARTER)
+    assert starter.keys() >= {"generate", "Workers.run", "Workers.close", "matmul_forward", "attention_forward"}
+    for module in STAGES.values():
+        assert public(module) | starter == public(module)
+    shared = {name for name in starter if name in ("generate", "default_workers") or name.startswith("Workers.")}
+    assert {name: public(parallel)[name] for name in shared} == {name: starter[name] for name in shared}
+
+
+def test_the_answers_of_the_stages_differ_where_the_stage_is():
+    def source(module, name):
+        return inspect.getsource(getattr(module, name))
+
+    assert source(STAGES["stage3"], "Workers") == source(STAGES["stage4"], "Workers") == source(parallel, "Workers")
+    assert source(STAGES["stage3"], "matmul_forward") == source(STAGES["stage4"], "matmul_forward")
+    assert source(STAGES["stage3"], "gpt2_forward") == source(STARTER, "gpt2_forward")
+    for answer in ("self.over", "self.mutex", "heads_out", "blocks("):
+        assert answer not in inspect.getsource(STARTER)
+
+
+@pytest.mark.parametrize("name", ["stage3", "stage4"])
+def test_explorer_and_race_detector_find_nothing_in_the_answers(name):
+    result = api.explore_submission(ROOT / "solutions" / f"{name}.py", schedules=40, workers=2)
+    assert result.ok, [finding.text() for finding in result.findings]
+    result = api.run_checked(ROOT / "solutions" / f"{name}.py", workers=3, repeats=2)
+    assert result.ok, [finding.text() for finding in result.findings]
