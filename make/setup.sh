@@ -17,7 +17,10 @@ venv = pathlib.Path(sys.argv[1])
 for path in [*venv.glob("bin/*"), *venv.glob("pyvenv.cfg"), *venv.glob("lib/*/site-packages/__editable__*"),
              *venv.glob("lib/*/site-packages/*.pth"), *venv.glob("lib/*/site-packages/*.dist-info/direct_url.json")]:
     if path.is_file() and not path.is_symlink() and was in (text := path.read_bytes()) and b"\0" not in text:
-        path.write_bytes(text.replace(was, now))
+        first, newline, rest = text.replace(was, now).partition(b"\n")
+        if first.startswith(b"#!" + now) and b" " in now:  # no system starts a script whose interpreter has a blank in its path
+            first = b"#!/bin/sh\n'''exec' \"" + first[2:] + b"\" \"$0\" \"$@\"\n' '''"
+        path.write_bytes(first + newline + rest)
 END
     if [ ! pyproject.toml -nt "$READY" ] && [ ! constraints.txt -nt "$READY" ]; then
         pwd -P >"$READY"
