@@ -246,10 +246,9 @@ class Detector(Recorder):
     def record(self, array: Watched, kind: int) -> None:
         """An access to all elements of an array."""
         me = self.active()
-        if me is None or not array.size:
+        if me is None:
             return
-        memory = self.memory_of(array)
-        where = memory.where(array) if memory is not None and self.wants(memory) else None
+        memory, where = self.locate(array)
         if where is None:
             return
         context = self.context(me)

@@ -32,7 +32,7 @@ def performing(function: Callable, rule: Callable) -> Callable:
     """The function, by a rule of lab.check.touches, where tracked arrays are among its arguments."""
 
     def call(*inputs: Any, **named: Any) -> Any:
-        if next(tracked_in((inputs, named)), None) is None:
+        if not tracked_in((inputs, named)):
             return function(*inputs, **named)
         return perform(function, rule, inputs, named)
 

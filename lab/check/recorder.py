@@ -4,7 +4,7 @@ A `Recorder` is told of every access to an array that it tracks: the race detect
 finds out who read which share of the weights (lab.check.coverage) is another.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -22,6 +22,7 @@ class Watched(np.ndarray):
         self._memory = getattr(parent, "_memory", None)
 
 
+CONTAINERS = {tuple, list, dict}  # what is looked into
 FORMS: dict[type, type[Watched]] = {}  # ordinary kind of array -> its tracked form; filled by lab.check.tracked
 
 
@@ -36,10 +37,20 @@ class Recorder:
 
     def record(self, array: Watched, kind: int) -> None:
         """An access to all elements of an array."""
-        memory = self.memory_of(array)
-        where = memory.where(array) if memory is not None and array.size and self.wants(memory) else None
+        memory, where = self.locate(array)
         if where is not None:
             self.access(memory, where, kind)
+
+    def locate(self, array: Watched) -> tuple[Any, Where | None]:
+        """The memory of an array and its units there; no units if accesses do not count."""
+        memory = array._memory
+        if memory is None or not array.size or not self.wants(memory):
+            return memory, None
+        where = memory.where(array)
+        if where is None:
+            memory = self.memory_of(array)
+            where = memory.where(array) if memory is not None else None
+        return memory, where
 
     def record_some(self, array: Watched, pick: Callable[[np.ndarray], Any], kind: int) -> None:
         """An access to the elements that pick() takes from an array of their numbers."""
@@ -131,23 +142,28 @@ def plain(value: Any, pairs: dict[int, tuple] | None = None) -> Any:
         if pairs is not None:
             pairs[id(view)] = (view, value)
         return view
-    if type(value) in (tuple, list) and any(True for _ in tracked_in(value)):
-        return type(value)(plain(part, pairs) for part in value)
-    if type(value) is dict:
+    kind = type(value)
+    if kind not in CONTAINERS or not tracked_in(value):
+        return value
+    if kind is dict:
         return {key: plain(part, pairs) for key, part in value.items()}
-    return value
+    return kind([plain(part, pairs) for part in value])
 
 
-def tracked_in(value: Any) -> Iterator[Watched]:
+def tracked_in(value: Any) -> list[Watched]:
     """The tracked arrays in a value."""
     if isinstance(value, Watched):
-        yield value
-    elif type(value) in (tuple, list):
-        for part in value:
-            yield from tracked_in(part)
-    elif type(value) is dict:
-        for part in value.values():
-            yield from tracked_in(part)
+        return [value]
+    kind = type(value)
+    if kind not in CONTAINERS:
+        return []
+    found = []
+    for part in value.values() if kind is dict else value:
+        if isinstance(part, Watched):
+            found.append(part)
+        elif type(part) in CONTAINERS:
+            found += tracked_in(part)
+    return found
 
 
 def read(value: Any, where: Any = True) -> None:

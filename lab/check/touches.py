@@ -42,7 +42,7 @@ def value(_function: Any, inputs: tuple, named: dict) -> After:
 
 def views(_function: Any, inputs: tuple, named: dict) -> After:
     """An argument is read only if no result is a view of it."""
-    sources = list(tracked_in([inputs, named]))
+    sources = tracked_in([inputs, named])
 
     def after(result: Any) -> None:
         results = [array._memory for array in tracked_in(list(result) if isinstance(result, tuple) else result)]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.check.recorder import FORMS, Watched, plain, read, wrote
+from lab.check.recorder import FORMS, Watched, plain, read, tracked_in, wrote
 from lab.check.shadow import READ, WRITE
 from lab.check.touches import FUNCTIONS, INSIDE, METHODS, everything, out_position
 
@@ -34,8 +34,6 @@ def perform(function: Callable, rule: Callable, inputs: tuple, named: dict) -> A
 
 def recorder_of(value: Any) -> Any:
     """Whom the first tracked array in a value tells."""
-    from lab.check.recorder import tracked_in
-
     return next((array._memory.recorder for array in tracked_in(value) if array._memory is not None), None)
 
 
