@@ -15,7 +15,7 @@ from typing import Any
 from lab.check import picture, tiny
 from lab.check.causes import tell
 from lab.check.explorer import Explorer, Run, prepared
-from lab.check.hunt import look_for_races, tell_failed
+from lab.check.hunt import LAST_WORDS, look_for_races, tell_failed
 from lab.check.program import Program
 from lab.check.report import Finding, Findings, counted, place
 from lab.check.schedule import EXPRESSIONS, PRIMITIVES, STATEMENTS, Setting
@@ -24,7 +24,6 @@ from lab.check.shrink import shrink, simpler
 from lab.check.strategies import PCT, Default, Exhaustive, PartialOrder, RandomWalk, Weighted, about, seeded
 
 TRACKED_SCHEDULES = 24
-LAST_WORDS = 2.0  # seconds to explain a failure that was found when the time was over
 
 
 @dataclass

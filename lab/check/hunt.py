@@ -10,6 +10,8 @@ from lab.check.schedule import PRIMITIVES, STATEMENTS, Setting
 from lab.check.scheduler import Strategy
 from lab.check.strategies import Default, RandomWalk, Replay, seeded
 
+LAST_WORDS = 2.0  # seconds to explain a failure that was found when the time was over
+
 
 def look_for_races(explorer: Explorer, seed: int, schedules: int, deadline: float, result: Findings) -> Run | None:
     """Tracked runs: half of them switch at statements. Returns the first that fails."""
@@ -26,7 +28,8 @@ def look_for_races(explorer: Explorer, seed: int, schedules: int, deadline: floa
         run = explorer.run(strategy, setting, tracked=True)
         result.schedules += 1
         threads = max(threads, run.scheduler.spawned)
-        failed = failed or (run if run.failure is not None else None)
+        if run.kind and (run.kind != "timeout" or not index):  # the end of the time is no failure
+            failed = failed or run
         notices |= run.detector.notices
         for race in run.detector.races.values():
             found.setdefault(race.key, (race, setting.string(run.scheduler.deviations)))
@@ -44,6 +47,8 @@ def look_for_races(explorer: Explorer, seed: int, schedules: int, deadline: floa
 def tell_failed(explorer: Explorer, run: Run, seed: int) -> Finding:
     """A tracked run that failed: the program's fault if that schedule fails without tracking, else the checker's."""
     deviations = run.scheduler.deviations
+    if run.kind != "timeout":
+        explorer.deadline = max(explorer.deadline, time.monotonic() + LAST_WORDS)
     if explorer.again(run.setting, Replay(dict(deviations))).failure is None:
         finding = tell(explorer, run)
         message = f"fails only while its arrays are tracked, so its races are not known: {finding.message}"

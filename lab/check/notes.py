@@ -241,7 +241,7 @@ def named(target: ast.expr, value: ast.expr) -> ast.expr:
         value.args[0] = named(target, value.args[0])  # type: ignore[attr-defined]
     elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
         value.elts = [named(*pair) for pair in zip(target.elts, value.elts, strict=True)]
-    elif isinstance(target, ast.Name | ast.Attribute) and isinstance(value, MADE):
+    elif isinstance(target, ast.Name | ast.Attribute | ast.Subscript) and isinstance(value, MADE):
         return call("__called__", value, value, ast.Constant(ast.unparse(target)))
     return value
 

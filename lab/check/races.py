@@ -209,18 +209,20 @@ class Detector(Recorder):
         if self.scheduler is None or self.scheduler.ending:
             return None
         frame = outside(sys._getframe(1))
-        return self.add(array, f"the array made at {place(frame.f_code.co_filename, frame.f_lineno)}")
+        memory = self.add(array, "")
+        memory.made_at = (frame.f_code.co_filename, frame.f_lineno)
+        return memory
 
     def unseen(self, array: Watched, how: str) -> None:
         """Kept for the report."""
         if self.active() is not None:
-            site, name = self.scheduler.site(), array._memory.name  # type: ignore[union-attr]
+            site, name = self.scheduler.site(), array._memory.label  # type: ignore[union-attr]
             self.notices[f"{name}{how} at {site}: accesses through it are not seen"] = None
 
     def called(self, value: Any, name: str) -> Any:
         """`name = value`: an array without a name gets this one."""
         memory = value._memory if isinstance(value, Watched) else None
-        if memory is not None and memory.name.startswith("the array made at"):
+        if memory is not None and not memory.name:
             memory.call(name, value)
         return value
 
@@ -326,7 +328,7 @@ class Detector(Recorder):
         if memory.nbytes > LARGEST or self.tracked + memory.nbytes > MOST:
             if memory.owner not in (-1, self.scheduler.current.number):
                 size = f"{memory.nbytes:,} bytes" + ("" if memory.nbytes > LARGEST else ", on top of many others")
-                self.notices[f"accesses to {memory.name} are not checked: it is too large ({size})"] = None
+                self.notices[f"accesses to {memory.label} are not checked: it is too large ({size})"] = None
             return False
         self.tracked += memory.nbytes
         return True

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lab.check.report import place
+
 WRITE, READ = 0, 1
 
 _interface = np.ndarray.__array_interface__.__get__  # type: ignore[attr-defined]
@@ -91,10 +93,12 @@ Where = Strided | Picked
 
 
 class Memory:
-    """The bytes from the first to the last of `array`, which stays alive with it. `name` is what messages call it."""
+    """The bytes from the first to the last of `array`, which stays alive with it. `name` is what messages call
+    it; without one it is known by the place in which it was made."""
 
     def __init__(self, recorder: Any, array: np.ndarray, name: str) -> None:
         self.recorder, self.array, self.name = recorder, array, name
+        self.made_at = ("", 0)  # file and line
         self.address, high = byte_range(array)
         self.nbytes = high - self.address
         self.itemsize = self.unit = max(1, array.itemsize)
@@ -148,9 +152,14 @@ class Memory:
         if view.nbytes == self.nbytes and view.itemsize == self.itemsize and address(view) == self.address:
             self.shape, self.strides = view.shape, tuple(stride // self.itemsize for stride in view.strides)
 
+    @property
+    def label(self) -> str:
+        """The name in messages."""
+        return self.name or f"the array made at {place(*self.made_at)}"
+
     def region(self, elements: np.ndarray) -> str:
         """x[0, :, 512:520] for the numbers of elements."""
-        return self.name + ranges(self.coordinates(np.unique(elements)), self.shape)
+        return self.label + ranges(self.coordinates(np.unique(elements)), self.shape)
 
     def coordinates(self, elements: np.ndarray) -> tuple[np.ndarray, ...]:
         """Element numbers as indices of the array, whichever order it is stored in."""
