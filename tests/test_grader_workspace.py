@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -96,12 +97,15 @@ time.sleep(600)
 
 def gone(*pids: int) -> bool:
     """Whether none of these processes is alive any more; they get 20 seconds."""
+    return soon(lambda: not any(processes.alive(pid) for pid in pids))
+
+
+def soon(found: Callable[[], object]) -> object:
+    """What it returns once that is something, or after 20 seconds."""
     until = time.monotonic() + 20
-    while any(processes.alive(pid) for pid in pids):
-        if time.monotonic() > until:
-            return False
+    while not (value := found()) and time.monotonic() < until:
         time.sleep(0.02)
-    return True
+    return value
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
@@ -114,7 +118,7 @@ def test_a_killed_grader_leaves_nothing(backend, number):
             pytest.skip(grader.stderr.read().strip().splitlines()[-1])
         folder, program = Path(words[0]), int(words[1])
         assert folder.is_dir() and processes.alive(program)
-        watchdogs = watchers(folder)
+        watchdogs = soon(lambda: watchers(folder))  # its command line shows a moment after its start
         os.kill(grader.pid, number)
         grader.wait()
     assert gone(program, *watchdogs) and len(watchdogs) == 1
