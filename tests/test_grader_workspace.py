@@ -139,6 +139,7 @@ def watchers(folder: Path) -> list[int]:
 
 
 def test_the_next_grader_cleans_up_what_nobody_holds(tmp_path, monkeypatch):
+    own = workspace.home()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(workspace, "PLACES", ())
     sleeper = subprocess.Popen(["sleep", "600"], env={processes.MARK: "left-behind"})
@@ -146,9 +147,9 @@ def test_the_next_grader_cleans_up_what_nobody_holds(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         for file in files:
             (tmp_path / name / file).write_text("mark left-behind\n" if file == LEDGER else "")
-    (tmp_path / "grade-link").symlink_to(workspace.home())
+    (tmp_path / "grade-link").symlink_to(own)
     workspace.sweep()
-    assert sorted(os.listdir(tmp_path)) == ["grade-link", "grade-none"] and workspace.home().exists()
+    assert sorted(os.listdir(tmp_path)) == ["grade-link", "grade-none"] and own.exists()
     assert sleeper.wait(20) == -signal.SIGKILL
 
 
