@@ -16,13 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lab.checkpoint import Config, carve, parameter_shapes, write_checkpoint
+from lab.checkpoint import CheckpointError, Config, carve, parameter_shapes, write_checkpoint
 from lab.margin import MARGIN, in_double, other_sums, probabilities_of, safe_tokens
 from lab.models import synthetic_parameters
 from lab.serial import gpt2_build_from_checkpoint
 
 ATTEMPTS = 200  # prompts tried until one has the margin
 LONG = 48  # n of the long cases
+MOST_WORKERS = 32  # of a case
 # of the last layernorm's weights: many tokens share the probability, so that any change moves the coin to another one
 FLATNESS = 0.35
 
@@ -227,37 +228,47 @@ def instructor_cases(folder: Path, file: Path) -> CaseSet:
     Without "model", the public one. Raises CasesError, also for a case without the margin.
     """
     try:
-        data = json.loads(file.read_text())
+        data = json.loads(file.read_text(encoding="utf-8"))
         entries = data["cases"]
+        if not isinstance(entries, list) or not entries:
+            raise CasesError("no list of cases in it")
         path = Path(file.parent, data["model"]) if "model" in data else folder / "public.bin"
         if "model" not in data:
             case_model(path, PUBLIC_CONFIG, PUBLIC_SEED)
         maker = Maker(path, 0, hidden=True)
         return CaseSet(path, tuple(instructor_case(maker, number, entry) for number, entry in enumerate(entries, 1)))
-    except CasesError as error:
+    except (CasesError, CheckpointError) as error:
         raise CasesError(f"{file}: {error}") from None
     except OSError as error:
         raise CasesError(f"{file}: cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise CasesError(f"{file}: not a file of cases: {error}") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        why = f"there is no {error}" if isinstance(error, KeyError) else error
+        raise CasesError(
+            f'{file}: not a file of cases ({{"cases": [{{"prompt": [5, 310], "n": 10}}]}}): {why}'
+        ) from None
 
 
-def instructor_case(maker: Maker, number: int, entry: dict) -> Case:
+def instructor_case(maker: Maker, number: int, entry: object) -> Case:
     """One entry of the file. Raises CasesError."""
-    prompt, n, workers = tuple(entry["prompt"]), int(entry.get("n", 10)), int(entry.get("workers", 2))
     config = maker.config
+    if not isinstance(entry, dict) or not isinstance(entry.get("prompt"), list):
+        raise CasesError(f'case {number}: not of the form {{"prompt": [5, 310], "n": 10, "workers": 2}}')
+    prompt, n, workers = tuple(entry["prompt"]), entry.get("n", 10), entry.get("workers", 2)
+    whole = all(type(value) is int for value in (*prompt, n, workers))
     if (
-        not 0 < len(prompt) < n <= config.max_seq_len + 1
+        not whole
+        or not 0 < len(prompt) < n <= config.max_seq_len + 1
         or not all(0 <= t < config.vocab_size for t in prompt)
-        or workers < 1
+        or not 0 < workers <= MOST_WORKERS
     ):
         raise CasesError(
-            f"case {number}: 1 to n-1 tokens of 0 to {config.vocab_size - 1}, n at most {config.max_seq_len + 1}"
+            f"case {number}: 1 to n-1 tokens, whole numbers from 0 to {config.vocab_size - 1}; n at most "
+            f"{config.max_seq_len + 1}; 1 to {MOST_WORKERS} workers"
         )
     tokens = safe_tokens(maker.model, prompt, n)
     if not tokens:
         raise CasesError(f"case {number}: the running sum comes nearer than {MARGIN} to the coin; take another prompt")
-    return Case(str(entry.get("kind", "instructor's cases")), prompt, n, workers, tokens, hidden=True)
+    return Case(str(entry.get("kind", "instructor's cases"))[:60], prompt, n, workers, tokens, hidden=True)
 
 
 # ------------------------------------------------------------------------------------------------------ the timed runs

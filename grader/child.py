@@ -20,12 +20,14 @@ from pathlib import Path
 from types import TracebackType
 
 from grader.plain import loads
-from grader.processes import state_of, ticks_of
-from grader.sandbox import Limits, Sandbox
+from grader.processes import state_of, stopped, ticks_of
+from grader.sandbox import Limits, Sandbox, SandboxError
 
 KEPT_OUTPUT = 16 << 10  # bytes of what a program prints that are kept
 PROTOCOL_LIMIT = 8 << 20  # bytes a program may send as results
 POLL = 0.25  # seconds between two looks at a silent program
+STOPPING = 10.0  # seconds until a program is stopped: one that waits for the disk takes a while
+REFUSED = ("protocol", "processes", "unstoppable")  # words of ours for what a program is ended for
 
 
 @dataclass
@@ -56,7 +58,7 @@ class Run:
     workers: int
     tokens: list[int] = field(default_factory=list)
     stamps: list[float] = field(default_factory=list)  # seconds from the prompt to each token
-    outcome: str = "done"  # done, error, hang, spin, slow, ended, flood, protocol
+    outcome: str = "done"  # done, error, contract, hang, spin, slow, ended, flood, protocol, processes, unstoppable
     error: list[dict] = field(default_factory=list)  # harness.traceback_as_data
     stacks: str = ""  # of every thread, when it hung
     status: int | None = None  # exit status, when it ended
@@ -100,6 +102,11 @@ class Child:
         self.printed_bytes = 0
         self.results_bytes = 0
         self.threads_at_ready = 0
+        self.sandbox = sandbox
+        self.loaded = engine not in (
+            "submission",
+            "watched",
+        )  # all that it is given; what fails from now on is its own fault
         commands_in, self.commands = os.pipe()
         self.results, results_out = os.pipe()
         self.stacks, stacks_out = os.pipe()
@@ -164,14 +171,26 @@ class Child:
     # ---------------------------------------------------------------------------------------------------------- talking
 
     def wait_ready(self) -> Run | None:
-        """Wait until it is loaded; None if so, else a Run that says what happened instead."""
+        """Wait until it is ready; None if so, else a Run that says what happened instead. Raises SandboxError if
+        something failed before the submission was imported.
+        """
         run = Run([], 0, 0)
         self.follow(run, "ready")
         if run.outcome != "ready":
+            if not self.loaded:
+                raise SandboxError(f"a program in the sandbox ({self.sandbox.backend}) {self.why_not_loaded(run)}")
             return run
         self.pid = self.started.program()
         self.threads_at_ready = max(0, len(self.tasks()) - 1)
         return None
+
+    def why_not_loaded(self, run: Run) -> str:
+        """What kept a program from loading what it is given."""
+        if run.outcome in ("hang", "spin", "slow"):
+            return f"did not load its model within {self.patience.start:.0f} s: this machine is too slow or too busy"
+        last = self.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        why = str(run.error[-1]["message"]) if run.error else last[0] if last else f"it ended with status {run.status}"
+        return f"cannot load what it is given: {why[:300]}"
 
     def ask(self, prompt: Sequence[int], n: int, workers: int, **more: object) -> Run:
         """Send a prompt and follow the program until it is done or something happens; keeps what there is."""
@@ -200,15 +219,16 @@ class Child:
             self.follow(run, "done" if len(run.tokens) + 1 == self.last else "token")
             run.printed = bytes(self.stdout)
 
-    def pause(self, now: float) -> None:
-        """Stop all its threads; the time from now on does not count."""
+    def pause(self, now: float) -> bool:
+        """Stop all its threads; the time from now on does not count. Whether they are."""
         self.stopped_at = now
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGSTOP)
-            while (state := state_of(self.pid)) not in ("T", "Z", ""):
-                if time.perf_counter() - self.stopped_at > 1.0:
-                    raise RuntimeError(f"process {self.pid} cannot be stopped: it is in state {state}")
+            while not stopped(self.pid):
+                if time.perf_counter() - self.stopped_at > STOPPING:
+                    return False
         self.stopped_cpu = self.cpu_time()
+        return True
 
     def value(self, **command: object) -> object:
         """The answer to a command that makes no tokens (trusted engines only); None if there is none."""
@@ -255,7 +275,7 @@ class Child:
                         if word == "ready" and not ready:
                             word = "protocol"
                         silent = idle = 0.0
-                        if word in (until, "done", "protocol"):
+                        if word in (until, "done", *REFUSED):
                             break
                 else:
                     self.keep({"stdout": self.stdout, "stderr": self.stderr, "stacks": self.stack_text}[key.data], data)
@@ -295,10 +315,12 @@ class Child:
 
     def over(self, run: Run, word: str) -> bool:
         """Whether the program has ended, or has to be ended for what it sends; the run then says so."""
-        if word == "protocol" or self.results_bytes > PROTOCOL_LIMIT:
-            run.outcome = "protocol"
+        if word in REFUSED or self.results_bytes > PROTOCOL_LIMIT:
+            run.outcome = word if word in REFUSED else "protocol"
         elif self.printed_bytes > self.limits.output:
             run.outcome = "flood"
+        elif self.started.littered() > self.limits.tmp_size:
+            run.outcome = "litter"
         elif self.results in self.fds:
             return False
         else:
@@ -312,19 +334,21 @@ class Child:
         """Note one line of results; returns its first word."""
         word, _, rest = line.partition(b" ")
         if word == b"token" and len(run.tokens) <= run.n:
-            try:
-                run.tokens.append(int(rest))
-            except ValueError:
+            if not rest.removeprefix(b"-").isdigit() or len(rest) > 15:
                 return "protocol"
+            run.tokens.append(int(rest))
             run.stamps.append(now - self.begun)
-            if self.turns and len(run.tokens) < self.last:
-                self.pause(now)
+            if self.turns and len(run.tokens) < self.last and not self.pause(now):
+                return "unstoppable"
             self.look(run)
+            if not self.sandbox.refuses_processes and self.pid and self.started.strays(self.pid):
+                return "processes"
             if len(run.tokens) == self.last or (self.step and len(run.tokens) < self.last):
                 with suppress(OSError):
                     os.write(self.commands, b"\n")  # go on: the threads have been looked at
             return "token"
-        if word in (b"done", b"ready") and not rest:
+        if word in (b"done", b"ready", b"loaded") and not rest:
+            self.loaded = True
             return word.decode()
         try:
             value = loads(rest)
@@ -333,7 +357,9 @@ class Child:
         if word == b"error" and isinstance(value, list):
             run.outcome, run.error = "error", value
             return "error"
-        if word in (b"margins", b"activations", b"recorded", b"value", b"bypass", b"notes"):
+        if word == b"contract":
+            run.outcome = "contract"
+        if word in (b"contract", b"margins", b"activations", b"recorded", b"value", b"bypass", b"notes"):
             run.values[word.decode()] = value
             return word.decode()
         return "protocol"

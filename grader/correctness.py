@@ -11,6 +11,7 @@ from lab.check.report import counted
 
 GIVE_UP_AFTER = 2  # hangs, after which no more cases are run
 MOST_RESTARTS = 6  # crashes, likewise
+CRASHES = ("error", "contract", "ended", "protocol", "processes", "unstoppable")
 
 
 @dataclass
@@ -34,7 +35,6 @@ class Correctness:
 
     outcomes: list[Outcome] = field(default_factory=list)
     start: Run | None = None  # the program never got ready
-    start_stderr: str = ""
 
     def of(self, hidden: bool) -> list[Outcome]:
         """The hidden or the public ones."""
@@ -61,8 +61,8 @@ def run_cases(
             while batch and result.start is None and hangs < GIVE_UP_AFTER and crashes < MOST_RESTARTS:
                 done = run_batch(sandbox, tree, case_set.model, batch, limits, patience, result)
                 result.outcomes += done
-                hangs += sum(outcome.run.outcome in ("hang", "spin", "flood") for outcome in done)
-                crashes += sum(outcome.run.outcome in ("error", "ended", "protocol") for outcome in done)
+                hangs += sum(outcome.run.outcome in ("hang", "spin", "flood", "litter") for outcome in done)
+                crashes += sum(outcome.run.outcome in CRASHES for outcome in done)
                 batch = batch[len(done) :]
             result.outcomes += [Outcome(case, None) for case in batch]
     return result
@@ -82,7 +82,7 @@ def run_batch(
     with Child(sandbox, tree, model, limits=limits, patience=patience) as child:
         failed = child.wait_ready()
         if failed is not None:
-            result.start, result.start_stderr = failed, child.stderr.decode(errors="replace")
+            result.start = failed
             return done
         for case in batch:
             more = {"close_after": case.close_after} if case.close_after else {}

@@ -52,6 +52,7 @@ class Evidence:
     sandbox: str = ""  # what protected the machine
     lacks: str = ""  # what it did not protect
     seconds: float = 0.0
+    fault: str = ""  # of the grader itself, which kept it from judging the rest
     scaling: dict[int, Scaling] = field(default_factory=dict)  # what the timing says, for each number of workers
 
     def estimate(self) -> None:

@@ -1,6 +1,7 @@
 """From what was observed to a sentence that helps: what is wrong, where in the student's file, and what to look at."""
 
 import base64
+import builtins
 import re
 import signal
 from collections.abc import Iterable
@@ -10,12 +11,13 @@ import numpy as np
 
 from grader.child import Run
 from grader.correctness import Outcome
+from grader.places import FILE, place, returns_of
 from grader.sandbox import MB, Limits
 from lab.check.report import counted
 from lab.margin import other_sums
 from lab.serial import gpt2_build_from_checkpoint, gpt2_forward
 
-FILE = "parallel.py"
+KNOWN_ERRORS = {name for name, value in vars(builtins).items() if isinstance(value, type)} | {"WorkerFailed"}
 TOLERANCE = {"rtol": 2e-3, "atol": 2e-4}  # rounding in another order stays far below, a mistake does not
 IN_LAYER = (
     "ln1",
@@ -64,7 +66,9 @@ def run_line(
     count = count or len(expected)
     so_far = f"after {len(run.tokens)} of {counted(count, 'token')}"
     if run.outcome == "error":
-        return error_line(run.error, limits, private)
+        return error_line(run.error, limits, source, private)
+    if run.outcome == "contract":
+        return contract_line(str(run.values.get("contract")), source, private)
     if run.outcome in ("hang", "spin"):
         doing = "hangs: every thread waits" if run.outcome == "hang" else "goes round and round without a token"
         return f"{doing} ({so_far}); {stacks_line(run.stacks, source)}"
@@ -72,10 +76,16 @@ def run_line(
         return f"far slower than the serial program, stopped {so_far}; {stacks_line(run.stacks, source)}"
     if run.outcome == "flood":
         return f"stopped: it prints without end (more than {limits.output // MB} MB)"
+    if run.outcome == "litter":
+        return f"stopped: it writes files without end (more than {limits.tmp_size // MB} MB)"
     if run.outcome == "protocol":
         return "stopped: something other than tokens came through the pipe for tokens"
     if run.outcome == "ended":
-        return f"the program ended {so_far}: {status_line(run.status, limits)}"
+        return f"the program ended {so_far}: {status_line(run.status, limits, private)}"
+    if run.outcome == "processes":
+        return "stopped: it starts other processes; workers are threads of one process, from lab.threadlib"
+    if run.outcome == "unstoppable":
+        return f"it cannot be stopped between two tokens ({so_far}), so it cannot be timed"
     if len(run.tokens) > count and run.tokens[: len(expected)] == expected:
         return f"yields more tokens than asked for: {len(run.tokens)} or more instead of {count}"
     if len(run.tokens) < len(expected) and run.tokens == expected[: len(run.tokens)]:
@@ -86,22 +96,27 @@ def run_line(
     return f"generated token {at + 1} of {count} is {run.tokens[at]}, the serial program's is {expected[at]}"
 
 
-def error_line(chain: list[dict], limits: Limits, private: bool = False) -> str:
-    """An exception: its type, its message, the student's lines; the cause comes before what it caused."""
+def error_line(chain: list[dict], limits: Limits, source: str = "", private: bool = False) -> str:
+    """An exception: its type, its message, the student's lines; the cause comes before what it caused.
+
+    `private`: nothing of it in which a submission could tell of the case: no message, no type of its own. Code and
+    function names are those of the source we have, not those reported.
+    """
     try:
-        return _error_line(chain, limits, private)
+        return _error_line(chain, limits, source, private)
     except (KeyError, TypeError, ValueError, IndexError):  # a forged report
         return "it failed, with a report that cannot be read"
 
 
-def _error_line(chain: list[dict], limits: Limits, private: bool) -> str:
+def _error_line(chain: list[dict], limits: Limits, source: str, private: bool) -> str:
     root = chain[-1]
-    text = str(root["type"]) if private else f"{root['type']}: {root['message']}"
-    own = [(line, name, code) for file, line, name, code in root["frames"] if file == FILE]
-    places = "; ".join(f"{FILE}:{line} in {name}: {str(code)[:90]}" for line, name, code in own[-2:][::-1])
+    kind = str(root["type"])
+    text = (kind if kind in KNOWN_ERRORS else "an exception") if private else f"{kind}: {root['message']}"
+    own = [line for file, line, *_ in root["frames"] if file == FILE]
+    places = "; ".join(place(source, line) for line in own[-2:][::-1])
     in_worker = "a worker failed with " if chain[0]["type"] == "WorkerFailed" and len(chain) > 1 else ""
     hint = ""
-    if root["type"] == "MemoryError" or "_ArrayMemoryError" in str(root["type"]):
+    if kind == "MemoryError" or "_ArrayMemoryError" in kind:
         hint = f" (the limit is {limits.memory // MB} MB of memory)"
     elif "can't start new thread" in str(root["message"]):
         hint = (
@@ -112,8 +127,17 @@ def _error_line(chain: list[dict], limits: Limits, private: bool) -> str:
     return f"{in_worker}{text[:200]}{hint}" + (f" at {places}" if places else "")
 
 
-def status_line(status: int | None, limits: Limits) -> str:
-    """What an exit status means; bubblewrap passes a signal on as 128 + its number."""
+def contract_line(kind: str, source: str, private: bool) -> str:
+    """generate() returned something, where it has to yield."""
+    what = f"a {kind}" if not private or kind in ("list", "tuple", "NoneType") else "something else than an iterator"
+    what = "nothing (None)" if kind == "NoneType" else what
+    text = f"generate() returns {what}; it has to yield its tokens, each as soon as it is there: `yield token`"
+    lines = returns_of(source, "generate")
+    return f"{text} at {place(source, lines[-1])}" if lines else text
+
+
+def status_line(status: int | None, limits: Limits, private: bool = False) -> str:
+    """What an exit status means; bubblewrap passes a signal on as 128 + its number. `private`: without the number."""
     if status is None:
         return "for no reason that could be seen"
     number = -status if status < 0 else status - 128 if status > 128 else 0
@@ -123,11 +147,12 @@ def status_line(status: int | None, limits: Limits) -> str:
         return f"killed by the limit of {limits.file_size // MB} MB on files"
     if number == signal.SIGKILL:
         return f"killed (signal 9): memory? The limit is {limits.memory // MB} MB"
-    if number:
+    if number and not private:
         return (
             f"killed by signal {number} ({signal.Signals(number).name if number in set(signal.Signals) else 'unknown'})"
         )
-    return f"exit status {status}; sys.exit() or os._exit() has no place in generate()"
+    shown = "by itself or by a signal" if private else f"exit status {status}"
+    return f"{shown}; sys.exit() or os._exit() has no place in generate()"
 
 
 # -------------------------------------------------------------------------------------------------------------- a hang
@@ -147,19 +172,16 @@ def thread_stacks(text: str) -> list[list[tuple[str, int, str]]]:
 
 def stacks_line(text: str, source: str) -> str:
     """Where each thread stands in the student's file, threads at the same place together."""
-    lines = source.splitlines()
     threads = thread_stacks(text)
     places: dict[str, list[str]] = {}
     for number, frames in enumerate(threads):
         who = "main thread" if number == len(threads) - 1 else "worker"
-        own = next(((line, name) for file, line, name in frames if file == FILE), None)
-        if own is None:
-            continue
-        code = lines[own[0] - 1].strip()[:90] if 0 < own[0] <= len(lines) else ""
-        places.setdefault(f"{FILE}:{own[0]} in {own[1]}: {code}", []).append(who)
+        own = next((line for file, line, _ in frames if file == FILE), None)
+        if own is not None:
+            places.setdefault(place(source, own), []).append(who)
     if not places:
         return "where it stands could not be seen"
-    return "; ".join(f"{people(who)} at {place}" for place, who in places.items())
+    return "; ".join(f"{people(who)} at {where}" for where, who in places.items())
 
 
 def people(who: list[str]) -> str:

@@ -4,23 +4,26 @@ import os
 import secrets
 import shutil
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from errno import EACCES, EDQUOT, ENOSPC, EROFS
 from pathlib import Path
 
 from grader import cases, explain, sandbox, scaling, threads, timing
 from grader.access import open_to_all
-from grader.cases import CaseSet
+from grader.cases import CasesError, CaseSet
 from grader.child import Patience
 from grader.correctness import Correctness, compare_activations, run_cases
 from grader.evidence import Evidence, Verdict
 from grader.inside import look_inside
 from grader.points import Points, load
-from grader.sandbox import Limits, Sandbox
+from grader.sandbox import Limits, Sandbox, SandboxError
 from grader.submission import BadSubmission, read_submission
-from grader.verdict import judge
+from grader.verdict import judge, printable
 from grader.workspace import temporary_folder
 from lab import models
+from lab.models import ModelError
 
 LAB = Path(models.__file__).parent
 INSIDE = ("harness.py", "confine.py", "examiner.py", "shares.py")  # of the grader, what runs in the sandbox
@@ -56,11 +59,12 @@ class Options:
 
 def grade(path: str | os.PathLike, options: Options | None = None, evidence: Evidence | None = None) -> Verdict:
     """Grade one file; `evidence` is that of an earlier verdict on it: stages that are not asked for now are taken from
-    there. Raises SandboxError, PointsError, CasesError, ModelError: never for what is in the file.
+    there. Raises SandboxError (also for a disk that is full), PointsError, CasesError, ModelError: never for what is in
+    the file. Should the grader itself fail, the verdict says so, and counts what came before.
     """
     options = options or Options()
     begin = time.perf_counter()
-    found = Evidence(Path(path).name, options.points or load(), limits=options.limits)
+    found = Evidence(printable(Path(path).name), options.points or load(), limits=options.limits)
     try:
         submission = read_submission(path)
     except BadSubmission as bad:
@@ -71,10 +75,33 @@ def grade(path: str | os.PathLike, options: Options | None = None, evidence: Evi
     found.source, found.imports, found.threads = submission.source, submission.imports, submission.threads
     box = options.sandbox or sandbox.choose(options.backend, options.require_sandbox)
     found.sandbox, found.lacks = box.backend, box.lacks
-    with temporary_folder() as name:
-        run_stages(found, box, Path(name), options)
+    try:
+        with temporary_folder() as name:
+            run_stages(found, box, Path(name), options)
+    except OSError as error:
+        raise SandboxError(no_room(error)) from None
+    except (SandboxError, CasesError, ModelError):
+        raise
+    except Exception as error:  # whatever a submission did to get here, what happened is said
+        found.fault = fault_line(error)
+        found.correctness = found.correctness or Correctness()
+        found.untimed = found.untimed or "the grader failed before"
     found.seconds += time.perf_counter() - begin
     return judge(found)
+
+
+def no_room(error: OSError) -> str:
+    """Why the grader's own files cannot be written or read."""
+    where = f" {error.filename}" if error.filename else ""
+    hint = "; TMPDIR=FOLDER names another place for them" if error.errno in (ENOSPC, EDQUOT, EROFS, EACCES) else ""
+    return f"the grader's temporary files{where}: {error.strerror or error}{hint}"
+
+
+def fault_line(error: Exception) -> str:
+    """A fault of the grader's own: what, and where."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = next((f"{Path(f.filename).name}:{f.lineno}" for f in frames[::-1] if "grader" in f.filename), "")
+    return f"the grader itself failed: {type(error).__name__}: {str(error)[:200]} ({where}). Please report it"
 
 
 def run_stages(evidence: Evidence, box: Sandbox, folder: Path, options: Options) -> None:

@@ -5,8 +5,8 @@ no other case.
                      "commands": fd, "results": fd, "stacks": fd,
                      "parent": pid (0: no matter), "readable": [...] (null: not to be sealed)}
 
-It loads the model, touches every page of it, locks itself in (confine.py), imports the submission and writes "ready".
-Then it reads commands, one JSON object a line:
+It loads the model, touches every page of it, locks itself in (confine.py), writes "loaded" (whatever fails before is
+not the submission's fault), imports the submission and writes "ready". Then it reads commands, one JSON object a line:
 
     {"prompt": [...], "n": 10, "workers": 2}                   generate, a line "token N" as each is made, then "done"
     {..., "step": true}                                        wait for an empty line after each token
@@ -221,6 +221,7 @@ def main():
 
                 shares.watch_arrays()
             guard(threadlib, report)
+            report("loaded")
             import lab.parallel
 
             generate = lab.parallel.generate
@@ -246,6 +247,9 @@ def main():
             if engine == "watched":
                 shares.begin(model, **command["notes"])
             tokens = generate(model, prompt, n, command["workers"])
+            if not hasattr(type(tokens), "__next__"):
+                report("contract", type(tokens).__name__)
+                tokens = ()
             for t, token in enumerate(tokens):
                 number = operator.index(token)
                 if engine == "trusted":
@@ -257,7 +261,7 @@ def main():
                     # stops this process until its next turn
                     commands.readline()
                 if t + 1 == stop or t + 1 == most:
-                    tokens.close()
+                    getattr(tokens, "close", int)()  # an iterator of another kind than a generator has nothing to close
                     break
         except BaseException as error:
             report("error", traceback_as_data(error))

@@ -29,6 +29,8 @@ LAST = 0.97  # samples lie in this part of a worker's work: who does less the ne
 WORDS = {
     "error": "fails", "hang": "hangs", "spin": "takes too long", "slow": "takes too long", "ended": "ends",
     "flood": "prints without end", "protocol": "says something else",
+    "contract": "returns something else", "litter": "writes without end", "processes": "starts other processes",
+    "unstoppable": "cannot be stopped",
 }  # fmt: skip
 
 

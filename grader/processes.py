@@ -92,6 +92,14 @@ def state_of(pid: int, tid: str = "") -> str:
     return next(iter(stat_of(f"{pid}/task/{tid}" if tid else str(pid))), "")
 
 
+def stopped(pid: int) -> bool:
+    """Whether every thread of a process is stopped, or has ended."""
+    try:
+        return all(state_of(pid, tid) in ("T", "Z", "X", "") for tid in os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return True
+
+
 def ticks_of(pid: int) -> float:
     """CPU seconds of a process from /proc, in hundredths; 0 if they cannot be seen."""
     return sum(int(ticks) for ticks in stat_of(str(pid))[11:13]) / os.sysconf("SC_CLK_TCK")

@@ -15,7 +15,7 @@ def runs_row(evidence: Evidence) -> Result:
     """The file loads and yields tokens."""
     correctness = evidence.correctness
     if correctness.start is not None:
-        return Result(0.0, start_line(correctness.start, correctness.start_stderr, evidence.limits))
+        return Result(0.0, start_line(correctness.start, evidence.source, evidence.limits))
     outcomes = correctness.outcomes
     if not outcomes:
         return Result(0.0, "no case was asked for", status=SKIPPED)
@@ -26,15 +26,15 @@ def runs_row(evidence: Evidence) -> Result:
     return Result(0.0, f"yields no token: {reason}")
 
 
-def start_line(run: Run, stderr: str, limits: Limits) -> str:
+def start_line(run: Run, source: str, limits: Limits) -> str:
     """Why a program did not get ready."""
     if run.outcome == "error":
-        return f"importing the file fails: {error_line(run.error, limits)}"
+        return f"importing the file fails: {error_line(run.error, limits, source)}"
     if run.outcome in ("hang", "spin"):
         return "importing the file does not end"
     if run.outcome == "ended":
         return f"importing the file ends the program: {status_line(run.status, limits)}"
-    return f"importing the file fails: {run_line(run, [], limits, '')}"
+    return f"importing the file fails: {run_line(run, [], limits, source)}"
 
 
 @row("public", "same tokens, public cases", 18)

@@ -3,8 +3,11 @@ bad input is said in one line, and its imports are looked at.
 """
 
 import ast
+import codecs
+import io
 import os
 import stat
+import tokenize
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,9 +114,16 @@ def read_source(path: Path) -> str:
     if b"\0" in raw:
         raise BadSubmission(f"{path.name} is a binary file, not a Python program")
     try:
-        return raw.decode("utf-8-sig")
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadSubmission(f"{path.name} is not text in UTF-8 (byte {error.start})") from None
+    try:  # as the interpreter does: in another coding, what is a comment here may be code there
+        coding = codecs.lookup(tokenize.detect_encoding(io.BytesIO(raw).readline)[0]).name
+    except SyntaxError as error:
+        coding = str(error)
+    if coding.removesuffix("-sig") not in ("utf-8", "ascii"):
+        raise BadSubmission(f"{path.name} names another coding than UTF-8 in its first lines ({coding[:40]})")
+    return text
 
 
 def read_regular(path: Path, descriptor: int) -> bytes:
@@ -150,8 +160,8 @@ def check_generate(name: str, tree: ast.Module) -> None:
     ]
     enough = len(names) >= len(PARAMETERS) or arguments.vararg is not None
     if not enough or required > len(PARAMETERS) or required_keywords:
-        shown = ast.unparse(arguments)
-        raise BadSubmission(f"{name}: generate({shown}) cannot be called as generate(model, prompt, n, workers)")
+        shown = ", ".join([*names, *(["*"] if required_keywords else []), *required_keywords])
+        raise BadSubmission(f"{name}: generate({shown[:80]}) cannot be called as generate(model, prompt, n, workers)")
 
 
 def assigned(tree: ast.Module, name: str) -> bool:

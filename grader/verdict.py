@@ -15,6 +15,8 @@ def judge(evidence: Evidence) -> Verdict:
     found = [made for check in CHECKS for made in judged(check, evidence)]
     if not evidence.bad:
         found += deductions(evidence, sum(row.score for row in found))
+    if evidence.fault:
+        found.append(Row("grader", "grader", 0.0, 0.0, INCONCLUSIVE, evidence.fault))
     return Verdict(evidence, found, list(evidence.scaling.values()))
 
 

@@ -255,6 +255,7 @@ def changes(model, case):
 
 def test_an_instructors_cases(tmp_path):
     file = tmp_path / "cases.json"
+    (tmp_path / "page.bin").write_text("<!doctype html><html></html>")
     file.write_text(json.dumps({"cases": [{"prompt": [1, 2, 3], "n": 8, "workers": 3, "kind": "mine"}]}))
     (case,) = instructor_cases(tmp_path, file).cases
     assert case.hidden and case.kind == "mine" and len(case.tokens) == 5
@@ -265,10 +266,21 @@ def test_an_instructors_cases(tmp_path):
         '{"cases": [{}]}',
         '{"cases": [{"prompt": [1], "n": 1}]}',
         '{"cases": [{"prompt": [999]}]}',
+        '{"cases": [{"prompt": [1.5], "n": 4}]}',
+        '{"cases": [{"prompt": [true], "n": 4}]}',
+        '{"cases": [{"prompt": [1], "n": 1e400}]}',
+        '{"cases": [{"prompt": [1], "workers": 1000000000}]}',
+        '{"cases": [[1, 2]]}',
+        '{"cases": 5}',
+        '{"model": "none.bin", "cases": [{"prompt": [1], "n": 4}]}',
+        '{"model": "page.bin", "cases": [{"prompt": [1], "n": 4}]}',
+        '{"model": 5, "cases": [{"prompt": [1], "n": 4}]}',
+        "[" * 100_000,
     ):
         file.write_text(text)
-        with pytest.raises(CasesError, match=r"cases\.json"):
+        with pytest.raises(CasesError, match=r"cases\.json") as raised:
             instructor_cases(tmp_path, file)
+        assert "\n" not in str(raised.value)
     with pytest.raises(CasesError, match="cannot be read"):
         instructor_cases(tmp_path, tmp_path / "none.json")
 
@@ -509,15 +521,34 @@ def test_wrong_tokens_earn_no_form_points():
 
 
 def test_stacks_of_a_hang_are_told_by_place():
+    source = "def run():\n    done.P()\n\n\ndef work():\n    self.start.P()\n"
     dump = (
         'Thread 0x00007f01 (most recent call first):\n  File "/x/lab/threadlib.py", line 200 in wait\n'
-        '  File "/x/lab/parallel.py", line 2 in work\n\n'
-        'Thread 0x00007f02 (most recent call first):\n  File "/x/lab/parallel.py", line 2 in work\n\n'
-        'Current thread 0x00007f03 (most recent call first):\n  File "/x/lab/parallel.py", line 1 in run\n'
+        '  File "/x/lab/parallel.py", line 6 in work\n\n'
+        'Thread 0x00007f02 (most recent call first):\n  File "/x/lab/parallel.py", line 6 in renamed\n\n'
+        'Current thread 0x00007f03 (most recent call first):\n  File "/x/lab/parallel.py", line 2 in run\n'
     )
-    line = explain.stacks_line(dump, "done.P()\nself.start.P()\n")
-    assert line == "2 workers at parallel.py:2 in work: self.start.P(); main thread at parallel.py:1 in run: done.P()"
+    line = explain.stacks_line(dump, source)
+    assert line == "2 workers at parallel.py:6 in work: self.start.P(); main thread at parallel.py:2 in run: done.P()"
     assert "could not be seen" in explain.stacks_line("", "")
+
+
+def test_nothing_of_a_hidden_case_is_told():
+    """Types, messages, code, names and exit statuses are chosen by the submission, which knows the prompt."""
+    source = "def generate(model, prompt, n, workers):\n    raise make(prompt)\n"
+    frames = [["parallel.py", 2, "P41_42_43", "P41_42_43()"], ["parallel.py", 414243, "x", "P41_42_43()"]]
+    error = [{"type": "P41_42_43", "message": "P41_42_43", "frames": frames}]
+    for run in (
+        Run([41, 42, 43], 6, 2, outcome="error", error=error),
+        Run([41, 42, 43], 6, 2, outcome="error", error=[{"type": "X", "message": "", "frames": []}, *error]),
+        Run([41, 42, 43], 6, 2, outcome="ended", status=41),
+        Run([41, 42, 43], 6, 2, outcome="ended", status=-41),
+        Run([41, 42, 43], 6, 2, outcome="contract", values={"contract": "P41_42_43"}),
+    ):
+        line = explain.run_line(run, [1, 2, 3], Limits(), source, private=True)
+        assert "41" not in line, line
+    assert "raise make(prompt)" in explain.error_line(error[:1], Limits(), source, private=True)
+    assert "ValueError" in explain.error_line([{**error[0], "type": "ValueError"}], Limits(), source, private=True)
 
 
 def test_a_forged_error_report_does_no_harm():

@@ -1,20 +1,22 @@
 """The sandbox: who may do what, and what the parent sees of a program in it."""
 
+import errno
 import os
 import signal
 import time
 from pathlib import Path
 
 import pytest
-from grader_boxes import BASE, backend, run, started
+from grader_boxes import BASE, GOOD, backend, run, started
 
+from grader import child as child_module
 from grader import explain, grade, sandbox
 from grader import timing as timing_module
 from grader.cases import public_cases
-from grader.child import Child, Patience
+from grader.child import Child, Patience, Run
 from grader.estimates import estimate_scaling
 from grader.points import load
-from grader.sandbox import Limits
+from grader.sandbox import Limits, SandboxError
 from grader.timing import Timing
 from grader.workspace import temporary_folder
 
@@ -208,3 +210,74 @@ def test_a_failing_program_ends_the_rounds(box, monkeypatch, change, outcome, wo
     assert change[0] in source
     found = timed(box, source.replace(*change, 1), monkeypatch)
     assert (found.failure.outcome, found.failed_workers, found.rounds) == (outcome, workers, [])
+
+
+# ------------------------------------------------------------------------------------------------ faults of the machine
+
+
+def test_what_cannot_be_loaded_is_not_the_submissions_fault(each_box):
+    with temporary_folder() as name:
+        tree = grade.build_tree(Path(name) / "lab", grade.GIVEN, "raise OSError('mine')\n")
+        model = public_cases(Path(name)).model
+        with Child(each_box, tree, model) as child:
+            assert child.wait_ready().error[0]["message"] == "mine"
+        model.write_bytes(b"nothing")
+        with Child(each_box, tree, model) as child, pytest.raises(SandboxError, match="cannot load what it is given"):
+            child.wait_ready()
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device", "/small/public.bin")
+
+    monkeypatch.setattr(grade, "case_sets", full)
+    (tmp_path / "parallel.py").write_text(GOOD)
+    with pytest.raises(SandboxError, match=r"/small/public.bin: No space left on device; TMPDIR="):
+        grade.grade(tmp_path / "parallel.py")
+
+
+def test_a_fault_of_the_grader_is_a_verdict(tmp_path, monkeypatch):
+    monkeypatch.setattr(grade, "run_cases", lambda *arguments: {}["nothing"])
+    (tmp_path / "parallel.py").write_text(GOOD)
+    verdict = grade.grade(tmp_path / "parallel.py", grade.Options(stages=("tokens",)))
+    assert verdict.exit_code == 3 and "the grader itself failed: KeyError" in verdict.rows[-1].reason
+
+
+def test_a_program_that_cannot_be_stopped_is_ended(box, monkeypatch):
+    monkeypatch.setattr(child_module, "STOPPING", 0.2)
+    monkeypatch.setattr(child_module, "stopped", lambda pid: False)
+    with started(box, SPINNING) as child:
+        run = child.begin([1], 4, 1)
+        child.turn(run)
+    assert run.outcome == "unstoppable" and run.status is not None
+
+
+@pytest.mark.parametrize(
+    "source, outcome, values",
+    [
+        ("return [1, 2, 3]", "contract", {"contract": "list"}),
+        ("return range(3)", "contract", {"contract": "range"}),
+        ("return None", "contract", {"contract": "NoneType"}),
+        ("return iter([1, 2, 3])", "done", {}),
+        ("return map(int, '123')", "done", {}),
+    ],
+)
+def test_what_generate_may_return(box, source, outcome, values):
+    with started(box, f"def generate(model, prompt, n, workers):\n    {source}\n") as child:
+        run = child.ask([1], 4, 1)
+    assert (run.outcome, run.values) == (outcome, values)
+    assert run.tokens == ([1, 2, 3] if outcome == "done" else [])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"token 99999999999999999999", b"token 1_0", b"value 1e999", b"value " + b"9" * 30, b"value NaN", b"error 5",
+        b"value " + b"[" * 100_000, b"margins Infinity", b"recorded {", b"\xff", b"", b"token", b"token ",
+    ],
+)  # fmt: skip
+def test_odd_lines_through_the_pipe_for_results(line):
+    child = Child.__new__(Child)
+    run = Run([1], 4, 1)
+    assert child.take(line, run, 0.0) == "protocol"
+    assert run.tokens == [] and run.values == {}

@@ -29,6 +29,12 @@ BAD = {
     "too many": (b"def generate(model, prompt, n, workers, extra):\n    yield 0\n", "cannot be called as generate"),
     "keyword only": (b"def generate(model, prompt, n, *, workers):\n    yield 0\n", "cannot be called as generate"),
     "deep": (b"x = " + b"(" * 5000 + b"0" + b")" * 5000, "parallel.py"),
+    "utf-7": (b"# coding: utf-7\n# +AAo-import os\n" + GOOD.encode(), "another coding than UTF-8"),
+    "unknown coding": (b"#!/usr/bin/python\n# coding: nosuch\n" + GOOD.encode(), "another coding than UTF-8"),
+    "mixed codings": (b"\xef\xbb\xbf# coding: latin-1\n" + GOOD.encode(), "another coding than UTF-8"),
+    "deep annotation": (b"def generate(model: " + b"-" * 3000 + b"1, prompt): pass\n", "parallel.py"),
+    "deep default": (b"def generate(model, prompt=" + b".x".join([b"x"] * 3000) + b"): pass\n", "parallel.py"),
+    "long names": (b"def generate(" + b"a" * 5000 + b"): pass\n", ") cannot be called as generate"),
     "null": (b"x = 1\0\n", "binary file"),
 }
 
@@ -58,6 +64,28 @@ def test_what_is_no_file(tmp_path):
         ):  # fmt: skip
             with pytest.raises(BadSubmission, match=said):
                 read_submission(tmp_path / name)
+
+
+@pytest.mark.parametrize("coding", ["utf-8", "utf8", "UTF-8", "ascii"])
+def test_codings_that_mean_utf_8(tmp_path, coding):
+    path = tmp_path / "parallel.py"
+    path.write_text(f"# -*- coding: {coding} -*-\n{GOOD}")
+    assert read_submission(path).source
+
+
+def test_deep_annotations_of_a_right_program(tmp_path):
+    path = tmp_path / "parallel.py"
+    path.write_text(f"def generate(model: {'-' * 80}1, prompt, n, workers):\n    yield 0\n")
+    assert read_submission(path).source
+
+
+def test_names_that_are_no_text(tmp_path):
+    path = tmp_path / os.fsdecode(b"p\xff\x1b[2J.py")
+    path.write_text("x = 1\n")
+    verdict = grade.grade(path)
+    assert verdict.evidence.name.isprintable() and verdict.rows[0].reason.isprintable()
+    json.dumps(report.gradescope(verdict), ensure_ascii=False).encode()
+    report.html(verdict).encode()
 
 
 def test_good_input_and_what_it_imports(tmp_path):

@@ -1,6 +1,6 @@
 # generate() returns nothing.
 # on: nothing
-# expect: runs failed | TypeError: 'NoneType' object is not iterable
+# expect: runs failed | generate() returns nothing (None); it has to yield its tokens
 
 
 def generate(model, prompt, n, workers):
