@@ -10,6 +10,7 @@ import pytest
 
 from lab.check import api, races
 from lab.check.instrument import instrument
+from lab.check.race import Race
 from lab.check.scheduler import Scheduler
 from lab.check.strategies import Default
 
@@ -29,7 +30,7 @@ def elements(index) -> set[int]:
     return set(np.atleast_1d(NUMBERS[index]).reshape(-1).tolist())
 
 
-def two_workers(first, second) -> list[races.Race]:
+def two_workers(first, second) -> list[Race]:
     """The races between two workers of which each does something with the same tracked (4,6) array."""
     from lab import threadlib
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from lab.check.races import Detector, spoken
+from lab.check.race import spoken
+from lab.check.races import Detector
 from lab.check.report import listed
 from lab.check.shadow import Shadow
 

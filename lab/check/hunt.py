@@ -4,7 +4,7 @@ import time
 
 from lab.check.causes import tell
 from lab.check.explorer import Explorer, Run
-from lab.check.races import Race
+from lab.check.race import Race
 from lab.check.report import Finding, Findings, counted
 from lab.check.schedule import PRIMITIVES, STATEMENTS, Setting
 from lab.check.scheduler import Strategy
