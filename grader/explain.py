@@ -194,24 +194,34 @@ def people(who: list[str]) -> str:
 # -------------------------------------------------------------------------------------------------------- wrong tokens
 
 
+ELSEWHERE = "the program keeps its activations outside model.acts, so which of them differs first cannot be shown"
+
+
 def first_difference(model_path: Path, prompt: Iterable[int], found: dict) -> str:
-    """The first activation tensor that differs from the serial program's in the pass over `prompt`;
-    "" if none can be told.
+    """The first activation tensor that differs from the serial program's in the pass over `prompt`, and the region that
+    wrote it; what cannot be shown where model.acts is not filled; "" for a report that cannot be read.
     """
     model = gpt2_build_from_checkpoint(model_path)
     tokens = np.array([list(prompt)], dtype=np.int32)
     T = tokens.shape[1]
     gpt2_forward(model, tokens, 1, T)
-    theirs = {}
+    theirs, written = {}, {}
     try:
-        for name, (shape, data) in found.items():
+        for name, (shape, data, regions) in found["tensors"].items():
             theirs[name] = np.frombuffer(base64.b64decode(data), dtype="<f4").reshape(shape)
-    except (ValueError, TypeError):
+            written[name] = np.frombuffer(base64.b64decode(regions), dtype="<u2").reshape(shape)
+        names = [str(name)[:80] for name in found["regions"]]
+    except (KeyError, ValueError, TypeError, AttributeError):
         return ""
+    if not theirs.keys() & set(SPINE):
+        return ELSEWHERE
     steps = in_order(model.config.num_layers)
     bad = [step for step in steps if differs(model, theirs, *step)]
     spine = next((step for step in bad if step[0] in SPINE), None)
     if spine is None:
+        if "probs" not in theirs:
+            last = next(name for name in reversed(SPINE) if name in theirs)
+            return f"model.acts is right as far as the program fills it, up to {last}; what follows cannot be shown"
         return (
             "run alone, this pass is right: what goes wrong depends on when threads run, or is left over "
             "from the pass before"
@@ -227,8 +237,16 @@ def first_difference(model_path: Path, prompt: Iterable[int], found: dict) -> st
     ours, other = pick(vars(model.acts)[name], layer), pick(theirs[name], layer)
     return (
         f"the first tensor that differs is {name}{'' if layer is None else f' of layer {layer}'} "
-        f"({MEANING[name]}){region(ours, other, name)}"
+        f"({MEANING[name]}){region(ours, other, name)}{writer(ours, other, pick(written[name], layer), names)}"
     )
+
+
+def writer(ours: np.ndarray, other: np.ndarray, regions: np.ndarray, names: list[str]) -> str:
+    """Which region of the pass wrote the wrong numbers, by the name the program gives it; "" if none or several."""
+    numbers = set(regions[~np.isclose(ours, other, **TOLERANCE)].tolist())
+    if len(numbers) != 1 or (number := numbers.pop()) >= len(names):
+        return ""
+    return f"; written in region {number} of the pass, {names[number]}" if number else "; written outside all regions"
 
 
 def in_order(L: int) -> list[tuple[str, int | None]]:
@@ -296,13 +314,13 @@ def distributions(model_path: Path, prompt: Iterable[int], expected: int, got: i
     gpt2_forward(model, tokens, 1, T)
     text = f"serial: the running sum goes from {_around(model.acts.probs[0, T - 1, :V], expected)} at token {expected}"
     try:
-        shape, data = found["probs"]
+        shape, data, _regions = found["tensors"]["probs"]
         probs = np.frombuffer(base64.b64decode(data), dtype="<f4").reshape(shape)[0, T - 1, :V]
         total = float(probs.sum())
         text += f"; yours: from {_around(probs, got)} at token {got}" if 0 <= got < V else ""
         if not 0.99 < total < 1.01:
             text += f"; your probabilities add up to {total:.3f}"
-    except (KeyError, ValueError, TypeError, IndexError):
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError):
         pass
     return text
 

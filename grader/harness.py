@@ -107,20 +107,67 @@ def traceback_as_data(error):
     return chain
 
 
-def activations(model, limit=400_000):
-    """The activation tensors, for the explanation of a wrong token: {name: [shape, base64 of float32]}."""
+UNWRITTEN = 1e-30  # stands in activations that nobody has written; as good as the zeros that were there
+NOBODY = 0xFFFF  # in place of a region's number
+
+
+def activations_watch(model, n):
+    """A runtime that notes in which region each activation is first written, with memory for passes of n positions."""
+    from contextlib import contextmanager
+
+    import numpy as np
+
+    from lab import serial, threadlib
+    from lab.measure.recorder import name_of
+
+    serial.gpt2_allocate(model, 1, n)
+    model.acts_memory.fill(UNWRITTEN)
+    memory = model.acts_memory
+
+    class Watch(threadlib.Runtime):
+        def __init__(self):
+            super().__init__()
+            self.memory, self.names = memory, ["no region"]
+            self.region_of = np.full(memory.size, NOBODY, dtype="<u2")
+
+        @contextmanager
+        def region(self, fn):
+            self.note(0)
+            yield
+            self.names.append(name_of(fn)[:80])
+            self.note(len(self.names) - 1)
+
+        def note(self, number):
+            self.region_of[(self.region_of == NOBODY) & (memory != np.float32(UNWRITTEN))] = number
+
+    return Watch()
+
+
+def activations(model, watch, limit=400_000):
+    """For the explanation of a wrong token: {"regions": [name], "tensors": {name: [shape, base64 of float32, base64 of
+    uint16: the region in which each number was first written, 0 for none]}}, without the tensors that nobody writes.
+    """
     import base64
 
     import numpy as np
 
-    tensors, size = {}, 0
+    def text(array):
+        return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+
+    watch.note(0)
+    tensors, size, begin = {}, 0, watch.memory.__array_interface__["data"][0]
     for name, tensor in vars(model.acts).items():
-        raw = np.ascontiguousarray(tensor, dtype="<f4")
-        size += raw.nbytes
+        size += tensor.nbytes
         if size > limit:
             break
-        tensors[name] = [list(raw.shape), base64.b64encode(raw.tobytes()).decode()]
-    return tensors
+        values = np.array(tensor, dtype="<f4")
+        unwritten = values == np.float32(UNWRITTEN)
+        first = (tensor.__array_interface__["data"][0] - begin) // 4
+        if unwritten.all() or not 0 <= first <= watch.memory.size - tensor.size:
+            continue
+        values[unwritten] = 0.0
+        tensors[name] = [list(values.shape), text(values), text(watch.region_of[first : first + tensor.size])]
+    return {"regions": watch.names, "tensors": tensors}
 
 
 def summary(recorder):
@@ -240,7 +287,8 @@ def main():
             continue
         prompt, n = command["prompt"], command["n"]
         recorder = Recorder() if command.get("record") else None
-        before = threadlib.install(recorder) if recorder else None
+        watch = activations_watch(model, n) if command.get("activations") else None
+        before = threadlib.install(recorder or watch) if recorder or watch else None
         most, found, stop = n - len(prompt) + 1, [], command.get("close_after", 0)
         step = command.get("step", False)
         try:
@@ -267,11 +315,12 @@ def main():
             report("error", traceback_as_data(error))
         if engine == "watched":
             report("notes", shares.NOTES.shares())
-        if recorder:
+        if before:
             threadlib.install(before)
+        if recorder:
             report("recorded", summary(recorder))
-        if command.get("activations"):
-            report("activations", activations(model))
+        if watch:
+            report("activations", activations(model, watch))
         sys.stdout.flush()
         report("done")
 

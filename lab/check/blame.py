@@ -15,12 +15,13 @@ ORDER = [
     "ln2_mean", "ln2_rstd", "ln2", "fch", "fch_gelu", "fcproj", "residual3",
     "lnf_mean", "lnf_rstd", "lnf", "logits", "probs", "losses",
 ]  # fmt: skip
+ELSEWHERE = "the program keeps its activations outside model.acts, so which of them is wrong first cannot be shown"
 Told = tuple[list[str], list[str]]  # what is wrong, in words, the first line the most important; the lines that did it
 
 
 def blame(detector: Detector, model: Any, expected: dict[str, np.ndarray]) -> Told:
     """Compare the activations after a pass with serial's, tensor by tensor in the order of computing, as far as the
-    program writes them."""
+    program writes them; of one that writes none there is nothing to compare, which is said."""
     if not detector.activations:
         return [], []
     root = detector.activations[-1]
@@ -41,6 +42,8 @@ def blame(detector: Detector, model: Any, expected: dict[str, np.ndarray]) -> To
             return tell_early(detector, root, early, start, written)
         if (wrong & written).any():
             return tell_wrong(detector, root, start + np.flatnonzero(wrong & written))
+    if not (detector.log_pass[root.last] == detector.now).any():
+        return [ELSEWHERE], []
     return [], []
 
 
