@@ -22,5 +22,7 @@ The same from a command, one JSON object on standard output:  python -I -m lab.c
 How it is made: a runtime derived from lab.threadlib.Runtime (scheduler.py) decides at each operation which thread goes
 on (strategies.py); programs are executed anew for each schedule (program.py), with a few additions made in memory
 (instrument.py); a schedule that fails is shrunk and run again with everything on record (explore.py, blame.py,
-races.py, picture.py).
+picture.py). Races are found in runs whose variables are noted (notes.py) and whose arrays are tracked (tracked.py):
+what numpy touches (touches.py) is compared, byte by byte (shadow.py), with what the primitives order (clocks.py,
+races.py).
 """
