@@ -1,17 +1,17 @@
 """python -m grader.selftest: what the grader promises of timed runs, tried on the 124M.
 
-reference   lab/parallel.py gets full marks, every time
-busy        the same with another process that keeps one core busy: full marks or inconclusive, never a lost point
-wrong       the submissions in tests/submissions that timing judges earn no scaling point, for the reason they state
+reference   lab/parallel.py gets full marks, every time, within 90 seconds
+stages      serial's loops split among the workers, the answers of stages 3, 4 and 5: each earns more than the last
+busy        the reference beside a process that keeps one core busy: full marks or inconclusive, never a lost point
+wrong       the submissions in tests/submissions that timing judges earn no point for threads and speed, each within 240
+            seconds
 """
 
 import argparse
 import os
-import re
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,11 +19,19 @@ from pathlib import Path
 from rich.console import Console
 
 from grader import grade, sandbox
-from grader.verdict import FAILED, INCONCLUSIVE, Row, Verdict
+from grader.verdict import INCONCLUSIVE, Row, Verdict
 from lab.command import quietly
 
-SUBMISSIONS = grade.LAB.parent / "tests" / "submissions"
-PARTS = ("reference", "busy", "wrong")
+ROOT = grade.LAB.parent
+SUBMISSIONS = ROOT / "tests" / "submissions"
+STAGES = {  # what a student may hand in on the way, the best last
+    "serial's loops, split": SUBMISSIONS / "stages" / "loops_split.py",
+    "stage 3": ROOT / "solutions" / "stage3.py",
+    "stage 4": ROOT / "solutions" / "stage4.py",
+    "stage 5": grade.LAB / "parallel.py",
+}
+PARTS = ("reference", "stages", "busy", "wrong")
+SOON, AT_LAST = 90, 240  # seconds in which the reference is graded, and any right program
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
 def timed_submissions() -> list[Path]:
     """The wrong submissions and attacks whose verdict comes from timing."""
     files = sorted(SUBMISSIONS.glob("wrong/*.py")) + sorted(SUBMISSIONS.glob("attacks/*.py"))
-    return [path for path in files if "# expect: scaling-2 " in path.read_text()]
+    return [path for path in files if "# expect: threads-2 " in path.read_text()]
 
 
 def program(path: Path) -> str:
@@ -60,6 +68,11 @@ def busy_core() -> Iterator[None]:
         process.wait()
 
 
+def timed_rows(verdict: Verdict) -> list[Row]:
+    """What was earned for threads and speed, or why not."""
+    return [row for row in verdict.rows if row.name.startswith(("threads", "speed")) and row.most]
+
+
 def lost_points(verdict: Verdict) -> list[Row]:
     """The rows that cost points; an inconclusive one does not."""
     return [row for row in verdict.rows if row.score < row.most and row.status != INCONCLUSIVE]
@@ -74,46 +87,46 @@ class SelfTest:
         self.broken = 0
 
     def grade(self, path: Path, stages: tuple[str, ...] = grade.STAGES) -> Verdict:
-        """One grading."""
-        return grade.grade(path, grade.Options(sandbox=self.box, stages=stages))
+        """One grading of a whole submission."""
+        with tempfile.TemporaryDirectory() as folder:
+            submission = Path(folder) / "parallel.py"
+            submission.write_text(program(path))
+            return grade.grade(submission, grade.Options(sandbox=self.box, stages=stages))
 
     def say(self, kept: bool, name: str, verdict: Verdict) -> None:
-        """One line of the protocol."""
+        """One line of the protocol: what it earned, and why not more."""
         self.broken += not kept
-        rows = [row for row in verdict.rows if row.name.startswith("scaling") and row.most] or verdict.rows[:1]
-        lost = lost_points(verdict)
+        rows = timed_rows(verdict)
+        earned = " ".join(f"{row.title} {'?' if row.status == INCONCLUSIVE else f'{row.score:g}'}" for row in rows)
+        why = "; ".join(f"{row.title}: {row.reason}" for row in (lost_points(verdict) or rows)[:2])
         mark = "ok    " if kept else "BROKEN"
-        why = "; ".join(f"{row.title}: {row.reason}" for row in (lost or rows)[:2])
-        self.console.print(
-            f"{mark}  {name:24}  {verdict.score:5g}  {verdict.evidence.seconds:3.0f} s  {why}",
-            soft_wrap=True,
-        )
+        seconds = verdict.evidence.seconds
+        self.console.print(f"{mark}  {name:24}  {verdict.score:5g}  {seconds:3.0f} s  {earned}  {why}", soft_wrap=True)
 
     def reference(self, times: int, name: str) -> None:
         """The reference, so many times; inconclusive only while a core is busy."""
         for number in range(times):
-            begin = time.perf_counter()
             verdict = self.grade(grade.LAB / "parallel.py")
-            kept = not lost_points(verdict) and (name == "busy" or verdict.exit_code == 0)
-            if name == "reference" and time.perf_counter() - begin > 90:
-                kept = False
-            self.say(kept, f"{name} {number + 1}", verdict)
+            kept = not lost_points(verdict) and verdict.evidence.seconds < SOON
+            self.say(kept and (name == "busy" or verdict.exit_code == 0), f"{name} {number + 1}", verdict)
+
+    def stages(self) -> None:
+        """Each stage earns more than the one before, and the explanation shows in which row."""
+        best = -1.0
+        for name, path in STAGES.items():
+            verdict = self.grade(path, ("tokens", "timing"))
+            kept = verdict.score > best and not verdict.inconclusive and verdict.evidence.seconds < AT_LAST
+            best = max(best, verdict.score)
+            self.say(kept, name, verdict)
 
     def wrong(self) -> None:
         """Submissions that timing has to judge, timed for real."""
         for path in timed_submissions():
-            with tempfile.TemporaryDirectory() as folder:
-                submission = Path(folder) / "parallel.py"
-                submission.write_text(program(path))
-                verdict = self.grade(submission, ("tokens", "timing"))
-            rows = [row for row in verdict.rows if row.name.startswith("scaling") and row.most]
-            partial = "scaling-2 partial" in path.read_text()
-            phrases = re.findall(r"# expect: scaling-2 \w+ \| ?(.*)", path.read_text())
-            earned = sum(row.score for row in rows)
-            kept = all(row.status == INCONCLUSIVE for row in rows) or (earned > 0) == partial
-            if rows and rows[0].status == FAILED and not partial:
-                kept = kept and all(phrase in rows[0].reason for phrase in phrases)
-            self.say(kept, path.stem, verdict)
+            verdict = self.grade(path, ("tokens", "timing"))
+            rows = timed_rows(verdict)
+            partial = "threads-2 partial" in path.read_text()
+            kept = all(row.status == INCONCLUSIVE for row in rows) or (sum(row.score for row in rows) > 0) == partial
+            self.say(kept and verdict.evidence.seconds < AT_LAST, path.stem, verdict)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -128,6 +141,8 @@ def main(arguments: list[str] | None = None) -> int:
     console.print(f"{len(os.sched_getaffinity(0))} cores, sandbox: {test.box.backend}")
     if "reference" in parts:
         test.reference(args.times, "reference")
+    if "stages" in parts:
+        test.stages()
     if "busy" in parts:
         with busy_core():
             test.reference(args.busy_times, "busy")
