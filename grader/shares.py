@@ -90,6 +90,7 @@ class Noted(np.ndarray):
     """An array whose use is noted; `root` is None for activations."""
 
     root: Root | None = None
+    __array_priority__ = 1.0  # what is made of one is one
 
     def __array_finalize__(self, parent: object) -> None:
         root = getattr(parent, "root", None)
@@ -119,7 +120,7 @@ class Noted(np.ndarray):
     def __array_function__(self, function, types, args, options):
         if function not in PRODUCTS:
             result = super().__array_function__(function, types, args, options)
-            if function is np.concatenate:
+            if function is np.concatenate and isinstance(result, Noted) and result.root is None:
                 made_of(function, args[0], result)
             return result
         out = options.get("out")
@@ -141,28 +142,29 @@ def is_weight(value: object) -> bool:
     return isinstance(value, Noted) and value.root is not None and value.size > 0
 
 
-def made_of(function, parts, result: object) -> None:
+def made_of(function, parts, result: np.ndarray) -> bool:
     """If weights alone have gone into it, and many, then the result is weights, too: put together, or scaled."""
     parts = [part for part in parts if isinstance(part, np.ndarray)]
-    if isinstance(result, Noted) and result.root is None and result.size >= NOTES.large and all(map(is_weight, parts)):
+    if parts and result.size >= NOTES.large and all(map(is_weight, parts)):
         result.root = Root(result, (function.__name__, *(part.place() for part in parts)))
+        return True
+    return False
 
 
 def noted(function, inputs, result, out):
     """Note one operation of this thread; its result, which is NaN if it is the one to be poisoned."""
     thread = threading.current_thread().name
     weights = [value for value in inputs if is_weight(value)]
+    product = function in PRODUCTS or (function is np.multiply and bool(weights))
+    if not out and type(result) is np.ndarray:
+        result = result.view(Noted)
+        if function not in PRODUCTS and made_of(function, inputs, result):
+            return result  # nothing is computed with them yet
     if weights and not NOTES.poison[0]:
         NOTES.read(weights, thread)
-    if function in PRODUCTS:
+    if product:
         result = note_product(inputs, result, bool(weights), thread)
-    if out:
-        return out[0] if len(out) == 1 else out
-    if type(result) is np.ndarray:
-        result = result.view(Noted)
-        if function not in PRODUCTS:
-            made_of(function, inputs, result)
-    return result
+    return (out[0] if len(out) == 1 else out) if out else result
 
 
 def note_product(inputs: tuple, result: object, weights: bool, thread: str) -> object:

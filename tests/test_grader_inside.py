@@ -1,0 +1,127 @@
+"""Who does the work: watched arrays see through copies and every kind of product, and forged reports say nothing."""
+
+from pathlib import Path
+
+import pytest
+from grader_boxes import BASE
+
+from grader import cases, grade, inside
+from grader.child import Patience
+from grader.inside import Inside, look_inside, well_formed
+from grader.sandbox import Limits
+from grader.workspace import temporary_folder
+
+PRODUCTS = {  # the body of a worker's product: rows (slice) of weight times inp.T, into out[:, rows]
+    "matmul": "out[:, rows] = (weight[rows] @ inp.T).T",
+    "dot method": "out[:, rows] = weight[rows].dot(inp.T).T",
+    "dot with out": "for t in range(len(inp)): np.dot(weight[rows], inp[t], out=out[t, rows])",
+    "einsum": "out[:, rows] = np.einsum('oc,tc->to', weight[rows], inp)",
+    "vecdot": "out[:, rows] = np.vecdot(weight[rows], inp[:, None])",
+    "sum of products": "for t in range(len(inp)): out[t, rows] = (weight[rows] * inp[t]).sum(axis=1)",
+    "transposed copy": "out[:, rows] = inp @ kept(weight, lambda: np.ascontiguousarray(weight.T))[:, rows]",
+    "plain copy": "out[:, rows] = inp @ kept(weight, lambda: np.array(weight))[rows].T",
+    "other type": "out[:, rows] = inp @ kept(weight, lambda: weight.astype(np.float64))[rows].T",
+    "put together": "out[:, rows] = inp @ kept(weight, lambda: np.concatenate([weight[:9], weight[9:]]))[rows].T",
+    "in blocks": "out[:, rows] = inp @ kept(weight, lambda: np.stack([weight, weight]))[1, rows].T",
+    "scaled": "out[:, rows] = 0.5 * (inp @ kept(weight, lambda: weight * np.float32(2))[rows].T)",
+}
+SOURCE = """
+
+copies = {{}}
+
+
+def kept(weight, make):
+    key = (weight.ctypes.data, weight.shape)
+    if key not in copies:
+        copies[key] = make()
+    return copies[key]
+
+
+def matmul(workers, out, inp, weight, bias):
+    if {copy}:
+        for make in [0]:
+            {body_on_main}
+
+    def block(rows):
+        {body}
+        if bias is not None:
+            out[:, rows] += bias[rows]
+
+    workers.run(block, split(weight.shape[0], workers.k))
+"""
+
+
+def seen(box, source: str, k: int = 2, **more: object) -> Inside:
+    """What a look inside shows."""
+    with temporary_folder() as name:
+        folder = Path(name)
+        tree = grade.build_tree(folder / "lab", grade.GIVEN, source)
+        watched = cases.inside_cases(folder, cases.public_cases(folder))[1]  # the small model
+        case, model = watched.cases[0], box.readable(watched.model, folder)
+        how = {"limits": Limits(), "patience": Patience(), **more}
+        return look_inside(box, tree, model, case.prompt, case.tokens[0], k, **how)
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_every_way_to_multiply_is_seen(box, name):
+    body = PRODUCTS[name]
+    copy = "kept(" in body
+    source = SOURCE.format(copy=copy, body=body, body_on_main=body.replace("rows", "slice(0, 1)") if copy else "pass")
+    found = seen(box, BASE.read_text() + source)
+    assert found.problem == "" and found.shared_products and found.shared_attention, found
+    assert found.main < 0.25
+
+
+def test_three_workers_of_whom_one_does_nothing(box):
+    source = BASE.read_text() + "\n\nright = split\n\n\ndef split(count, k):\n    return right(count, k - 1)\n"
+    found = seen(box, source, k=3)
+    assert not found.shared_products and not found.shared_attention and found.worked > 0.8
+    assert sorted(found.used) == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (("yield int(tokens[0, t])", "yield 1"), "another token"),
+        (("team = Workers(workers)", "team = Workers(workers, 1)"), "it fails"),
+        (("import numpy as np", "import numpy as np\nassert type(np.empty(1)) is np.ndarray"), "does not start"),
+        (("team = Workers(workers)", "team = Workers(workers)\n    while True: pass"), "takes too long"),
+    ],
+)
+def test_why_nothing_could_be_seen(box, change, said):
+    source = BASE.read_text()
+    assert change[0] in source
+    found = seen(box, source.replace(*change, 1), patience=Patience(token=4.0, idle=2.0), pauses=(0.0,))
+    assert said in found.problem and found.words() == found.problem and not found.used
+
+
+GOOD = {"weights": {"MainThread": 0.1, "worker-1": 0.9}, "attention": {}, "work": {"worker-1": 5.0}, "poisoned": False}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": None},
+        {"weights": {"worker-1": "all"}},
+        {"weights": {"worker-1": -1}},
+        {"weights": {"somebody": 0.5}},
+        {"work": {"worker-1": float("nan")}},
+        {"attention": {f"worker-{i}": 0.0 for i in range(1000)}},
+        {"work": []},
+    ],
+)
+def test_a_forged_report_says_nothing(change):
+    assert well_formed(GOOD) == GOOD
+    assert well_formed({**GOOD, **change}) == {}
+    assert well_formed([]) == {}
+
+
+def test_a_look_inside_ends_in_time(box):
+    found = seen(box, BASE.read_text(), seconds=0.0)
+    assert found.problem == "" and found.used == [False, False]
+
+
+def test_shares_are_fair_from_half_of_an_even_one():
+    assert inside.Inside(2, [0.75, 0.25]).fair([0.75, 0.25])
+    assert not inside.Inside(2, [0.8, 0.2]).fair([0.8, 0.2])
+    assert not inside.Inside(4, [0.5, 0.5]).fair([0.5, 0.5])
