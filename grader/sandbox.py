@@ -125,9 +125,10 @@ class Started:
     def strays(self, program: int) -> list[int]:
         """The processes that the program has started: should be none, and is where seccomp refuses them."""
         if self.wrapped:
-            return [pid for pid in descendants_of(self.process.pid)[1:] if pid != program]
-        found = processes_of({self.user}) if self.user is not None else marked(self.mark)
-        return sorted({*found, *descendants_of(program)} - {program})
+            found = descendants_of(self.process.pid)[1:]
+        else:
+            found = processes_of({self.user}) if self.user is not None else marked(self.mark)
+        return sorted({*found, *children_of(program)} - {program})  # its own children also when they have ended
 
     def littered(self) -> int:
         """Bytes in its folder for files."""

@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from grader.cases import public_cases
 from grader.child import Child, Patience, Run
 from grader.estimates import estimate_scaling
 from grader.points import load
+from grader.processes import alive
 from grader.sandbox import Limits, SandboxError
+from grader.selftest import program
 from grader.timing import Timing
 from grader.workspace import temporary_folder
 
@@ -281,3 +284,34 @@ def test_odd_lines_through_the_pipe_for_results(line):
     run = Run([1], 4, 1)
     assert child.take(line, run, 0.0) == "protocol"
     assert run.tokens == [] and run.values == {}
+
+
+def test_without_seccomp_other_processes_are_found(each_box, monkeypatch):
+    attack = program(BASE.parent / "attacks" / "hidden_process.py").replace("raise RuntimeError(f", "print(f")
+    box = replace(each_box, refuses_processes=False)
+    with temporary_folder() as name:
+        model = public_cases(Path(name)).model
+        tree = grade.build_tree(Path(name) / "lab", grade.GIVEN, attack)
+        locks = (tree / "confine.py").read_text()
+        (tree / "confine.py").write_text(locks + "\n\ndef refuse_processes():\n    return False\n")
+        with Child(box, tree, model) as child:
+            assert child.wait_ready() is None
+            run = child.ask([1, 2], 6, 2)
+            left = child.started.strays(child.pid)
+    assert run.outcome == "processes" and run.status is not None
+    assert "starts other processes" in explain.run_line(run, [1], Limits(), attack)
+    assert not any(alive(pid) for pid in left)
+
+
+def test_files_without_end_are_stopped(each_box):
+    source = (
+        "import os\n\n\ndef generate(model, prompt, n, workers):\n"
+        "    number = 0\n    while True:\n        number += 1\n"
+        "        try:\n            with open(os.path.join(os.environ['HOME'], str(number % 8)), 'ab') as file:\n"
+        "                file.write(bytes(1 << 20))\n        except OSError:\n            pass\n    yield 1\n"
+    )
+    with started(each_box, source, limits=Limits(tmp_size=4 << 20), patience=Patience(token=8.0)) as child:
+        run = child.ask([1, 2], 6, 2)
+        scratch = child.started.scratch
+    assert run.outcome == ("spin" if each_box.backend == "bubblewrap" else "litter")
+    assert scratch is None or not scratch.exists()

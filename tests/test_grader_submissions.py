@@ -7,9 +7,12 @@ The files say themselves what is expected of them, in comments at their head:
     # expect: ROW STATUS | PHRASE        a row of the result, its status, a part of its reason
     # timing: NAME                       the generated timing that the verdict is fed (submissions/timings.py)
     # check: KIND                        lab.check finds this kind of error
+    # checked: KIND | PHRASE             what is found, when lab.check itself is attacked
+    # sandboxes: all                     tried in every sandbox that works here, not only in the best
     # dangerous: ...                     run only after limits were seen to bind
 """
 
+import json
 import os
 import re
 import sys
@@ -17,10 +20,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from grader_boxes import backend
 
 from grader import grade, sandbox, threads
 from grader.cases import CaseSet
 from grader.child import Patience
+from grader.correctness import Outcome
 from grader.points import load
 from grader.selftest import program
 from grader.verdict import Verdict, judge
@@ -39,7 +44,7 @@ def head(path: Path) -> dict[str, list[str]]:
     """The comments at the head of a file: key -> values."""
     found: dict[str, list[str]] = {}
     for line in path.read_text().split("\n\n")[0].splitlines():
-        if match := re.match(r"# (on|cases|expect|timing|check|dangerous): (.*)", line):
+        if match := re.match(r"# (on|cases|expect|timing|check|checked|sandboxes|dangerous): (.*)", line):
             found.setdefault(match[1], []).append(match[2])
     return found
 
@@ -110,16 +115,34 @@ def test_wrong_submission(path: Path, box: sandbox.Sandbox, sets: list[CaseSet],
     assert verdict.exit_code == 1
 
 
-@pytest.mark.parametrize("path", ATTACKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in ATTACKS if "expect" in head(path)], ids=lambda path: path.stem)
 def test_attack_gains_nothing(
     path: Path, box: sandbox.Sandbox, sets: list[CaseSet], binding: bool, tmp_path: Path
 ) -> None:
-    if box.backend != "bubblewrap":
-        pytest.skip("attacks are tried behind bubblewrap only: a weaker sandbox lets some of them litter /tmp")
+    if box.backend != "bubblewrap" and not box.seals_files:
+        pytest.skip("without bubblewrap and Landlock some attacks would litter /tmp")
     if "dangerous" in head(path) and not binding:
         pytest.skip("limits do not bind here")
+    gains_nothing(path, box, sets, tmp_path)
+
+
+@pytest.mark.parametrize("path", [path for path in ATTACKS if "sandboxes" in head(path)], ids=lambda path: path.stem)
+@pytest.mark.parametrize("name", ["other-user", "limits"])
+def test_attack_gains_nothing_in_other_sandboxes(
+    path: Path, name: str, box: sandbox.Sandbox, sets: list[CaseSet], tmp_path: Path
+) -> None:
+    other = backend(name)
+    if other.backend == box.backend:
+        pytest.skip("tried before")
+    if not (other.seals_files and other.refuses_processes):
+        pytest.skip("this kernel lacks seccomp or Landlock")
+    gains_nothing(path, other, sets, tmp_path)
+
+
+def gains_nothing(path: Path, box: sandbox.Sandbox, sets: list[CaseSet], folder: Path) -> None:
+    """Grade an attack, and look at the verdict and at what is left."""
     before = {place: set(os.listdir(place)) for place in LITTERED}
-    verdict = graded(path, box, sets, tmp_path)
+    verdict = graded(path, box, sets, folder)
     check_expectations(path, verdict)
     assert verdict.exit_code == 1
     rows = {row.name: row for row in verdict.rows}
@@ -127,8 +150,10 @@ def test_attack_gains_nothing(
     assert scaling == 0
     if not verdict.evidence.right:  # without the right tokens: no more than "it runs"
         assert verdict.score <= verdict.evidence.points.points["runs"]
+    shown = json.dumps([row.reason for row in verdict.rows])
+    assert not any(str(list(o.case.prompt))[1:-1] in shown.replace("_", ", ") for o in hidden(verdict))
     assert not processes_of_submissions()
-    assert os.listdir(tmp_path) == ["parallel.py"]
+    assert os.listdir(folder) == ["parallel.py"]
     for place, there in before.items():
         new = {
             name
@@ -136,6 +161,21 @@ def test_attack_gains_nothing(
             if re.match(r"results|report|kept|fill|numpy|site|user|stdout", name)
         }
         assert not new, place
+
+
+def hidden(verdict: Verdict) -> list[Outcome]:
+    """The hidden cases with prompts long enough to be recognised."""
+    return [o for o in verdict.evidence.correctness.of(hidden=True) if len(o.case.prompt) > 2]
+
+
+@pytest.mark.parametrize("path", [path for path in ATTACKS if "checked" in head(path)], ids=lambda path: path.stem)
+def test_attacks_on_the_thread_checks_cost_points(path: Path, box: sandbox.Sandbox) -> None:
+    kind, _, phrase = head(path)["checked"][0].partition(" | ")
+    with temporary_folder() as name:
+        tree = grade.build_tree(Path(name) / "check", (*grade.GIVEN, *grade.files_of("check")), program(path))
+        found = threads.explore(box, tree, seconds=0.5, schedules=20)
+    assert [(finding.kind, phrase in finding.message) for finding in found.findings] == [(kind, True)], found
+    assert found.worth_points(load().deductions)
 
 
 LITTERED = [
