@@ -11,11 +11,11 @@ READY  := $(VENV)/.ready
 SHELL  := /bin/sh
 .DEFAULT_GOAL := help
 
-shared := FILE MODEL WORKERS ENGINE OUT ARGS SENTENCE E S PY
+shared := FILE MODEL WORKERS ENGINE OUT ARGS SENTENCE SUBMISSIONS E S PY
 given  := $(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $v)),$v))
 $(foreach v,$(shared),$(eval override $v := $(if $(filter $v,$(given)),$$(value $v))))# as typed: $5 is no variable
 $(if $(SENTENCE),,$(eval override SENTENCE := To be, or not to be, that is the))
-export FILE MODEL WORKERS ENGINE OUT SENTENCE E S PY
+export FILE MODEL WORKERS ENGINE OUT SENTENCE SUBMISSIONS E S PY
 MAKEOVERRIDES =# not for a make that a test starts
 
 # What TAKES may name: how each is passed on, and which variables it stands for if not for that of its own name.
@@ -28,6 +28,7 @@ vars-GIVEN    := FILE ENGINE
 as-MODEL      := $${MODEL:+--model "$$MODEL"}
 as-WORKERS    := $${WORKERS:+--workers "$$WORKERS"}
 as-OUT        := $${OUT:+--out "$$OUT"}
+as-SUBMISSIONS := $${SUBMISSIONS:+"$$SUBMISSIONS"}
 as-E          := "$$E"
 as-S          := "$$S"
 as-CHECKPOINT := "$${MODEL:-models/tiny_shakespeare.bin}"
@@ -85,6 +86,7 @@ $(call verb,synthetic,lab.models synthetic,OUT) ## a random model of its shape, 
 $(call verb,convert,lab.convert,FILE OUT) ## a Hugging Face GPT-2 to a checkpoint
 
 #== for instructors
+$(call verb,class,grader.classroom grade,SUBMISSIONS MODEL OUT) ## grade all of SUBMISSIONS=folder or zip
 $(call verb,grade-selftest,grader.selftest,) ## does the grader measure well on this machine?
 
 #== for maintainers

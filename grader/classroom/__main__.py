@@ -1,0 +1,218 @@
+"""python -m grader.classroom: grade a class, on this machine or many, and see it."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from grader import grade
+from grader.cases import CasesError
+from grader.classroom import cluster, page, watch
+from grader.classroom.collect import CollectError, collect
+from grader.classroom.exports import file_name, plain_page, write_exports
+from grader.classroom.gradebook import Gradebook, GradebookError, Record, Result
+from grader.classroom.policy import Policy, Standing, read_policy, standings
+from grader.classroom.run import ClassRun, summary
+from grader.classroom.similar import similar
+from grader.classroom.task import Settings, WrongProgram
+from grader.points import PointsError, load
+from grader.sandbox import BACKENDS, SandboxError, choose
+from lab.command import INTERRUPTED, Parser, quietly
+from lab.files import PROFILES, ROOT, WriteError, shown, write_text
+from lab.models import ModelError, find
+
+OUT = PROFILES / "class"
+GIVEN = (ROOT / "handout" / "parallel.py",)  # what everybody starts from
+ERRORS = (
+    CollectError, GradebookError, cluster.ClusterError, WrongProgram, PointsError, CasesError, ModelError, SandboxError,
+    WriteError,
+)  # fmt: skip
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = Parser(prog="python -m grader.classroom", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True, parser_class=Parser)
+    grading = verbs.add_parser("grade", help="grade a folder or zip of submissions; what is graded already is kept")
+    grading.add_argument("submissions", type=Path, help="a folder or zip, as the course platform exports it")
+    grading.add_argument(
+        "--scheduler", metavar="ADDRESS", help="a Dask scheduler, tcp://host:8786 (default: this machine)"
+    )
+    grading.add_argument("--again", action="store_true", help="grade all, also what is graded and unchanged")
+    grading.add_argument("--watch", action="store_true", help="serve the report on this machine while grading runs")
+    grading.add_argument("--points", type=Path, metavar="TOML", help="another points table than grader/points.toml")
+    grading.add_argument(
+        "--seed", type=int, default=1, help="of the hidden cases: choose one for your class (default 1)"
+    )
+    grading.add_argument(
+        "--cases", type=Path, metavar="JSON", help="hidden cases from a file; the same path on all hosts"
+    )
+    grading.add_argument("--model", help="for the timed runs (default: the 124M)")
+    grading.add_argument("--stages", default=",".join(grade.STAGES), help="some of tokens,checks,timing (default all)")
+    grading.add_argument("--backend", choices=BACKENDS, help="this sandbox and no other")
+    grading.add_argument(
+        "--timings", type=Path, metavar="JSON", help="recorded timings instead of measuring: a rehearsal"
+    )
+    reporting = verbs.add_parser("report", help="write the report and the exports again")
+    for verb in (grading, reporting):
+        verb.add_argument("--out", type=Path, default=OUT, help="gradebook and results (default profiles/class)")
+        verb.add_argument("--policy", type=Path, metavar="TOML", help="deadlines, lateness, best or latest")
+        verb.add_argument("--title", default="The class", help="of the report")
+    working = verbs.add_parser("worker", help="offer this host to a scheduler, until that ends")
+    working.add_argument("scheduler", metavar="ADDRESS", help="tcp://host:8786")
+    working.add_argument("--points", type=Path, metavar="TOML", help="the points table of the run")
+    return parser
+
+
+# ------------------------------------------------------------------------------------------------------------ grading
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """With what to grade. Raises PointsError, ModelError, SandboxError, CasesError."""
+    stages = tuple(part for part in options.stages.split(",") if part)
+    unknown = [stage for stage in stages if stage not in grade.STAGES]
+    if unknown or not stages:
+        raise PointsError(f"--stages {options.stages}: give some of {', '.join(grade.STAGES)}")
+    if options.seed < 0:
+        raise PointsError(f"--seed {options.seed}: a seed is not negative")
+    if options.cases and not options.cases.is_file():
+        raise CasesError(f"{options.cases}: no such file")
+    if not options.scheduler:
+        choose(options.backend, required=True)
+    return Settings(
+        load(options.points) if options.points else load(), options.seed,
+        options.cases.resolve() if options.cases else None, find(options.model) if options.model else None,
+        options.backend, stages, recorded(options.timings),
+    )  # fmt: skip
+
+
+def recorded(path: Path | None) -> dict:
+    """Timings to take instead of measuring, by SHA-256 of the file. Raises PointsError."""
+    if path is None:
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PointsError(f"{path}: {getattr(error, 'strerror', None) or 'not JSON'}") from None
+    if not isinstance(found, dict):
+        raise PointsError(f"{path}: expected an object: SHA-256 of a file -> its timing")
+    return found
+
+
+def grade_class(options: argparse.Namespace, console: Console) -> int:
+    """Collect, grade, report. Raises ERRORS."""
+    policy, settings = read_policy(options.policy), settings_of(options)
+    found = collect(options.submissions)
+    with Gradebook(options.out / "gradebook.sqlite") as book:
+        book.add(found)
+        view = View(book, policy, options)
+        with (
+            view.serving(console) if options.watch else nullcontext(),
+            cluster.connected(options.scheduler, settings.points.workers) as client,
+        ):
+            console.print(f"{len(found)} submissions in {shown(options.submissions)}; gradebook {shown(book.path)}")
+            console.print(f"{hosts(client)}; Dask's dashboard {client.dashboard_link}")
+            try:
+                with progress(console) as tell:
+                    done = ClassRun(book, client, settings, tell).grade(options.again)
+            except KeyboardInterrupt:
+                console.print("interrupted: finished results are kept, the same command continues")
+                return INTERRUPTED
+        console.print(
+            f"{done} graded now; " + ", ".join(f"{n} {what}" for what, n in summary(book.records()).items() if n)
+        )
+        view.write(console)
+    return 0
+
+
+def hosts(client: cluster.Client) -> str:
+    """How many there are to grade on."""
+    count = len(client.nthreads())
+    return f"grading on {count} host{'s' if count != 1 else ''}" if count else "waiting for workers"
+
+
+@contextmanager
+def progress(console: Console) -> Iterator:
+    """A bar with the time left; a line for each submission that is done."""
+    columns = (TextColumn("grading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("grading", total=None)
+
+        def tell(done: int, every: int, record: Record, result: Result) -> None:
+            bar.update(task, total=every, completed=done)
+            points = "" if result.score is None else f", {result.score:g} points"
+            bar.console.print(f"  {record.submission.name}: {result.status}{points}", style="dim", highlight=False)
+
+        yield tell
+
+
+class View:
+    """What can be seen of a gradebook: the report and the feedback pages, now."""
+
+    def __init__(self, book: Gradebook, policy: Policy, options: argparse.Namespace) -> None:
+        self.book, self.policy, self.options = book, policy, options
+
+    def standings(self) -> list[Standing]:
+        """A line for each student."""
+        return standings(self.book.records(), self.policy)
+
+    def report(self, live: bool = False) -> str:
+        """The class report."""
+        lines = self.standings()
+        programs = {s.student: s.record.submission.source for s in lines if s.record.submission.source}
+        pairs = similar(programs, [path.read_bytes() for path in GIVEN if path.is_file()])
+        return page.render(lines, pairs, self.options.title, live)
+
+    def page(self, path: str) -> str | None:
+        """For the server: the report, or a student's page."""
+        if path == "":
+            return self.report(live=True)
+        for s in self.standings():
+            if path == f"feedback/{file_name(s.student)}.html":
+                result = s.record.result
+                return result.page if result and result.page else plain_page(s)
+        return None
+
+    @contextmanager
+    def serving(self, console: Console) -> Iterator[None]:
+        """Serve both while the block runs."""
+        with watch.serving(self.page) as address:
+            console.print(f"watch it at {address}")
+            yield
+
+    def write(self, console: Console) -> None:
+        """report.html and the exports. Raises WriteError."""
+        out: Path = self.options.out
+        write_exports(self.standings(), out)
+        write_text(out / "report.html", self.report())
+        console.print(f"{shown(out / 'report.html')}  {shown(out / 'grades.csv')}  results/  feedback/")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a verb; returns the exit code."""
+    options = build_parser().parse_args(arguments)
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    try:
+        if options.verb == "grade":
+            return grade_class(options, console)
+        if options.verb == "worker":
+            workers = (load(options.points) if options.points else load()).workers
+            cluster.run_worker(options.scheduler, workers)
+            return 0
+        if not (options.out / "gradebook.sqlite").is_file():
+            raise GradebookError(f"{options.out}: no gradebook here; grade a class first")
+        with Gradebook(options.out / "gradebook.sqlite") as book:
+            View(book, read_policy(options.policy), options).write(console)
+        return 0
+    except ERRORS as error:
+        console.print(str(error))
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(quietly(main))

@@ -1,0 +1,83 @@
+"""Where grading runs: a cluster on this machine, or one whose scheduler has an address.
+
+A worker is a host. It offers one "timing" and a number of "slots": a timed run takes the timing and TIMED_SLOTS slots,
+other work one slot. Where a host has cores beside those that timed runs use, a slot stands for each, and they go on
+while something is timed; where it has none, a timed run takes all slots, so it has the host for itself.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dask
+from distributed import Client, LocalCluster, Nanny
+
+from lab import machine
+
+TIMED_SLOTS = 2
+CONNECT = 10.0  # seconds
+SETTINGS = {
+    "distributed.worker.daemon": False,  # its grading processes are children of its own
+    "distributed.scheduler.allowed-failures": 0,  # run.py itself looks after what a lost worker was doing
+    "distributed.logging.distributed": "error",
+    "distributed.scheduler.worker-saturation": 1.0,
+}
+
+
+class ClusterError(Exception):
+    """No cluster to grade on; the message is one line."""
+
+
+def timed_cores(workers: tuple[int, ...]) -> int:
+    """Cores that a timed run uses here: the most of the points table's numbers of workers that there are cores for."""
+    return max((k for k in workers if k <= machine.count()), default=machine.count())
+
+
+def resources(workers: tuple[int, ...]) -> dict[str, float]:
+    """What this host offers."""
+    left = machine.count() - timed_cores(workers)
+    return {"timing": 1, "slots": TIMED_SLOTS + left}
+
+
+def slots(workers: tuple[int, ...]) -> int:
+    """Threads of this host's worker: one for each slot, and one for a timed run."""
+    return int(resources(workers)["slots"]) + 1
+
+
+@contextmanager
+def connected(address: str | None, workers: tuple[int, ...]) -> Iterator[Client]:
+    """A client of the cluster at an address, or of one on this machine. Raises ClusterError."""
+    with dask.config.set(SETTINGS):
+        if address:
+            try:
+                client = Client(address, timeout=CONNECT, set_as_default=False)
+            except (OSError, TimeoutError, ValueError) as error:
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise ClusterError(f"no scheduler answers at {address}: {reason}") from None
+            with client:
+                yield client
+            return
+        with (
+            LocalCluster(
+                n_workers=1, threads_per_worker=slots(workers), resources=resources(workers),
+                dashboard_address="127.0.0.1:0", host="127.0.0.1", memory_limit=0,
+            ) as cluster,
+            Client(cluster, set_as_default=False) as client,
+        ):  # fmt: skip
+            cluster.adapt(minimum=1, maximum=1, interval="1s")  # a worker that is gone for good is replaced
+            yield client
+
+
+def run_worker(address: str, workers: tuple[int, ...]) -> None:
+    """This host as a worker of the scheduler at an address, until that ends or Ctrl-C. Raises ClusterError."""
+
+    async def work() -> None:
+        options = {"nthreads": slots(workers), "resources": resources(workers), "memory_limit": 0}
+        async with Nanny(address, **options) as nanny:
+            await nanny.finished()
+
+    with dask.config.set(SETTINGS | {"distributed.comm.timeouts.connect": CONNECT, "distributed.admin.log-length": 0}):
+        try:
+            asyncio.run(asyncio.wait_for(work(), None))
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ClusterError(f"no scheduler answers at {address}: {str(error).splitlines()[0]}") from None

@@ -1,0 +1,303 @@
+"""Submissions out of a folder or a zip, in the shapes in which course platforms export them.
+
+    Gradescope         submission_metadata.yml, submission_12345/parallel.py
+    Moodle             Ada Lovelace_12345_assignsubmission_file_/parallel.py
+    Canvas             lovelaceada_12345_67890_parallel.py, lovelaceada_LATE_12345_67890_parallel-1.py
+    GitHub Classroom   assignment-ada/parallel.py (or lab/parallel.py), a repository for each student
+    anything else      ada/parallel.py or ada.py
+
+Nothing is ever extracted: members are read one by one, and only small files whose names stay inside are looked at.
+"""
+
+import hashlib
+import io
+import os
+import re
+import stat
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+import yaml
+
+FILE = "parallel.py"
+LARGEST = 1 << 20  # bytes of a submission; the grader reads no larger one either
+LARGEST_ZIP = 8 << 20  # bytes of a zip inside the export
+MOST_FILES = 200_000
+SKIPPED = ("__MACOSX", ".git", "__pycache__", ".venv", "node_modules")
+MOODLE = re.compile(r"^(?P<name>.+)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)_?(?P<file>.*)$")
+CANVAS = re.compile(r"^(?P<name>[^_]+)_(?P<late>LATE_)?(?P<id>\d+)_\d+_(?P<file>.+)$")
+
+
+class CollectError(Exception):
+    """A folder or zip without submissions; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What one student handed in. `problem` says in one line why there is no file to grade."""
+
+    student: str  # the platform's id
+    name: str  # as people call them
+    source: bytes
+    received: datetime | None
+    marked_late: bool = False  # by the platform
+    problem: str = ""
+
+    @property
+    def sha256(self) -> str:
+        """Of the file."""
+        return hashlib.sha256(self.source).hexdigest()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of the export, in a folder or in a zip."""
+
+    path: PurePosixPath
+    size: int
+    changed: datetime | None
+    read: Callable[[], bytes]
+    trouble: str = ""  # why it must not be read
+
+
+# --------------------------------------------------------------------------------------------------- folders and zips
+
+
+def entries_of(source: Path) -> list[Entry]:
+    """All files of a folder or zip. Raises CollectError."""
+    try:
+        found = list(in_folder(source) if source.is_dir() else in_zip(source.read_bytes()))
+    except OSError as error:
+        raise CollectError(f"{source}: cannot be read: {error.strerror or error}") from None
+    except zipfile.BadZipFile:
+        raise CollectError(f"{source}: neither a folder nor a zip file") from None
+    if len(found) > MOST_FILES:
+        raise CollectError(f"{source}: more than {MOST_FILES} files; is this an export of submissions?")
+    return found
+
+
+def in_folder(folder: Path) -> Iterator[Entry]:
+    """Files below a folder; links are not followed."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in SKIPPED)
+        for name in sorted(files):
+            path = Path(place, name)
+            status = path.lstat()
+            trouble = "" if stat.S_ISREG(status.st_mode) else "not a regular file"
+            changed = datetime.fromtimestamp(status.st_mtime, UTC)
+            relative = PurePosixPath(*(printable(part) for part in path.relative_to(folder).parts))
+            yield Entry(relative, status.st_size, changed, path.read_bytes, trouble)
+
+
+def in_zip(data: bytes) -> Iterator[Entry]:
+    """Members of a zip; what leads outside, is a link or is packed too tightly says so instead of being read."""
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    for info in archive.infolist():
+        if info.is_dir():
+            continue
+        path = PurePosixPath(printable(member_name(info)).replace("\\", "/"))
+        if any(part in SKIPPED for part in path.parts):
+            continue
+        yield Entry(
+            path, info.file_size, member_time(info), lambda info=info: unpacked(archive, info), danger(info, path)
+        )
+
+
+def danger(info: zipfile.ZipInfo, path: PurePosixPath) -> str:
+    """Why a member must not be read, or ""."""
+    if path.is_absolute() or ".." in path.parts or re.match(r"^[A-Za-z]:", str(path)):
+        return "its name leads outside the archive"
+    mode = info.external_attr >> 16
+    if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+        return "not a regular file"
+    return "encrypted" if info.flag_bits & 1 else ""
+
+
+def unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """A member's bytes, however large it claims to be no more than are allowed. Raises OSError."""
+    try:
+        with archive.open(info) as file:
+            return file.read(LARGEST_ZIP + 1)
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+        raise OSError(f"damaged: {error}") from None
+
+
+def member_name(info: zipfile.ZipInfo) -> str:
+    """The name in any script: zips without the UTF-8 mark hold UTF-8, or GBK where they come from Chinese Windows."""
+    if info.flag_bits & 0x800:
+        return info.filename
+    raw = info.filename.encode("cp437", errors="replace")
+    for encoding in ("utf-8", "gb18030"):
+        try:
+            return raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return info.filename
+
+
+def member_time(info: zipfile.ZipInfo) -> datetime | None:
+    """When the member was changed, as far as its archive says: local time, to two seconds."""
+    try:
+        return datetime(*info.date_time).astimezone(UTC)
+    except ValueError:
+        return None
+
+
+def printable(name: str) -> str:
+    """A file's name without what a terminal would obey and a page could not hold."""
+    text = name.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+# ------------------------------------------------------------------------------------------------------------- shapes
+
+
+def collect(source: str | os.PathLike) -> list[Submission]:
+    """All submissions, by student and time. Raises CollectError."""
+    source = Path(source)
+    if not source.exists():
+        raise CollectError(f"{source}: no such folder or zip file")
+    entries = without_wrapping(entries_of(source))
+    metadata = next((entry for entry in entries if entry.path.name == "submission_metadata.yml"), None)
+    found = gradescope(entries, metadata) if metadata else by_name(entries)
+    if not found:
+        raise CollectError(
+            f"{source}: no submissions found; expected a folder or a .py file for each student, or what Gradescope, "
+            "Moodle, Canvas or GitHub Classroom export"
+        )
+    return sorted(found, key=lambda s: (s.student, s.received or datetime.min.replace(tzinfo=UTC)))
+
+
+def without_wrapping(entries: list[Entry]) -> list[Entry]:
+    """Without folders that hold everything else: an export is often one folder in a zip."""
+    while entries and all(len(entry.path.parts) > 2 for entry in entries):
+        if len({entry.path.parts[0] for entry in entries}) != 1:
+            break
+        entries = [Entry(PurePosixPath(*e.path.parts[1:]), e.size, e.changed, e.read, e.trouble) for e in entries]
+    return entries
+
+
+def by_name(entries: list[Entry]) -> list[Submission]:
+    """A folder, or a file, for each student; who they are is in its name."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if len(entry.path.parts) > 1:
+            groups.setdefault(entry.path.parts[0], []).append(entry)
+    found = [one(*student_of(name), files) for name, files in groups.items()]
+    for entry in entries:
+        if len(entry.path.parts) == 1 and entry.path.suffix in (".py", ".zip"):
+            found.append(one(*student_of(entry.path.name), [entry]))
+    prefix = common_prefix([s.student for s in found if "-" in s.student]) if groups else ""
+    return [renamed(s, prefix) for s in found]
+
+
+def student_of(name: str) -> tuple[str, str, bool]:
+    """(id, name, marked late) from a folder's or a file's name."""
+    if match := MOODLE.match(name):
+        return match["id"], match["name"], False
+    if match := CANVAS.match(name):
+        return match["id"], match["name"], bool(match["late"])
+    stem = name.removesuffix(".py").removesuffix(".zip")
+    return stem, stem, False
+
+
+def common_prefix(names: list[str]) -> str:
+    """What GitHub Classroom puts before each user's name: "assignment-", the same for all."""
+    if len(names) < 2:
+        return ""
+    first, last = min(names), max(names)  # what these two share, all share
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return first[: first.rfind("-", 0, same) + 1]
+
+
+def renamed(submission: Submission, prefix: str) -> Submission:
+    """Without that prefix."""
+    if not prefix or not submission.student.startswith(prefix):
+        return submission
+    student = submission.student.removeprefix(prefix)
+    return Submission(
+        student, student, submission.source, submission.received, submission.marked_late, submission.problem
+    )
+
+
+def gradescope(entries: list[Entry], metadata: Entry) -> list[Submission]:
+    """The metadata file says who handed in what and when; groups hand in together. Raises CollectError."""
+    try:
+        described = yaml.safe_load(metadata.read())
+        folders = {str(folder): dict(told) for folder, told in described.items()}
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError, OSError):
+        raise CollectError(f"{metadata.path}: not the metadata that Gradescope exports") from None
+    base = metadata.path.parent
+    found = []
+    for folder, told in folders.items():
+        files = [entry for entry in entries if entry.path.is_relative_to(base / folder)]
+        created = told.get(":created_at")
+        when = created.astimezone(UTC) if isinstance(created, datetime) else None
+        for person in told.get(":submitters") or [{}]:
+            name = printable(str(person.get(":name") or folder))
+            student = printable(str(person.get(":sid") or person.get(":email") or folder))
+            submission = one(student, name, False, files)
+            found.append(
+                Submission(student, name, submission.source, when or submission.received, False, submission.problem)
+            )
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------- a student's file
+
+
+def one(student: str, name: str, marked_late: bool, files: list[Entry]) -> Submission:
+    """The one file to grade among a student's."""
+    entry, problem = the_file(files)
+    source = b""
+    if entry is not None:
+        try:
+            source = entry.read()
+        except OSError as error:
+            problem = f"{entry.path.name} cannot be read: {error}"
+        if len(source) > LARGEST:
+            source, problem = b"", f"{entry.path.name} is larger than {LARGEST >> 10} KB"
+    return Submission(student, name, source, entry.changed if entry else None, marked_late, problem)
+
+
+def the_file(files: list[Entry]) -> tuple[Entry | None, str]:
+    """(the file, "") or (None, why there is none): parallel.py nearest to the top, or the only .py file there is."""
+    bad = next((entry for entry in files if entry.trouble), None)
+    files = [entry for entry in files if not entry.trouble]
+    packed = [entry for entry in files if entry.path.suffix.lower() == ".zip"]
+    if packed and not any(entry.path.suffix == ".py" for entry in files):
+        return from_zip(packed)
+    sources = [entry for entry in files if entry.path.suffix == ".py"]
+    named = [entry for entry in sources if is_ours(entry.path.name)]
+    choice = min(named, key=lambda entry: (len(entry.path.parts), str(entry.path)), default=None)
+    if choice is None and len(sources) == 1:
+        choice = sources[0]
+    if choice is not None:
+        return choice, ""
+    if bad is not None:
+        return None, f"{bad.path.name}: {bad.trouble}"
+    there = ", ".join(sorted(entry.path.name for entry in files)[:4]) or "nothing"
+    return None, f"no {FILE} was handed in (found: {there})"
+
+
+def is_ours(name: str) -> bool:
+    """parallel.py, or what Canvas and browsers make of it: parallel-1.py, parallel (2).py, ..._parallel.py."""
+    return re.search(r"(^|_)parallel([-_ ]?\(?\d+\)?)?\.py$", name) is not None
+
+
+def from_zip(packed: list[Entry]) -> tuple[Entry | None, str]:
+    """The file inside the zip that a student uploaded."""
+    if len(packed) > 1:
+        return None, f"{len(packed)} zip files were handed in; expected {FILE}"
+    if packed[0].size > LARGEST_ZIP:
+        return None, f"{packed[0].path.name} is larger than {LARGEST_ZIP >> 20} MB"
+    try:
+        inside = list(in_zip(packed[0].read()))
+    except (OSError, zipfile.BadZipFile):
+        return None, f"{packed[0].path.name} is no readable zip file"
+    if any(entry.path.suffix.lower() == ".zip" for entry in inside) and not any(e.path.suffix == ".py" for e in inside):
+        return None, f"{packed[0].path.name} holds another zip file; expected {FILE}"
+    return the_file(inside)

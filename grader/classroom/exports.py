@@ -1,0 +1,81 @@
+"""What leaves the gradebook: a CSV for the course's own book, and for each student results.json and a feedback page."""
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from hashlib import sha256
+from html import escape
+from pathlib import Path
+
+from grader.classroom.policy import Standing
+from lab.files import write_json, write_text
+
+UNSAFE = re.compile(r"[^\w.-]+")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
+
+
+def file_name(student: str) -> str:
+    """A student's id as the name of a file: readable, and no two the same."""
+    safe = UNSAFE.sub("_", student).strip(".")[:60]
+    return safe if safe == student else f"{safe}-{sha256(student.encode()).hexdigest()[:6]}"
+
+
+def row_names(standings: Sequence[Standing]) -> list[str]:
+    """All rows that occur in the reports, in their order."""
+    names: dict[str, None] = {}
+    for standing in standings:
+        report = standing.record.result.report if standing.record.result else {}
+        for test in report.get("tests", []):
+            if test.get("visibility") != "hidden":
+                names.update(dict.fromkeys(test.get("tags", [])))
+    return list(names)
+
+
+def cell(value: object) -> object:
+    """A value that stays text in a spreadsheet."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+def gradebook_csv(standings: Sequence[Standing]) -> str:
+    """One line for each student: id, name, score, status, days late, submissions, host, then the score of each row."""
+    rows = row_names(standings)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["id", "name", "score", "status", "days late", "submissions", "graded", *rows])
+    for s in standings:
+        scores = [(s.row(name) or {}).get("score", "") for name in rows]
+        graded = s.record.result.graded[:19] if s.record.result else ""
+        score = "" if s.score is None else s.score
+        line = [s.student, s.name, score, s.status, s.days_late, s.submissions, graded, *scores]
+        writer.writerow([cell(value) for value in line])
+    return out.getvalue()
+
+
+def write_exports(standings: Sequence[Standing], folder: Path) -> list[Path]:
+    """grades.csv, results/<student>.json and feedback/<student>.html. Raises WriteError."""
+    paths = [write_text(folder / "grades.csv", gradebook_csv(standings))]
+    for standing in standings:
+        name, result = file_name(standing.student), standing.record.result
+        report = result.report if result else {"output": standing.status, "tests": []}
+        paths.append(write_json(folder / "results" / f"{name}.json", public(report)))
+        page = result.page if result and result.page else plain_page(standing)
+        paths.append(write_text(folder / "feedback" / f"{name}.html", page))
+    return paths
+
+
+def public(report: dict) -> dict:
+    """A report without what only the instructor sees."""
+    return {**report, "tests": [test for test in report.get("tests", []) if test.get("visibility") != "hidden"]}
+
+
+def plain_page(standing: Standing) -> str:
+    """The feedback for a submission that could not be graded."""
+    result = standing.record.result
+    why = result.report.get("output", "") if result else ""
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Feedback</title>'
+        "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto;padding:0 1rem}</style>"
+        f"<h1>{escape(standing.name)}</h1><p>{escape(standing.status)}</p>"
+        f"<p>{escape(why) if why != standing.status else ''}</p></html>\n"
+    )

@@ -1,0 +1,192 @@
+"""The gradebook: every submission and every result there ever was, in one SQLite file.
+
+A result is stored in a transaction of its own the moment it is there, so a run that is killed loses nothing, and none
+is stored twice: the run that made it and its number within that run are its key. Nothing is ever deleted.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from grader.classroom.collect import Submission
+
+VERSION = 1
+SCHEMA = """
+create table about (key text primary key, value text not null);
+create table submission (
+    id integer primary key, student text not null, name text not null, sha256 text not null, source blob not null,
+    received text, marked_late integer not null, problem text not null, unique (student, sha256)
+);
+create table result (
+    id integer primary key, submission integer not null references submission (id), made_with text not null,
+    graded text not null, host text not null, seconds real not null, status text not null, score real, most real,
+    report text not null, page text not null, timing text, unique (submission, made_with, graded)
+);
+create index result_of on result (submission);
+"""
+GRADED, INCONCLUSIVE, NOT_GRADED = "graded", "inconclusive", "not graded"
+
+
+class GradebookError(Exception):
+    """A gradebook that cannot be used; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What grading gave. report: Gradescope's results.json as data; page: the student's HTML; timing: its rounds."""
+
+    made_with: str  # points, seed, model and program of the grader: a result made with others is out of date
+    status: str  # GRADED, INCONCLUSIVE or NOT_GRADED
+    report: dict
+    page: str = ""
+    timing: dict | None = None
+    host: str = ""
+    seconds: float = 0.0
+    graded: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
+
+    @property
+    def score(self) -> float | None:
+        """Points, or None where there are none to speak of."""
+        return self.report.get("score") if self.status == GRADED else None
+
+    @property
+    def most(self) -> float:
+        """Points there are."""
+        return self.report.get("extra_data", {}).get("max_score") or sum(
+            test.get("max_score", 0) for test in self.report.get("tests", [])
+        )
+
+
+@dataclass(frozen=True)
+class Record:
+    """A submission as the gradebook holds it, with the newest of its results."""
+
+    id: int
+    submission: Submission
+    result: Result | None
+    attempts: int  # results there are
+
+
+class Gradebook:
+    """An open gradebook. A context manager."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Open it, or make it. Raises GradebookError."""
+        self.path = Path(path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.db = sqlite3.connect(self.path, timeout=30.0, isolation_level=None, check_same_thread=False)
+            self.db.execute("pragma foreign_keys = on")
+            self.prepare()
+        except sqlite3.DatabaseError as error:
+            raise GradebookError(f"{self.path}: not a gradebook: {error}") from None
+        except OSError as error:
+            raise GradebookError(f"{self.path}: cannot be opened: {error.strerror}") from None
+
+    def prepare(self) -> None:
+        """Make the tables of a new file; refuse what is no gradebook of ours. Raises GradebookError."""
+        tables = {name for (name,) in self.db.execute("select name from sqlite_master where type = 'table'")}
+        if not tables:
+            with self.transaction():
+                for statement in SCHEMA.split(";"):
+                    if statement.strip():
+                        self.db.execute(statement)
+                self.db.execute("insert into about values ('version', ?)", (str(VERSION),))
+            return
+        if "about" not in tables:
+            raise GradebookError(f"{self.path}: an SQLite file, but no gradebook")
+        (version,) = self.db.execute("select value from about where key = 'version'").fetchone()
+        if int(version) > VERSION:
+            raise GradebookError(
+                f"{self.path}: a gradebook of version {version}, this program knows up to {VERSION}; use a newer one"
+            )
+
+    def __enter__(self) -> "Gradebook":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing. Raises GradebookError when the disk is full or the file is busy."""
+        try:
+            self.db.execute("begin immediate")
+            try:
+                yield
+            except BaseException:
+                self.db.execute("rollback")
+                raise
+            self.db.execute("commit")
+        except sqlite3.OperationalError as error:
+            raise GradebookError(f"{self.path}: cannot be written: {error}") from None
+
+    # ---------------------------------------------------------------------------------------------------------- writing
+
+    def add(self, submissions: list[Submission]) -> None:
+        """Take in submissions; one that is there already is left alone. Raises GradebookError."""
+        with self.transaction():
+            for s in submissions:
+                values = (s.student, s.name, s.sha256, s.source, s.received and s.received.isoformat(), s.marked_late)
+                self.db.execute(
+                    "insert or ignore into submission (student, name, sha256, source, received, marked_late, problem)"
+                    " values (?, ?, ?, ?, ?, ?, ?)",
+                    (*values, s.problem),
+                )
+
+    def store(self, submission: int, result: Result) -> None:
+        """Keep a result, at once. Raises GradebookError."""
+        with self.transaction():
+            self.db.execute(
+                "insert or ignore into result (submission, made_with, graded, host, seconds, status, score, most,"
+                " report, page, timing) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    submission, result.made_with, result.graded, result.host, result.seconds, result.status,
+                    result.score, result.most, json.dumps(result.report), result.page,
+                    json.dumps(result.timing) if result.timing else None,
+                ),
+            )  # fmt: skip
+
+    # ---------------------------------------------------------------------------------------------------------- reading
+
+    def records(self) -> list[Record]:
+        """All submissions with their newest results, by student and time."""
+        rows = self.db.execute(
+            "select s.id, s.student, s.name, s.source, s.received, s.marked_late, s.problem, r.made_with, r.status,"
+            " r.report, r.page, r.timing, r.host, r.seconds, r.graded, (select count(*) from result where"
+            " submission = s.id) from submission s left join result r on r.id = (select max(id) from result where"
+            " submission = s.id) order by s.student, s.received, s.id"
+        )
+        return [self.record(row) for row in rows]
+
+    @staticmethod
+    def record(row: tuple) -> Record:
+        """A row of the query above."""
+        number, student, name, source, received, late, problem, made_with, status, report, page, timing = row[:12]
+        when = datetime.fromisoformat(received) if received else None
+        submission = Submission(student, name, bytes(source), when, bool(late), problem)
+        result = None
+        if made_with is not None:
+            data = json.loads(timing) if timing else None
+            result = Result(made_with, status, json.loads(report), page, data, *row[12:15])
+        return Record(number, submission, result, row[15])
+
+    def history(self, submission: int) -> list[Result]:
+        """All results of a submission, the oldest first."""
+        rows = self.db.execute(
+            "select made_with, status, report, page, timing, host, seconds, graded from result where submission = ?"
+            " order by id",
+            (submission,),
+        )
+        return [
+            Result(m, st, json.loads(rep), page, json.loads(t) if t else None, host, sec, when)
+            for m, st, rep, page, t, host, sec, when in rows
+        ]

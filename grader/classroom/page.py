@@ -1,0 +1,192 @@
+"""The class report: one HTML page for the person who reviews the speedup plots."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, select_autoescape
+
+from grader.classroom.exports import file_name, row_names
+from grader.classroom.gradebook import GRADED, INCONCLUSIVE
+from grader.classroom.policy import Standing
+from grader.classroom.similar import Pair
+from grader.report import ticks
+
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 380, 44, 90, 16, 44
+BINS = 20
+CAUSES = 12  # lines of the table of causes
+
+
+def render(standings: Sequence[Standing], pairs: Sequence[Pair], title: str, live: bool = False) -> str:
+    """The page; with `live` it loads itself anew."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=select_autoescape(["html"]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    scored = [s.score for s in standings if s.score is not None]
+    names = {s.student: s.name for s in standings}
+    return environment.get_template("page.html").render(
+        title=title,
+        live=live,
+        made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+        counts=status_counts(standings),
+        mean=sum(scored) / len(scored) if scored else None,
+        middle=median(scored) if scored else None,
+        plot=speedup_plot(standings),
+        scores=histogram([s.score for s in standings if s.score is not None], most_of(standings)),
+        shares=histogram([share for s in standings for share in shares_of(s)], 1.0),
+        stages=stages(standings),
+        causes=causes(standings),
+        slowest=slowest(standings),
+        pairs=[(names.get(p.first, p.first), names.get(p.second, p.second), p) for p in pairs],
+        page_of=lambda student: f"feedback/{file_name(student)}.html",
+        rows=row_names(standings),
+        table=json.dumps(table(standings), ensure_ascii=False).replace("<", "\\u003c"),
+    )
+
+
+def status_counts(standings: Iterable[Standing]) -> dict[str, int]:
+    """How many are graded, inconclusive, waiting ..."""
+    known = (GRADED, INCONCLUSIVE, "waiting", "too late")
+    counts = Counter(s.status if s.status in known else "not graded" for s in standings)
+    return {name: counts[name] for name in (*known, "not graded") if counts[name]}
+
+
+def most_of(standings: Iterable[Standing]) -> float:
+    """The points there are."""
+    return max((s.record.result.most for s in standings if s.record.result), default=100.0) or 100.0
+
+
+def scalings(standing: Standing) -> list[dict[str, Any]]:
+    """What was measured, by number of workers: k, threads (E_k), capacity (C_k), speedup (S_k), each with median, low
+    and high.
+    """
+    report = standing.record.result.report if standing.record.result else {}
+    return sorted(report.get("extra_data", {}).get("scaling") or [], key=lambda scaling: scaling["k"])
+
+
+def middle_of(estimate: Any) -> float:
+    """The median of an estimate, which is a list or an object in JSON."""
+    return float(estimate["median"] if isinstance(estimate, dict) else estimate[0])
+
+
+def shares_of(standing: Standing) -> list[float]:
+    """E_k / C_k for each k."""
+    return [middle_of(s["threads"]) / middle_of(s["capacity"]) for s in scalings(standing)]
+
+
+# ------------------------------------------------------------------------------------------------------------- the plot
+
+
+def speedup_plot(standings: Sequence[Standing]) -> dict[str, Any] | None:
+    """Everything that the SVG of all submissions' self-scaling over k needs, in its own coordinates."""
+    lines: list[tuple[Standing, list[tuple[int, float]]]] = []
+    capacity: dict[int, list[float]] = {}
+    for s in standings:
+        found = scalings(s)
+        if found:
+            lines.append((s, [(1, 1.0), *((scaling["k"], middle_of(scaling["threads"])) for scaling in found)]))
+        for scaling in found:
+            capacity.setdefault(scaling["k"], []).append(middle_of(scaling["capacity"]))
+    if not lines:
+        return None
+    given = [(1, 1.0), *((k, median(values)) for k, values in sorted(capacity.items()))]
+    most = max(k for k, _ in given)
+    highest = 1.08 * max(most, max(e for _, points in lines for _, e in points))
+
+    def path(points: Iterable[tuple[float, float]]) -> str:
+        return " ".join(f"{x(k):.1f},{y(e):.1f}" for k, e in points)
+
+    def x(k: float) -> float:
+        return LEFT + (k - 1) / (most - 1) * (WIDTH - LEFT - RIGHT)
+
+    def y(e: float) -> float:
+        return HEIGHT - BOTTOM - e / highest * (HEIGHT - TOP - BOTTOM)
+
+    return {
+        "width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT, "bottom": HEIGHT - BOTTOM,
+        "lines": [
+            {"student": s.student, "name": s.name, "path": path(points), "e": f"{points[-1][1]:.2f}"}
+            for s, points in lines
+        ],
+        "capacity": path(given), "capacity_at": y(given[-1][1]), "capacity_is": f"{given[-1][1]:.2f}",
+        "ideal": path([(1, 1.0), (most, float(most))]), "ideal_at": y(most),
+        "ks": [(k, x(k)) for k, _ in given], "ticks": [(t, y(t)) for t in ticks(highest)],
+    }  # fmt: skip
+
+
+def histogram(values: Sequence[float], most: float) -> list[dict[str, float]]:
+    """Counts in BINS equal bins from 0 to `most`; more counts as the last."""
+    counts = [0] * BINS
+    for value in values:
+        counts[min(BINS - 1, max(0, int(value / most * BINS)))] += 1
+    highest = max(counts, default=0) or 1
+    return [
+        {"low": most * i / BINS, "high": most * (i + 1) / BINS, "count": count, "height": count / highest}
+        for i, count in enumerate(counts)
+    ]
+
+
+# ----------------------------------------------------------------------------------------------------- what went wrong
+
+
+def stages(standings: Sequence[Standing]) -> list[dict[str, Any]]:
+    """For each row of the grade: how many have all its points, some, none."""
+    found = []
+    for name in row_names(standings):
+        tests = [test for s in standings if (test := s.row(name)) and test.get("max_score")]
+        if not tests:
+            continue
+        full = sum(test["score"] >= test["max_score"] for test in tests)
+        none = sum(test["score"] <= 0 for test in tests)
+        found.append({"title": tests[0]["name"], "full": full, "some": len(tests) - full - none, "none": none})
+    return found
+
+
+def causes(standings: Iterable[Standing]) -> list[tuple[str, int, list[Standing]]]:
+    """The most frequent reasons for missing points: (reason, how many, whose); numbers in them make no difference."""
+    found: dict[str, list[Standing]] = {}
+    example: dict[str, str] = {}
+    for s in standings:
+        tests = s.record.result.report.get("tests", []) if s.record.result else []
+        for test in tests:
+            reason = test.get("output", "").strip()
+            lost = test.get("score", 0) < test.get("max_score", 0) or test.get("score", 0) < 0
+            if lost and reason and test.get("visibility") != "hidden":
+                first = re.split(r"(?<=[.;])\s", reason.splitlines()[0])[0]
+                kind = test["name"] + re.sub(r"\d+(\.\d+)?|'[^']*'", "#", first)
+                example.setdefault(kind, f"{test['name']}: {first}")
+                found.setdefault(kind, []).append(s)
+        if s.record.submission.problem:
+            found.setdefault("problem", []).append(s)
+            example.setdefault("problem", "nothing to grade was handed in")
+    ranked = sorted(found.items(), key=lambda item: -len(item[1]))
+    return [(example[kind], len(who), who) for kind, who in ranked[:CAUSES]]
+
+
+def slowest(standings: Sequence[Standing], most: int = 8) -> list[tuple[Standing, float]]:
+    """The right programs that scale least: (whose, E_k / C_k at the most workers measured)."""
+    measured = [(s, shares_of(s)[-1]) for s in standings if shares_of(s)]
+    return sorted(measured, key=lambda pair: pair[1])[:most]
+
+
+def table(standings: Sequence[Standing]) -> list[dict[str, Any]]:
+    """What the sortable table shows, a line for each student."""
+    names, found = row_names(standings), []
+    for s in standings:
+        scaling = scalings(s)
+        found.append({
+            "id": s.student, "name": s.name, "page": f"feedback/{file_name(s.student)}.html", "score": s.score,
+            "status": s.status, "late": s.days_late, "n": s.submissions,
+            "e": round(middle_of(scaling[-1]["threads"]), 2) if scaling else None,
+            "share": round(shares_of(s)[-1], 2) if scaling else None,
+            "rows": [(s.row(name) or {}).get("score") for name in names],
+        })  # fmt: skip
+    return found

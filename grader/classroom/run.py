@@ -1,0 +1,175 @@
+"""Grades a class: hands out work, stores every result the moment it is there, tries again what was disturbed."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from distributed import Client, Future, KilledWorker, as_completed
+
+from grader.classroom import cluster, task
+from grader.classroom.gradebook import GRADED, INCONCLUSIVE, NOT_GRADED, Gradebook, Record, Result
+from grader.classroom.task import TIMED, UNTIMED, Order, Outcome, Settings
+
+RETRIES = 2  # of a timing that was inconclusive, before anybody sees it
+DEATHS = 2  # of its worker while nothing else ran there, after which a submission is not tried again
+AHEAD = 2  # tasks given to the cluster for each that it can run
+
+
+@dataclass
+class Work:
+    """A submission on its way."""
+
+    record: Record
+    stages: tuple[str, ...]
+    evidence: bytes = b""
+    earlier: dict | None = None
+    host: str = ""  # that timed it before
+    tries: int = 0
+    deaths: int = 0  # of the workers that ran it
+    spent: float = 0.0
+
+    @property
+    def timed(self) -> bool:
+        """Whether its next stages need the timing of a host."""
+        return TIMED[0] in self.stages
+
+
+class ClassRun:
+    """One run over a class. `tell(done, all, record, result)` is called for each finished submission."""
+
+    def __init__(
+        self,
+        book: Gradebook,
+        client: Client,
+        settings: Settings,
+        tell: Callable[[int, int, Record, Result], None] = lambda *_: None,
+        perform: Callable[[Order, int], Outcome] = task.perform,
+    ) -> None:
+        self.book, self.client, self.settings, self.tell, self.perform = book, client, settings, tell, perform
+        self.program = task.program_digest()
+        self.running: dict[Future, Work] = {}
+        self.later: deque[Work] = deque()  # disturbed timings
+        self.alone: deque[Work] = (
+            deque()
+        )  # their worker was lost: which of those it was running is to blame shows alone
+        self.done = self.all = 0
+
+    def grade(self, again: bool = False) -> int:
+        """Grade what has no result yet, or all again; returns how many. Raises GradebookError, WrongProgram."""
+        waiting = deque(self.first(record) for record in self.book.records() if again or self.is_due(record))
+        self.all = len(waiting)
+        arriving = as_completed(loop=self.client.loop)
+        while waiting or self.running or self.later or self.alone:
+            self.hand_out(waiting, arriving)
+            if self.running:
+                future = next(arriving)
+                self.take(future, self.running.pop(future), waiting)
+                future.release()
+            elif self.alone:
+                work = self.alone.popleft()
+                future = self.submit(work)
+                self.take(future, work, waiting)
+                future.release()
+        return self.done
+
+    def is_due(self, record: Record) -> bool:
+        """Whether a submission has no result that was made with these settings."""
+        return record.result is None or record.result.made_with != self.settings.made_with or (
+            record.result.status == NOT_GRADED and not record.submission.problem
+        )  # fmt: skip
+
+    def first(self, record: Record) -> Work:
+        """A submission's first stages. What earlier results of the same file measured is pooled with the new rounds."""
+        stages = tuple(stage for stage in self.settings.stages if stage in UNTIMED) or self.settings.stages
+        earlier, host = None, ""
+        if record.result and record.result.made_with == self.settings.made_with:
+            earlier, host = record.result.timing, record.result.host
+        return Work(record, stages, earlier=earlier, host=host)
+
+    # ------------------------------------------------------------------------------------------------------ handing out
+
+    def hand_out(self, waiting: deque[Work], arriving: as_completed) -> None:
+        """Give the cluster enough to do and no more: the queue is here, so a thousand submissions take no memory."""
+        most = AHEAD * max(1, sum(self.client.nthreads().values()))
+        while not self.alone and len(self.running) < most and (waiting or (self.later and not self.running)):
+            work = waiting.popleft() if waiting else self.later.popleft()
+            if work.record.submission.problem:
+                self.finish(work, task.failed(work.record.submission.problem))
+                continue
+            future = self.submit(work)
+            self.running[future] = work
+            arriving.add(future)
+
+    def submit(self, work: Work) -> Future:
+        """One task; a timed run owns its host's timing. A repeated one goes to another host where there is one."""
+        order = Order(
+            work.record.submission.source, work.stages, self.settings, self.program, work.evidence, work.earlier
+        )
+        needs = {"timing": 1, "slots": cluster.TIMED_SLOTS} if work.timed else {"slots": 1}
+        hosts = self.other_hosts(work.host) if work.tries else None
+        if hosts:
+            order = Order(order.source, order.stages, order.settings, order.program, order.evidence, None)
+        return self.client.submit(
+            run_here, self.perform, order, self.settings.points.workers, resources=needs, pure=False,
+            priority=1 if work.timed else 0, workers=hosts, allow_other_workers=bool(hosts),
+        )  # fmt: skip
+
+    def other_hosts(self, host: str) -> list[str] | None:
+        """Addresses of workers on other hosts than this one."""
+        names = self.client.run(task.platform.node)
+        return [address for address, name in names.items() if name != host] or None
+
+    # -------------------------------------------------------------------------------------------------------- taking
+
+    def take(self, future: Future, work: Work, waiting: deque[Work]) -> None:
+        """What a task gave: a result to store, a timing to make, or a timing to make again later."""
+        outcome = self.outcome_of(future)
+        if outcome is None and work.deaths < DEATHS:
+            work.deaths += 1
+            self.alone.append(work)
+            return
+        outcome = outcome or task.failed("the worker that graded this file was lost each time")
+        work.spent += outcome.seconds
+        if outcome.status != NOT_GRADED and not work.timed and outcome.to_time and TIMED[0] in self.settings.stages:
+            waiting.appendleft(Work(work.record, TIMED, outcome.evidence, work.earlier, work.host, 0, work.spent))
+        elif outcome.status == INCONCLUSIVE and work.timed and work.tries < RETRIES:
+            earlier = outcome.timing if outcome.timing else work.earlier
+            self.later.append(
+                Work(work.record, TIMED, work.evidence, earlier, outcome.host, work.tries + 1, work.spent)
+            )
+        else:
+            self.finish(work, outcome)
+
+    def outcome_of(self, future: Future) -> Outcome | None:
+        """A task's outcome, None if its worker was lost. Raises WrongProgram; any other fault is an outcome too."""
+        try:
+            return future.result()
+        except task.WrongProgram:
+            raise
+        except KilledWorker:
+            return None
+        except Exception as error:  # a fault of the grader: the others go on
+            return task.failed(f"not graded: {type(error).__name__}: {error}".splitlines()[0])
+
+    def finish(self, work: Work, outcome: Outcome) -> None:
+        """Store it, and tell."""
+        result = Result(
+            self.settings.made_with, outcome.status, outcome.report, outcome.page, outcome.timing, outcome.host,
+            work.spent,
+        )  # fmt: skip
+        self.book.store(work.record.id, result)
+        self.done += 1
+        self.tell(self.done, self.all, work.record, result)
+
+
+def run_here(perform: Callable[[Order, int], Outcome], order: Order, workers: tuple[int, ...]) -> Outcome:
+    """On a worker: with the number of cores that timed runs use there."""
+    return perform(order, cluster.timed_cores(workers))
+
+
+def summary(records: list[Record]) -> dict[str, int]:
+    """How many are graded, inconclusive, not graded, and wait."""
+    counts = dict.fromkeys((GRADED, INCONCLUSIVE, NOT_GRADED, "waiting"), 0)
+    for record in records:
+        counts[record.result.status if record.result else "waiting"] += 1
+    return counts

@@ -1,0 +1,77 @@
+"""Near-identical submissions, as a hint for a person to look at: winnowing (Schleimer, Wilkerson and Aiken 2003), the
+method behind MOSS and Dolos.
+
+A program becomes a sequence of tokens in which names and literals count as one each, so that renaming changes nothing.
+Each run of GRAM tokens has a hash; of each WINDOW neighbouring hashes the smallest is kept. Two programs are similar if
+they share many of these fingerprints. What the starter holds is everybody's, and so is what many have.
+"""
+
+import io
+import keyword
+import tokenize
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from itertools import combinations
+from typing import NamedTuple
+from zlib import crc32
+
+GRAM, WINDOW = 12, 8
+COMMON = 0.2  # share of a class, from which on a fingerprint is nobody's own (in classes of 10 and more)
+SIMILAR = 0.6  # share of the smaller one's fingerprints
+LEAST = 8  # fingerprints of one's own, below which nothing can be said
+SKIPPED = (tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER)
+
+
+class Pair(NamedTuple):
+    """Two students whose programs share a large part: share is 0 to 1, of the smaller program's own fingerprints."""
+
+    first: str
+    second: str
+    share: float
+
+
+def words_of(source: bytes) -> list[str]:
+    """A program's tokens, names and literals made equal; as many as can be read."""
+    words = []
+    try:
+        for token in tokenize.tokenize(io.BytesIO(source).readline):
+            if token.type == tokenize.NAME and not keyword.iskeyword(token.string):
+                words.append("name")
+            elif token.type in (tokenize.NUMBER, tokenize.STRING):
+                words.append("literal")
+            elif token.type in (tokenize.NAME, tokenize.OP):
+                words.append(token.string)
+            elif token.type not in SKIPPED:
+                words.append(tokenize.tok_name[token.type])
+    except (tokenize.TokenError, SyntaxError, UnicodeDecodeError, ValueError, RecursionError):
+        pass  # not a whole program: what was read up to there
+    return words
+
+
+def fingerprints(source: bytes) -> frozenset[int]:
+    """The hashes that winnowing keeps."""
+    words = words_of(source)
+    hashes = [crc32("\0".join(words[i : i + GRAM]).encode()) for i in range(len(words) - GRAM + 1)]
+    windows = range(max(1, len(hashes) - WINDOW + 1))
+    return frozenset(min(hashes[i : i + WINDOW]) for i in windows) if hashes else frozenset()
+
+
+def similar(programs: Mapping[str, bytes], given: Iterable[bytes] = ()) -> list[Pair]:
+    """Pairs of students, the most similar first. given: files that everybody starts from."""
+    everybody = frozenset().union(*(fingerprints(source) for source in given))
+    own = {who: fingerprints(source) - everybody for who, source in programs.items()}
+    holders: dict[int, list[str]] = defaultdict(list)
+    for who, marks in own.items():
+        for mark in marks:
+            holders[mark].append(who)
+    most = COMMON * len(programs) if len(programs) >= 10 else len(programs)
+    shared: dict[tuple[str, str], int] = defaultdict(int)
+    kept: dict[str, int] = defaultdict(int)
+    for who in holders.values():
+        if len(who) <= max(2, most):
+            for one in who:
+                kept[one] += 1
+            for pair in combinations(sorted(who), 2):
+                shared[pair] += 1
+    pairs = [Pair(a, b, n / min(kept[a], kept[b])) for (a, b), n in shared.items() if min(kept[a], kept[b]) >= LEAST]
+    return sorted((pair for pair in pairs if pair.share >= SIMILAR), key=lambda pair: (-pair.share, pair))

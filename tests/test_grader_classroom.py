@@ -1,0 +1,408 @@
+"""A class: collecting, the gradebook, who counts, exports, similarity. What runs on Dask is in test_grader_cluster."""
+
+import csv
+import io
+import json
+import os
+import sqlite3
+import stat
+import urllib.error
+import urllib.request
+import zipfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from classroom_stub import report
+
+from grader.classroom import collect as collecting
+from grader.classroom import page, watch
+from grader.classroom.__main__ import main
+from grader.classroom.collect import CollectError, Submission, collect
+from grader.classroom.exports import file_name, gradebook_csv, write_exports
+from grader.classroom.gradebook import GRADED, INCONCLUSIVE, VERSION, Gradebook, GradebookError, Result
+from grader.classroom.policy import Policy, chosen, read_policy, standings
+from grader.classroom.similar import fingerprints, similar
+from grader.points import PointsError
+
+SUBMISSIONS = Path(__file__).parent / "submissions"
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+def lay_out(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def zipped(files: dict[str, str | bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return out.getvalue()
+
+
+GRADESCOPE = """\
+submission_11:
+  :created_at: 2026-11-20 12:00:00.000000000 Z
+  :submitters:
+  - :name: Ada Lovelace
+    :sid: '1815'
+    :email: ada@example.com
+submission_12:
+  :created_at: 2026-11-21 12:00:00.000000000 Z
+  :submitters:
+  - :name: Grace Hopper
+    :sid:
+    :email: grace@example.com
+  - :name: 李明
+    :sid: '7'
+"""
+
+SHAPES = {
+    "Gradescope": (
+        {
+            "export/submission_metadata.yml": GRADESCOPE, "export/submission_11/parallel.py": "a",
+            "export/submission_12/lab/parallel.py": "g", "export/submission_12/other.py": "x",
+        },
+        [("1815", "Ada Lovelace", b"a"), ("7", "李明", b"g"), ("grace@example.com", "Grace Hopper", b"g")],
+    ),
+    "Moodle": (
+        {
+            "Ada Lovelace_12_assignsubmission_file_/parallel.py": "a",
+            "李明_13_assignsubmission_file_/parallel.py": "l",
+        },
+        [("12", "Ada Lovelace", b"a"), ("13", "李明", b"l")],
+    ),
+    "Moodle, flat": (
+        {"Ada Lovelace_12_assignsubmission_file_parallel.py": "a", "Grace_13_assignsubmission_file_parallel.py": "g"},
+        [("12", "Ada Lovelace", b"a"), ("13", "Grace", b"g")],
+    ),
+    "Canvas": (
+        {"lovelaceada_101_9001_parallel.py": "a", "hoppergrace_LATE_102_9002_parallel-1.py": "g"},
+        [("101", "lovelaceada", b"a"), ("102", "hoppergrace", b"g")],
+    ),
+    "GitHub Classroom": (
+        {"gpt-lab-ada/parallel.py": "a", "gpt-lab-ada/README.md": "", "gpt-lab-grace-h/lab/parallel.py": "g"},
+        [("ada", "ada", b"a"), ("grace-h", "grace-h", b"g")],
+    ),
+    "folders": ({"ada/parallel.py": "a", "grace/solution.py": "g"}, [("ada", "ada", b"a"), ("grace", "grace", b"g")]),
+    "files": ({"ada.py": "a", "grace.py": "g"}, [("ada", "ada", b"a"), ("grace", "grace", b"g")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_shapes_of_the_platforms(tmp_path, shape, packed):
+    files, expected = SHAPES[shape]
+    source = tmp_path / "class.zip"
+    if packed:
+        source.write_bytes(zipped(files))
+    else:
+        source = lay_out(tmp_path / "class", files)
+    assert [(s.student, s.name, s.source) for s in collect(source)] == expected
+
+
+def test_when_and_late(tmp_path):
+    found = collect(lay_out(tmp_path / "g", SHAPES["Gradescope"][0]))
+    assert found[0].received == NOON
+    found = collect(lay_out(tmp_path / "c", SHAPES["Canvas"][0]))
+    assert [s.marked_late for s in found] == [False, True]
+
+
+def test_a_zip_that_a_student_uploaded(tmp_path):
+    folder = tmp_path / "class"
+    for student, files in {"ada": {"work/parallel.py": "a"}, "bob": {"x.zip": b"PK"}, "eve": {"notes.txt": ""}}.items():
+        (folder / student).mkdir(parents=True)
+        (folder / student / "upload.zip").write_bytes(zipped(files))
+    (folder / "mal").mkdir()
+    (folder / "mal" / "upload.zip").write_bytes(b"no zip")
+    found = {s.student: (s.source, s.problem) for s in collect(folder)}
+    assert found["ada"] == (b"a", "")
+    assert found["bob"][1] == "upload.zip holds another zip file; expected parallel.py"
+    assert found["eve"][1] == "no parallel.py was handed in (found: notes.txt)"
+    assert found["mal"][1] == "upload.zip is no readable zip file"
+
+
+@pytest.mark.parametrize(
+    "name", ["../../evil/parallel.py", "/etc/parallel.py", "C:\\parallel.py", "ada/../../parallel.py"]
+)
+def test_zip_slip_is_named_and_nothing_is_written(tmp_path, name):
+    (tmp_path / "class.zip").write_bytes(zipped({"bob/parallel.py": "b", name: "evil", "eve/parallel.py": "e"}))
+    found = collect(tmp_path / "class.zip")
+    assert all(s.source != b"evil" for s in found)
+    assert {b"b", b"e"} <= {s.source for s in found}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["class.zip"]
+
+
+def test_links_are_not_followed(tmp_path):
+    (tmp_path / "secret.py").write_text("the solution")
+    folder = lay_out(tmp_path / "class", {"bob/parallel.py": "b", "eve/notes.txt": "x"})
+    (folder / "eve" / "parallel.py").symlink_to(tmp_path / "secret.py")
+    (folder / "ann").symlink_to(tmp_path)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        info = zipfile.ZipInfo("eve/parallel.py")
+        info.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(info, "/etc/passwd")
+        archive.writestr("bob/parallel.py", "b")
+    (tmp_path / "class.zip").write_bytes(out.getvalue())
+    for source in (folder, tmp_path / "class.zip"):
+        found = {s.student: s for s in collect(source)}
+        assert found["eve"].source == b"" and found["eve"].problem == "parallel.py: not a regular file"
+        assert "ann" not in found or not found["ann"].source
+
+
+def test_sizes_are_bounded_also_of_a_zip_bomb(tmp_path):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("eve/parallel.py", b"#" * (collecting.LARGEST + 1))
+        archive.writestr("bob/parallel.py", "b")
+    (tmp_path / "class.zip").write_bytes(out.getvalue())
+    found = {s.student: s for s in collect(tmp_path / "class.zip")}
+    assert found["eve"].problem == "parallel.py is larger than 1024 KB" and found["eve"].source == b""
+
+
+def test_names_in_any_script(tmp_path):
+    (folder := tmp_path / "class").mkdir()
+    os.mkdir(os.fsencode(folder) + b"/caf\xe9")
+    (Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9")) / "parallel.py").write_text("c")
+    (found,) = collect(folder)
+    assert found.name == "caf\N{REPLACEMENT CHARACTER}" and found.source == b"c"
+    (found,) = collect(lay_out(tmp_path / "class2", {"a\x1b[31mb/parallel.py": "x"}))
+    assert "\x1b" not in found.name
+    info = zipfile.ZipInfo("x")
+    info.filename = "李明".encode("gb18030").decode("cp437")  # as Python reads what Chinese Windows has packed
+    assert collecting.member_name(info) == "李明"
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda path: None, "no such folder or zip file"),
+        (lambda path: path.write_text("x"), "neither a folder nor a zip file"),
+        (lambda path: path.mkdir(), "no submissions found"),
+        (lambda path: lay_out(path, {"submission_metadata.yml": "- 1"}), "not the metadata that Gradescope exports"),
+    ],
+)
+def test_no_class_is_one_line(tmp_path, make, message):
+    make(tmp_path / "class")
+    with pytest.raises(CollectError, match=message):
+        collect(tmp_path / "class")
+
+
+# ------------------------------------------------------------------------------------------------------------ gradebook
+
+
+def submission(student: str, source: str = "x", when: datetime | None = NOON, **more) -> Submission:
+    return Submission(student, student.title(), source.encode(), when, **more)
+
+
+def book_of(path: Path, *entries: tuple[Submission, float | None]) -> Gradebook:
+    """A gradebook in which each submission has a result with that score (None: inconclusive)."""
+    book = Gradebook(path)
+    book.add([s for s, _ in entries])
+    scores = {(s.student, s.sha256): score for s, score in entries}
+    for record in book.records():
+        score = scores[record.submission.student, record.submission.sha256]
+        book.store(record.id, Result("m", INCONCLUSIVE if score is None else GRADED, report(score, 1.5), "<h1>hi</h1>"))
+    return book
+
+
+def test_a_submission_is_taken_in_once_and_results_have_a_history(tmp_path):
+    with Gradebook(tmp_path / "g.sqlite") as book:
+        book.add([submission("ada"), submission("ada"), submission("ada", "y")])
+        book.add([submission("ada")])
+        first, second = book.records()
+        book.store(first.id, Result("m", GRADED, report(50.0, None), graded="1"))
+        book.store(first.id, Result("m", GRADED, report(50.0, None), graded="1"))  # the same one is not stored twice
+        book.store(first.id, Result("m", GRADED, report(70.0, None), graded="2"))
+        assert [result.score for result in book.history(first.id)] == [50.0, 70.0]
+        assert [record.result and record.result.score for record in book.records()] == [70.0, None]
+        assert second.result is None
+
+
+def test_a_gradebook_that_cannot_be_used_is_one_line(tmp_path):
+    (tmp_path / "text").write_text("not a database, and long enough to be looked at as one " * 30)
+    with pytest.raises(GradebookError, match="not a gradebook"):
+        Gradebook(tmp_path / "text")
+    other = sqlite3.connect(tmp_path / "other")
+    other.execute("create table t (x)")
+    other.close()
+    with pytest.raises(GradebookError, match="an SQLite file, but no gradebook"):
+        Gradebook(tmp_path / "other")
+    with Gradebook(tmp_path / "new") as book:
+        book.db.execute("update about set value = ?", (str(VERSION + 1),))
+    with pytest.raises(GradebookError, match=f"version {VERSION + 1}, this program knows up to {VERSION}"):
+        Gradebook(tmp_path / "new")
+
+
+def test_a_result_that_cannot_be_written_leaves_the_others(tmp_path):
+    with book_of(tmp_path / "g", (submission("ada"), 50.0)) as book:
+        book.db.execute("pragma max_page_count = 1")
+        (record,) = book.records()
+        with pytest.raises(GradebookError, match="cannot be written"):
+            book.store(record.id, Result("m", GRADED, {"output": "x" * 100_000}, graded="later"))
+        assert [result.score for result in book.history(record.id)] == [50.0]
+
+
+# --------------------------------------------------------------------------------------------------------------- policy
+
+
+def test_which_submission_counts(tmp_path):
+    early, late = submission("ada", "a"), submission("ada", "b", NOON + timedelta(hours=1))
+    with book_of(tmp_path / "g", (early, 90.0), (late, 60.0)) as book:
+        records = book.records()
+        assert chosen(records, Policy()).submission == early
+        assert chosen(records, Policy(counts="latest")).submission == late
+    with book_of(tmp_path / "h", (early, None), (late, 60.0)) as book:
+        assert chosen(book.records(), Policy()).submission == late
+
+
+def test_lateness(tmp_path):
+    path = tmp_path / "policy.toml"
+    path.write_text(
+        "deadline = 2026-11-20T12:00:00Z\nlast = 2026-11-23T12:00:00Z\ngrace_minutes = 5\npenalty_per_day = 0.1\n"
+        "[extensions]\nbob = 2026-11-22T12:00:00Z\nzoe = 2026-11-30T12:00:00Z\n"
+    )
+    policy = read_policy(path)
+    entries = [
+        (submission(who, when=NOON + timedelta(minutes=minutes)), 80.0)
+        for who, minutes in (("ada", 5), ("eve", 60), ("bob", 49 * 60), ("max", 9 * 1440), ("zoe", 9 * 1440))
+    ]
+    with book_of(tmp_path / "g", *entries) as book:
+        found = {s.student: (s.score, s.days_late, s.status) for s in standings(book.records(), policy)}
+    assert found == {
+        "ada": (80.0, 0, "graded"), "eve": (72.0, 1, "graded"), "bob": (72.0, 1, "graded"), "max": (0.0, 9, "too late"),
+        "zoe": (80.0, 0, "graded"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("dedline = 3", "unknown entry dedline"),
+        ("deadline = 'monday'", "deadline must be a date and time"),
+        ("counts = 'first'", 'counts must be "best" or "latest"'),
+        ("penalty_per_day = -1", "must be numbers, not negative"),
+        ("extensions = 3", "holds a time for each student"),
+        ("[extensions]\nada = 3", "extensions.ada must be a date and time"),
+        ("deadline", "policy.toml"),
+    ],
+)
+def test_a_wrong_policy_is_one_line(tmp_path, text, message):
+    (tmp_path / "policy.toml").write_text(text)
+    with pytest.raises(PointsError, match=message):
+        read_policy(tmp_path / "policy.toml")
+
+
+# -------------------------------------------------------------------------------------------------------------- exports
+
+
+def test_the_csv(tmp_path):
+    entries = [
+        (submission("ada"), 90.0),
+        (submission("=1+1"), None),
+        (submission("bob", "", problem="no parallel.py"), None),
+    ]
+    with book_of(tmp_path / "g", *entries) as book:
+        lines = list(csv.DictReader(io.StringIO(gradebook_csv(standings(book.records(), Policy())))))
+    ada = next(line for line in lines if line["id"] == "ada")
+    assert (ada["score"], ada["public"], ada["rest"], ada["status"]) == ("90.0", "20", "70.0", "graded")
+    formula = next(line for line in lines if line["id"].startswith("'"))
+    assert formula["id"] == "'=1+1" and formula["score"] == "" and formula["status"] == "inconclusive"
+    assert next(line for line in lines if line["id"] == "bob")["status"] == "no parallel.py"
+
+
+def test_what_students_get_has_no_hidden_part(tmp_path):
+    with book_of(tmp_path / "g", (submission("ada"), 90.0), (submission("../x"), 10.0)) as book:
+        paths = write_exports(standings(book.records(), Policy()), tmp_path / "out")
+    assert all(path.resolve().is_relative_to(tmp_path / "out") for path in paths)
+    results = json.loads((tmp_path / "out" / "results" / "ada.json").read_text())
+    assert results["score"] == 90.0 and "secret" not in json.dumps(results)
+    assert (tmp_path / "out" / "feedback" / "ada.html").read_text() == "<h1>hi</h1>"
+    assert len({file_name(name) for name in ("a/b", "a?b", "a_b", "..", "李明")}) == 5
+
+
+def test_the_page_escapes_what_students_write(tmp_path):
+    nasty = Submission("<b>x</b>", "</script><script>alert(1)</script>", b"x", NOON)
+    with book_of(tmp_path / "g", (nasty, 10.0)) as book:
+        html = page.render(standings(book.records(), Policy()), [], "<i>t</i>")
+    assert "<script>alert" not in html and "<b>x" not in html and "<i>t" not in html
+
+
+def test_a_thousand_results_are_below_five_megabytes(tmp_path):
+    entries = [(submission(f"s{i}", str(i)), float(i % 101)) for i in range(1000)]
+    with book_of(tmp_path / "g", *entries) as book:
+        html = page.render(standings(book.records(), Policy()), [], "t")
+    assert len(html) < 5_000_000 and html.count('class="line"') == 1000
+
+
+# ----------------------------------------------------------------------------------------------------------- similarity
+
+
+def test_renaming_and_reformatting_hide_nothing():
+    original = (SUBMISSIONS / "base.py").read_text()
+    copy = original.replace("workers", "people").replace("Workers", "Team").replace("# ", "#  ").replace("0.5", "0.50")
+    others = {path.stem: path.read_bytes() for path in sorted((Path(__file__).parent / "zoo" / "right").glob("*.py"))}
+    programs = {"ada": original.encode(), "eve": copy.encode(), **others}
+    pairs = similar(programs)
+    assert pairs[0][:2] == ("ada", "eve") and pairs[0].share > 0.9
+    assert all({p.first, p.second} == {"ada", "eve"} or p.share < pairs[0].share for p in pairs)
+
+
+def test_the_starter_is_nobody_s_own():
+    starter = (SUBMISSIONS / "base.py").read_bytes()
+    assert similar({"ada": starter + b"\nx = 1\n", "eve": starter + b"\ny = [2]\n"}, [starter]) == []
+
+
+def test_what_is_no_program_has_no_fingerprints():
+    assert fingerprints(b"") == frozenset()
+    assert fingerprints(b"\xff\xfe(((") == frozenset()
+
+
+# ---------------------------------------------------------------------------------------------------------------- watch
+
+
+def test_the_server_is_read_only_and_wants_its_token():
+    with watch.serving({"": "the report", "feedback/ada.html": "ada"}.get) as address:
+        assert address.startswith("http://127.0.0.1:")
+        assert urllib.request.urlopen(address).read() == b"the report"
+        assert urllib.request.urlopen(address + "feedback/ada.html").read() == b"ada"
+        base = address.rsplit("/", 2)[0]
+        for wrong in (f"{base}/", f"{base}/x/", address + "feedback/eve.html"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(wrong)
+        with pytest.raises(urllib.error.HTTPError, match="501"):
+            urllib.request.urlopen(address, data=b"x")
+
+
+# --------------------------------------------------------------------------------------------------------- command line
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["grade", "/nowhere"], "/nowhere: no such folder or zip file"),
+        (["report", "--out", "/nowhere"], "/nowhere: no gradebook here; grade a class first"),
+        (["grade", ".", "--policy", "/nowhere.toml"], "/nowhere.toml: No such file"),
+        (["grade", ".", "--stages", "x"], "--stages x: give some of"),
+        (["grade", ".", "--seed", "-1"], "a seed is not negative"),
+        (["grade", ".", "--cases", "/nowhere.json"], "/nowhere.json: no such file"),
+        (["grade", ".", "--timings", "/nowhere.json"], "/nowhere.json: No such file"),
+    ],
+)
+def test_wrong_use_is_one_line_and_2(capsys, arguments, message):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error and len(error.splitlines()) == 1
+
+
+def test_the_report_is_made_again_from_the_gradebook(tmp_path):
+    book_of(tmp_path / "gradebook.sqlite", (submission("ada"), 90.0)).close()
+    assert main(["report", "--out", str(tmp_path), "--title", "Our class"]) == 0
+    assert "Our class" in (tmp_path / "report.html").read_text()
+    assert (tmp_path / "grades.csv").read_text().startswith("id,name,score")

@@ -1,0 +1,173 @@
+"""Grading a class on Dask, with a stub as the grader: order, retries, lost workers, killed runs."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from classroom_stub import perform
+
+from grader.classroom import cluster
+from grader.classroom.collect import collect
+from grader.classroom.gradebook import GRADED, INCONCLUSIVE, NOT_GRADED, Gradebook
+from grader.classroom.run import RETRIES, ClassRun
+from grader.classroom.task import Settings
+from grader.points import load
+
+WORKERS = load().workers
+DRIVER = Path(__file__).with_name("classroom_driver.py")
+
+
+@pytest.fixture(scope="module")
+def client():
+    with cluster.connected(None, WORKERS) as client:
+        yield client
+
+
+def write_class(folder: Path, programs: dict[str, str]) -> Path:
+    folder.mkdir()
+    for student, first_line in programs.items():
+        (folder / f"{student}.py").write_text(f"# {first_line}\n# {student}\n")
+    return folder
+
+
+def run(tmp_path: Path, client, programs: dict[str, str], again: bool = False, **settings) -> dict[str, tuple]:
+    folder = tmp_path / "class"
+    if not folder.exists():
+        write_class(folder, programs)
+    with Gradebook(tmp_path / "g.sqlite") as book:
+        book.add(collect(folder))
+        ClassRun(book, client, Settings(load(), **settings), perform=perform).grade(again)
+        return {
+            r.submission.student: (r.result.status, r.result.score, r.attempts, (r.result.timing or {}).get("rounds"))
+            for r in book.records()
+        }
+
+
+def test_every_submission_gets_its_result(tmp_path, client):
+    found = run(
+        tmp_path, client, {"ada": "score 90", "bob": "wrong", "eve": "raises", "max": "shaky", "zoe": "inconclusive"}
+    )
+    assert found == {
+        "ada": (GRADED, 90.0, 1, 1), "bob": (GRADED, 20.0, 1, None), "eve": (NOT_GRADED, None, 1, None),
+        "max": (GRADED, 100.0, 1, 2), "zoe": (INCONCLUSIVE, None, 1, RETRIES + 1),
+    }  # fmt: skip
+
+
+def test_what_is_graded_is_not_graded_again_unless_asked_and_rounds_are_pooled(tmp_path, client):
+    programs = {"ada": "score 90", "bob": "score 80"}
+    run(tmp_path, client, programs)
+    assert run(tmp_path, client, programs)["ada"] == (GRADED, 90.0, 1, 1)
+    (tmp_path / "class" / "bob.py").write_text("# score 85\n")
+    assert run(tmp_path, client, programs)["ada"] == (GRADED, 90.0, 1, 1)
+    assert run(tmp_path, client, programs, again=True)["ada"] == (GRADED, 90.0, 2, 2)
+    assert run(tmp_path, client, programs, seed=7)["ada"] == (GRADED, 90.0, 3, 1)  # other cases: nothing is pooled
+
+
+def test_stages_that_are_not_asked_for_are_not_run(tmp_path, client, monkeypatch):
+    assert run(tmp_path, client, {"ada": "score 90"}, stages=("tokens",))["ada"] == (GRADED, 20.0, 1, None)
+
+
+def test_a_worker_that_is_killed_loses_no_submission(tmp_path):
+    """One submission kills its worker each time; all others are graded, and it says what happened."""
+    with cluster.connected(None, WORKERS) as client:
+        found = run(tmp_path, client, {"eve": "dies", **{f"s{i:02}": f"score {i}" for i in range(12)}})
+    assert found.pop("eve")[0] == NOT_GRADED
+    assert [status for status, *_ in found.values()] == [GRADED] * 12
+
+
+def test_a_timed_run_has_its_host_for_itself_where_it_uses_all_cores(monkeypatch):
+    monkeypatch.setattr(cluster.machine, "count", lambda: 2)
+    assert cluster.resources((2, 4)) == {"timing": 1, "slots": cluster.TIMED_SLOTS}
+    monkeypatch.setattr(cluster.machine, "count", lambda: 16)
+    assert cluster.timed_cores((2, 4)) == 4
+    assert cluster.resources((2, 4)) == {"timing": 1, "slots": cluster.TIMED_SLOTS + 12}
+
+
+def test_a_thousand_in_the_queue_are_handed_out_a_few_at_a_time(tmp_path, client, monkeypatch):
+    folder = write_class(tmp_path / "class", {f"s{i:04}": "score 50" for i in range(80)})
+    with Gradebook(tmp_path / "g.sqlite") as book:
+        book.add(collect(folder))
+        most = 0
+        grading = ClassRun(book, client, Settings(load(), stages=("tokens",)), perform=perform)
+        grading.tell = lambda *_: None
+        hand_out = grading.hand_out
+
+        def counted(*arguments):
+            nonlocal most
+            hand_out(*arguments)
+            most = max(most, len(grading.running))
+
+        grading.hand_out = counted
+        assert grading.grade() == 80
+        assert most <= 2 * sum(client.nthreads().values())
+
+
+def test_a_run_that_is_killed_continues_where_it_was(tmp_path):
+    programs = {f"s{i:02}": f"score {50 + i}" for i in range(16)}
+    folder, log = write_class(tmp_path / "class", programs), tmp_path / "log"
+    environment = {**os.environ, "CLASSROOM_LOG": str(log)}
+    command = [sys.executable, str(DRIVER), str(folder), str(tmp_path / "g.sqlite")]
+    chance = random.Random(5)
+    for _ in range(2):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
+        for _ in range(chance.randint(1, 5)):
+            process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    assert subprocess.run(command, capture_output=True, env=environment, timeout=120).returncode == 0
+    with Gradebook(tmp_path / "g.sqlite") as book:
+        records = book.records()
+    assert {r.submission.student: r.result.score for r in records} == {f"s{i:02}": 50.0 + i for i in range(16)}
+    assert {r.attempts for r in records} == {1}
+    timed = Counter(
+        json.loads(line)[0][1] for line in log.read_text().splitlines() if json.loads(line)[1] == ["timing"]
+    )
+    assert sum(timed.values()) < 16 + 2 * 8  # what was stored was not run again
+
+
+def test_a_cluster_of_two_worker_processes(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(DRIVER.parent), str(DRIVER.parents[1])])}
+    scheduler = subprocess.Popen(
+        [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
+         "--scheduler-file", str(tmp_path / "scheduler.json")],
+        env=environment, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    workers = []
+    try:
+        end = time.monotonic() + 60
+        while not (tmp_path / "scheduler.json").exists():
+            assert time.monotonic() < end and scheduler.poll() is None
+            time.sleep(0.05)
+        address = json.loads((tmp_path / "scheduler.json").read_text())["address"]
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            command = [sys.executable, "-m", "grader.classroom", "worker", address]
+            workers.append(subprocess.Popen(command, cwd=tmp_path / name, env=environment, stderr=subprocess.DEVNULL))
+        folder, log = write_class(tmp_path / "class", {f"s{i}": "slow 0.2" for i in range(8)}), tmp_path / "log"
+        command = [sys.executable, str(DRIVER), str(folder), str(tmp_path / "g.sqlite"), address]
+        subprocess.run(
+            command, check=True, env={**os.environ, "CLASSROOM_LOG": str(log)}, timeout=120, capture_output=True
+        )
+        with Gradebook(tmp_path / "g.sqlite") as book:
+            assert [r.result.status for r in book.records()] == [GRADED] * 8
+    finally:
+        for process in [*workers, scheduler]:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch):
+    monkeypatch.setattr(cluster, "CONNECT", 0.5)
+    with (
+        pytest.raises(cluster.ClusterError, match=r"no scheduler answers at tcp://127\.0\.0\.1:9"),
+        cluster.connected("tcp://127.0.0.1:9", WORKERS),
+    ):
+        pass
