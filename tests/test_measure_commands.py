@@ -340,6 +340,24 @@ def test_names_and_shapes_of_activations_are_the_programs_own(small, programs, t
     assert read(tmp_path / "shares.profile.json")["samples"] > 0
 
 
+@pytest.mark.parametrize("answer", ["solutions/stage3.py", "solutions/stage4.py", "lab/parallel.py"])
+def test_the_answers_of_all_stages_are_measured(small, tmp_path, capsys, quick, answer):
+    file = runner.ROOT / answer
+    common = ["--engine", file, "--model", small, "--prompt", 5, "-n", 8, "--out", tmp_path]
+    assert main_of(timeline, *common, "--workers", 2) == 0
+    rows = read(tmp_path / f"{file.stem}.timeline.json")["operations"]
+    assert all(row["tasks"] >= row["regions"] and 0 < row["busy"] <= 1 for row in rows)
+    names = {row["name"].split(".")[0] for row in rows}
+    expected = {"attention_forward", "feed_forward", "logits_forward"}
+    assert names == (expected if file.stem == "parallel" else {"matmul_forward", "attention_forward"})
+    assert main_of(scale, *common, "--rounds", 1) == 0
+    found = read(tmp_path / f"{file.stem}.scale.json")
+    assert found["span"] <= found["work"] and all(row["limit"] for row in found["rows"][1:])
+    assert main_of(plots, *common, "--workers", 2) == 0
+    seconds = read(tmp_path / f"{file.stem}.plots.json")["seconds"]
+    assert len(seconds["2"]) == len(names) + 1 and "not told" not in seconds["2"]
+
+
 def test_a_program_that_names_nothing_is_measured_with_less_detail(small, programs, tmp_path, capsys, quick):
     common = ["--engine", programs / "unnamed.py", "--model", small, "-n", 6, "--out", tmp_path]
     assert main_of(timeline, *common, "--workers", 2) == 0
