@@ -18,13 +18,27 @@ from lab import serial
 from lab.checkpoint import Config
 from lab.engines import load_engine
 from lab.files import replacing, write_json
-from lab.measure import burden, flamegraph, hotspots, machine, operations, perf, plots, samples, scale, style, timeline
+from lab.measure import (
+    burden,
+    flamegraph,
+    hotspots,
+    machine,
+    operations,
+    perf,
+    plots,
+    profile,
+    samples,
+    scale,
+    style,
+    timeline,
+)
 from lab.measure.operations import Counter
 from lab.measure.recorder import Recorder, name_of
 from lab.measure.recording import Recording, Span, outermost, tidy, without_waits
 from lab.measure.sampler import Sampler
 from lab.measure.samples import Frame, Sample
 from lab.measure.scale import Machine, Overhead, Split, Step, predict, schedule
+from lab.measure.stats import Estimate
 
 LAB = "/home/ada/lab"
 MATMUL, ATTENTION, FORWARD, GENERATE = (
@@ -178,7 +192,7 @@ def test_hot_spots_and_what_they_promise():
     )  # with what it calls in numpy
     assert (third.name, third.total_share) == ("gpt2_forward", pytest.approx(1))
     assert hotspots.times(first.bound) == "8.1x" and hotspots.times(first.bound_on(4)) == "2.9x"
-    assert "matmul_forward were free" in hotspots.sentence([first])
+    assert "matmul_forward were free" in hotspots.sentence([first], 10.0)
     assert hotspots.amdahl(1, float("inf")) == float("inf") and hotspots.times(float("inf")) == "> 100x"
     with pytest.raises(ValueError, match="no samples"):
         hotspots.hot_spots([])
@@ -187,12 +201,28 @@ def test_hot_spots_and_what_they_promise():
 @pytest.mark.parametrize("width", [80, 100, 160])
 def test_hot_spot_table_fits_the_terminal(width):
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    hotspots.show(console, hotspots.hot_spots(some_samples()), "Where the time goes: serial")
+    hotspots.show(console, hotspots.hot_spots(some_samples()), "Where the time goes: serial", 10.0)
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= width
     row = next(line for line in lines if line.startswith("matmul_forward"))
     assert "87.7%" in row and "8.1x" in row and "2.9x" in row and "serial.py:61" in row
     assert ("█" in row) == (width >= 96)
+
+
+def test_less_than_a_second_of_samples_promises_nothing():
+    rows = hotspots.hot_spots(some_samples())
+    said = hotspots.sentence(rows, 0.4)
+    assert said.startswith("Only 0.40 s of samples: the table means little") and "at most" not in said
+    assert hotspots.promises(rows[0], 0.4) == {"if_free": "", "on_workers": ""}
+    assert hotspots.promises(rows[0], 1.0) == {"if_free": "8.1x", "on_workers": "2.9x"}
+
+
+def test_sampling_that_made_the_program_faster_was_not_measurable():
+    said = profile.cost_sentence(Estimate(0.98, 0.9, 1.1), 100, 3)
+    assert said == (
+        "What 100 samples a second cost is not measurable now (3 rounds without and with, 95 % interval -10% to +10%)"
+    )
+    assert profile.cost_sentence(Estimate(1.02, 1.0, 1.1), 100, 1).startswith("100 samples a second cost +2.0%")
 
 
 def test_operations_have_colours_that_differ_and_can_be_written_on():

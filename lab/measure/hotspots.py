@@ -11,6 +11,7 @@ from rich.text import Text
 
 from lab.measure.samples import Frame, Sample
 
+ENOUGH = 1.0  # seconds of samples, below which nothing is promised
 LEAST = 0.005  # functions with a smaller share are left out
 WORKERS = 4  # for how many workers the bound is shown
 BAR = 8  # characters of a full bar
@@ -70,8 +71,14 @@ def hot_spots(samples: list[Sample], most: int = 10) -> list[Row]:
     return rows
 
 
-def table(rows: list[Row], title: str | None = None, width: int = 80) -> Table:
-    """The rows, for a terminal of 80 columns or more; with bars where there is room for them."""
+def promises(row: Row, seconds: float) -> dict[str, str]:
+    """{"if_free", "on_workers"}: the bounds of a row as text; none for less than a second of samples."""
+    bounds = {"if_free": row.bound, "on_workers": row.bound_on(WORKERS)}
+    return {name: times(bound) if seconds >= ENOUGH else "" for name, bound in bounds.items()}
+
+
+def table(rows: list[Row], seconds: float, title: str | None = None, width: int = 80) -> Table:
+    """The rows from `seconds` of samples, for 80 columns or more; with bars where there is room for them."""
     bars = width >= 96
     grid = Table(title=title, title_justify="left", box=None, padding=(0, 1), pad_edge=False, expand=True)
     grid.title_style = "bold"
@@ -90,8 +97,7 @@ def table(rows: list[Row], title: str | None = None, width: int = 80) -> Table:
             *([Text(bar(row.self_share), style="yellow" if place < 2 else "blue")] if bars else []),
             f"{row.total_share:.1%}",
             Text.assemble((f"{row.file}:{row.line} ", "cyan"), row.source),
-            times(row.bound),
-            times(row.bound_on(WORKERS)),
+            *promises(row, seconds).values(),
         )
     return grid
 
@@ -107,8 +113,13 @@ def times(factor: float) -> str:
     return f"{factor:.1f}x" if factor < 99.95 else "> 100x"
 
 
-def sentence(rows: list[Row]) -> str:
-    """What the first row promises, in words."""
+def sentence(rows: list[Row], seconds: float) -> str:
+    """What the first row promises, in words; of less than a second of samples, that they promise nothing."""
+    if seconds < ENOUGH:
+        return (
+            f"Only {seconds:.2f} s of samples: the table means little. Let it run longer, with more tokens "
+            "(-n) or a larger model."
+        )
     first = rows[0]
     return (
         f"If {first.name} were free, the whole would be at most {times(first.bound)} as fast; "
@@ -116,8 +127,8 @@ def sentence(rows: list[Row]) -> str:
     )
 
 
-def show(console: Console, rows: list[Row], title: str) -> None:
-    """Print the table and the sentence."""
-    console.print(table(rows, title, console.width))
+def show(console: Console, rows: list[Row], title: str, seconds: float) -> None:
+    """Print the table and the sentence about `seconds` of samples."""
+    console.print(table(rows, seconds, title, console.width))
     console.print()
-    console.print(escape(sentence(rows)))
+    console.print(escape(sentence(rows, seconds)))

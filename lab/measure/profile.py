@@ -12,7 +12,6 @@ import argparse
 import shutil
 import sys
 import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -147,17 +146,9 @@ def cost_sentence(cost: Estimate, rate: int, rounds: int) -> str:
     """What sampling cost, in words."""
     interval = f", 95 % interval {cost.low - 1:+.0%} to {cost.high - 1:+.0%}" if rounds > 1 else ""
     word = "rounds" if rounds > 1 else "round"
+    if cost.median <= 1:  # the machine varies by more than that
+        return f"What {rate} samples a second cost is not measurable now ({rounds} {word} without and with{interval})"
     return f"{rate} samples a second cost {cost.median - 1:+.1%} ({rounds} {word} without and with{interval})"
-
-
-def operations(active: list[Sample]) -> dict[str, float]:
-    """Seconds of samples by operation: the outermost function of a stack that is named ..._forward but gpt2_forward."""
-    seconds: Counter[str] = Counter()
-    for sample in active:
-        names = [frame.name.split(".")[0] for frame in sample.stack if frame.is_ours]
-        named = [name for name in names if name.endswith("_forward") and name != "gpt2_forward"]
-        seconds[named[0] if named else "other"] += sample.seconds
-    return dict(seconds.most_common())
 
 
 def write_files(out: Path, name: str, title: str, active: list[Sample], result: dict) -> list[Path]:
@@ -198,13 +189,12 @@ def profile(options: argparse.Namespace, arguments: list[str] | None) -> int:
         "seconds": {"plain": seen["plain"], "sampled": seen["sampled"]},
         "cost": cost._asdict(),
         "rows": [row._asdict() for row in rows],
-        "operations": operations(active),
         "about": belongs,
         **provenance(arguments, "lab.measure.profile", load),
     }
     compared = agreement(program, seen["sampler"], options.rate) if options.check else []
     files = write_files(options.out, program.name, program.title, active, result)
-    hotspots.show(console, rows, f"Where the time goes: {program.title}")
+    hotspots.show(console, rows, f"Where the time goes: {program.title}", len(active) / options.rate)
     if waiting:
         share = len(waiting) / (len(active) + len(waiting))
         console.print(f"Left out: samples of threads that wait, {share:.0%}. What they wait for: make timeline")

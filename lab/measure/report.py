@@ -104,14 +104,12 @@ def profiles(program: Program, out: Path) -> list[dict[str, Any]]:
         if result is None:
             continue
         rows = [hotspots.Row(**row) for row in result["rows"]]
-        bounds = [
-            {"if_free": hotspots.times(row.bound), "on_workers": hotspots.times(row.bound_on(hotspots.WORKERS))}
-            for row in rows
-        ]
+        seconds = result["samples"] / result["rate"]
+        bounds = [hotspots.promises(row, seconds) for row in rows]
         rounds = len(result["seconds"]["plain"])
         extra = {
             "rows": [row._asdict() | bound for row, bound in zip(rows, bounds, strict=True)],
-            "sentence": hotspots.sentence(rows),
+            "sentence": hotspots.sentence(rows, seconds),
             "cost_sentence": profile.cost_sentence(Estimate(**result["cost"]), result["rate"], rounds),
             "svg": Markup((out / f"{name}.svg").read_text(encoding="utf-8")),
         }
