@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 import lab  # noqa: F401  (first: it pins BLAS to one thread before numpy loads)
 
+import numpy as np  # isort: skip
 import pytest  # isort: skip
 
 from lab import threadlib
