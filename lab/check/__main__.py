@@ -144,7 +144,7 @@ def run_explore(options: argparse.Namespace) -> Findings:
         options.picture,
         options.spurious,
         not options.all,
-        progress,
+        None if options.json else progress,
     )
     try:
         return explore.explore(program, options.workers, plan)

@@ -99,8 +99,9 @@ class Scheduler(Operations, Statements):
         self.outcome: Failure | None = None
         self.last: Any = None  # the snapshot when it failed
         self.ending = False
+        self.chained = False  # has a thread joined others that might be waited for itself?
         self.over = allocate_lock()
-        self.namer = Namer()
+        self.namer = Namer() if traced else None
         self.told = False
         self.switching = self.inside = False  # are statements switching points, and places inside expressions?
         self.place = (0, 0, 0)
@@ -386,6 +387,7 @@ class Scheduler(Operations, Statements):
         runners = [thread.system for thread in threads if thread.system is not None]
         if self.ending:
             self.unwind(self.current)
+        self.chained = self.chained or self.current.number > 0 or bool(self.current.held)
         me = self.point("joins", runners, lambda: all(runner.ended for runner in runners))
         if self.clocks:
             for runner in runners:
@@ -410,7 +412,7 @@ class Scheduler(Operations, Statements):
 
     def look_for_circle(self, me: Runner) -> None:
         """me is about to wait: for itself, through others?"""
-        if not me.held and not any(runner.verb == "joins" and me in runner.what for runner in self.live):
+        if me.verb == "wakes" or not (me.held or self.chained):
             return  # nobody waits for it
         circle = find_circle(me)
         if circle:
@@ -446,7 +448,7 @@ class Scheduler(Operations, Statements):
 
     def describe(self, primitive: Any) -> tuple[str, str]:
         """("mutex queue", "pool.py:12"), if names are looked for."""
-        return self.namer.label(primitive) if self.traced else ("", "")
+        return self.namer.label(primitive) if self.namer is not None else ("", "")
 
     def access(self, name: str, line: int, write: bool) -> None:
         """The running thread reads or writes a variable."""
