@@ -1,0 +1,77 @@
+"""What a student earns on the way: the starter hardly anything, each stage something."""
+
+import ast
+from dataclasses import replace
+
+import pytest
+
+from grader import grade
+from grader.points import load
+from grader.selftest import STAGES, program
+from grader.verdict import Verdict, judge
+
+ROOT = grade.LAB.parent
+STARTER = ROOT / "handout" / "parallel.py"
+
+
+def stage_2() -> str:
+    """The starter with the workers of the answer to stage 3: what it gives to them is still in one piece."""
+    answer = ast.parse(STAGES["stage 3"].read_text())
+    workers = [node for node in answer.body if isinstance(node, ast.Import | ast.ImportFrom | ast.ClassDef)]
+    assert any(getattr(node, "name", "") == "Workers" for node in workers)
+    return "\n".join([STARTER.read_text(), *map(ast.unparse, workers)])
+
+
+@pytest.fixture(scope="module")
+def earned(box, tmp_path_factory) -> dict[str, Verdict]:
+    """The verdict on each stage, from the public cases alone, untimed."""
+    folder = tmp_path_factory.mktemp("stages")
+    sources = {"starter": STARTER.read_text(), "stage 2": stage_2()}
+    sources |= {name: program(path) for name, path in STAGES.items()}
+    sets = grade.case_sets(folder, grade.Options())[:1]
+    found = {}
+    for name, source in sources.items():
+        path = folder / "parallel.py"
+        path.write_text(source)
+        found[name] = grade.grade(path, grade.Options(sandbox=box, stages=("tokens",), sets=sets))
+    return found
+
+
+def row(verdict: Verdict, name: str) -> float:
+    """The points of a row."""
+    return next(row.score for row in verdict.rows if row.name == name)
+
+
+def test_an_untouched_starter_earns_less_than_20_of_100(earned):
+    points = load()
+    verdict = earned["starter"]
+    assert verdict.evidence.right and row(verdict, "workers") == 0
+    assert row(verdict, "public") == pytest.approx(points.tokens["given"] * points.points["public"])
+    hidden = points.tokens["given"] * points.points["hidden"]
+    assert verdict.score + hidden < 20
+
+
+def test_every_stage_is_worth_something(earned):
+    public = load().points["public"]
+    assert row(earned["stage 2"], "workers") == load().points["workers"]
+    assert row(earned["stage 2"], "public") == row(earned["starter"], "public")
+    assert row(earned["stage 3"], "public") == pytest.approx(load().tokens["products"] * public)
+    assert row(earned["stage 4"], "public") == row(earned["stage 5"], "public") == public
+    assert row(earned["serial's loops, split"], "public") == public
+
+
+def test_what_is_missing_for_more_is_said(earned):
+    def reason(name: str) -> str:
+        return next(row.reason for row in earned[name].rows if row.name == "public")
+
+    assert "once every worker does a fair share" in reason("starter")
+    assert "once the workers share attention as well" in reason("stage 3")
+    assert "fair share" not in reason("stage 4")
+
+
+def test_who_could_not_be_seen_at_work_earns_what_was_given(earned):
+    evidence = earned["stage 5"].evidence
+    nothing = replace(evidence.inside, weights=[], used=[], attention=[], problem="with watched arrays it fails")
+    verdict = judge(replace(evidence, inside=nothing))
+    assert row(verdict, "workers") == 0 and row(verdict, "public") == row(earned["starter"], "public")
+    assert any("with watched arrays it fails" in row.reason for row in verdict.rows)
