@@ -9,11 +9,14 @@ confine.py      the locks that a program in the sandbox puts on itself: seccomp,
 harness.py      the program inside the sandbox
 child.py        the parent's side of it: sends prompts, stamps tokens, watches from outside
 correctness.py  the stage of tokens and workers
+inside.py       who does the work, and whether it is used; shares.py: the arrays that note it, in the sandbox
 timing.py       the stage of scaling: programs that take turns, capacity, disturbance
 estimates.py    from timings to E_k and C_k, with intervals
 weather.py      what other programs and the hypervisor take
 threads.py      what lab.check found; examiner.py: the program inside the sandbox that runs it
 explain.py      from what was observed to a sentence that helps
+points.py       the rows, and the table of points; evidence.py: what they are judged from
+rows.py         the rows that are judged from runs on tiny models; scaling.py: those from timed runs
 verdict.py      from observations to points; pure, so that recorded timings can be fed to it
 report.py       terminal, results.json, report.html
 """

@@ -85,8 +85,8 @@ def threads_result(evidence: Evidence, found: Scaling) -> Result:
     result = credited(reason, found, share, points.credit, points.scaling["full_credit"], taken)
     if result.credit < 1 and (slow := slow_line(evidence.timing.recorded.get(k, {}), k)) and not result.status:
         result = Result(result.credit, f"{result.reason}; {slow}")
-    if found.gain.low > TOO_GOOD:
-        note = "for the instructor: a gain above what the machine gives to trusted threads, proven by the first token"
+    if found.gain.median > 1 and result.credit:
+        note = "for the instructor: a gain above what the machine gives to trusted threads"
         result = Result(result.credit, result.reason, note, result.status)
     return result
 
@@ -97,8 +97,9 @@ def speed_result(evidence: Evidence, found: Scaling) -> Result:
     ideal = found.kernel / found.capacity.median
     reason = f"{found.many:.3f} s a token, where {found.k} cores need {ideal:.3f} s for the products alone: "
     reason += f"{found.speed.median:.0%} of their speed"
-    if threads_result(evidence, found).credit == 0:
-        return Result(0.0, f"{reason}; it counts for programs whose threads gain something")
+    threads = threads_result(evidence, found)
+    if threads.credit == 0:
+        return Result(0.0, f"{reason}; it counts for programs whose threads gain something", status=threads.status)
     taken = found.speed.high / (1 - delayed(found))
     return credited(reason, found, found.speed, points.speed_credit, points.scaling["full_speed"], taken)
 

@@ -403,6 +403,11 @@ def test_runs_that_disagree_are_inconclusive_while_trusted_ones_do_as_well():
     assert threads_row(disagreeing(0.4)).status == INCONCLUSIVE
 
 
+def test_what_cannot_be_measured_of_the_threads_costs_no_speed_either():
+    rows = rows_of(disagreeing(0.4))
+    assert rows["speed-2"].status == INCONCLUSIVE
+
+
 def test_runs_that_disagree_while_trusted_ones_are_steady_are_judged_as_they_are():
     row = threads_row(disagreeing(0.02))
     assert row.status != INCONCLUSIVE and row.score < 25
