@@ -121,7 +121,7 @@ def order_of_waking(run: Run) -> tuple[str, list[str]]:
                 )
                 return text, [woke.site]
         order = [runner.name for runner, _site in runners]
-        woken = [woke.woken for woke in state.woke]
+        woken = [woke.woken for woke in state.woke if woke.verb == "signal"]  # a broadcast promises no order
         for first, second in itertools.pairwise(woken):
             if first in order and second in order and first != second and order.index(first) > order.index(second):
                 at = runners[order.index(second)][1]
