@@ -157,7 +157,8 @@ def grade_file(args: argparse.Namespace, stages: tuple[str, ...], errors: Consol
         with progress_lines(errors, args.quiet) as options.progress:
             return grade.grade(args.file, options)
     except SandboxError as error:
-        raise SandboxError(f"{error}. Without a sandbox: --no-require-sandbox" if required else str(error)) from None
+        hint = ". Without a sandbox: --no-require-sandbox" if required and str(error).startswith("no sandbox") else ""
+        raise SandboxError(f"{error}{hint}") from None
 
 
 if __name__ == "__main__":

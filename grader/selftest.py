@@ -3,6 +3,8 @@
 reference   lab/parallel.py gets full marks, every time, within 90 seconds
 stages      serial's loops split among the workers, the answers of stages 3, 4 and 5: each earns more than the last
 busy        the reference beside a process that keeps one core busy: full marks or inconclusive, never a lost point
+places      umask 077, no bubblewrap, one core, an ASCII terminal, a full temporary folder, two at once, stopped by signals
+            (grader.environments): each with its right outcome, and nothing left behind
 wrong       the submissions in tests/submissions that timing judges earn no point for threads and speed, each within 240
             seconds
 """
@@ -19,6 +21,7 @@ from pathlib import Path
 from rich.console import Console
 
 from grader import grade, sandbox
+from grader.environments import ENVIRONMENTS, Unable
 from grader.verdict import INCONCLUSIVE, Row, Verdict
 from lab.command import quietly
 
@@ -30,7 +33,7 @@ STAGES = {  # what a student may hand in on the way, the best last
     "stage 4": ROOT / "solutions" / "stage4.py",
     "stage 5": grade.LAB / "parallel.py",
 }
-PARTS = ("reference", "stages", "busy", "wrong")
+PARTS = ("places", "reference", "stages", "busy", "wrong")
 SOON, AT_LAST = 90, 240  # seconds in which the reference is graded, and any right program
 
 
@@ -119,6 +122,19 @@ class SelfTest:
             best = max(best, verdict.score)
             self.say(kept, name, verdict)
 
+    def places(self) -> None:
+        """The grader in every other environment that can be made here."""
+        for name, tried in ENVIRONMENTS.items():
+            with tempfile.TemporaryDirectory() as folder:
+                os.chmod(folder, 0o755)
+                try:
+                    problem = tried(Path(folder))
+                    mark = "BROKEN" if problem else "ok    "
+                except Unable as why:
+                    problem, mark = str(why), "-     "
+            self.broken += mark == "BROKEN"
+            self.console.print(f"{mark}  {name:24}  {problem}".rstrip(), soft_wrap=True)
+
     def wrong(self) -> None:
         """Submissions that timing has to judge, timed for real."""
         for path in timed_submissions():
@@ -139,6 +155,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     test = SelfTest(console)
     console.print(f"{len(os.sched_getaffinity(0))} cores, sandbox: {test.box.backend}")
+    if "places" in parts:
+        test.places()
     if "reference" in parts:
         test.reference(args.times, "reference")
     if "stages" in parts:
