@@ -3,8 +3,8 @@
 reference   lab/parallel.py gets full marks, every time, within 90 seconds
 stages      serial's loops split among the workers, the answers of stages 3, 4 and 5: each earns more than the last
 busy        the reference beside a process that keeps one core busy: full marks or inconclusive, never a lost point
-places      umask 077, no bubblewrap, one core, an ASCII terminal, a full temporary folder, two at once, stopped by signals
-            (grader.environments): each with its right outcome, and nothing left behind
+places      umask 077, no bubblewrap, one core, an ASCII terminal, a full temporary folder, two at once, stopped by
+            signals (grader.environments): each with its right outcome, and nothing left behind
 wrong       the submissions in tests/submissions that timing judges earn no point for threads and speed, each within 240
             seconds
 """
