@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from grader.examples import BASE
 from grader.processes import processes
 
 ROOT = Path(__file__).parents[1]
-SUBMISSION = ROOT / "tests" / "submissions" / "base.py"
 SECONDS = 240.0
 ENVIRONMENTS: dict[str, Callable[[Path], str]] = {}
 
@@ -32,7 +32,7 @@ def environment(function: Callable[[Path], str]) -> Callable[[Path], str]:
 
 def command(folder: Path, *options: str, stages: str = "tokens") -> list[str]:
     """The grader's command line; its results go to folder/out."""
-    line = [sys.executable, "-m", "grader", str(SUBMISSION), "--stages", stages, "--out", str(folder / "out")]
+    line = [sys.executable, "-m", "grader", str(BASE), "--stages", stages, "--out", str(folder / "out")]
     return [*line, *options]
 
 

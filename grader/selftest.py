@@ -5,7 +5,7 @@ stages      serial's loops split among the workers, the answers of stages 3, 4 a
 busy        the reference beside a process that keeps one core busy: full marks or inconclusive, never a lost point
 places      umask 077, no bubblewrap, one core, an ASCII terminal, a full temporary folder, two at once, stopped by
             signals (grader.environments): each with its right outcome, and nothing left behind
-wrong       the submissions in tests/submissions that timing judges earn no point for threads and speed, each within 240
+wrong       the programs in grader/examples that timing judges earn no point for threads and speed, each within 240
             seconds
 """
 
@@ -22,13 +22,13 @@ from rich.console import Console
 
 from grader import grade, sandbox
 from grader.environments import ENVIRONMENTS, Unable
+from grader.examples import ATTACKS, LOOPS_SPLIT, WRONG, program
 from grader.verdict import INCONCLUSIVE, Row, Verdict
 from lab.command import quietly
 
 ROOT = grade.LAB.parent
-SUBMISSIONS = ROOT / "tests" / "submissions"
 STAGES = {  # what a student may hand in on the way, the best last
-    "serial's loops, split": SUBMISSIONS / "stages" / "loops_split.py",
+    "serial's loops, split": LOOPS_SPLIT,
     "stage 3": ROOT / "solutions" / "stage3.py",
     "stage 4": ROOT / "solutions" / "stage4.py",
     "stage 5": grade.LAB / "parallel.py",
@@ -50,14 +50,7 @@ def parser() -> argparse.ArgumentParser:
 
 def timed_submissions() -> list[Path]:
     """The wrong submissions and attacks whose verdict comes from timing."""
-    files = sorted(SUBMISSIONS.glob("wrong/*.py")) + sorted(SUBMISSIONS.glob("attacks/*.py"))
-    return [path for path in files if "# expect: threads-2 " in path.read_text()]
-
-
-def program(path: Path) -> str:
-    """The whole submission."""
-    text = path.read_text()
-    return (SUBMISSIONS / "base.py").read_text() + "\n\n" + text if "# on: base" in text else text
+    return [path for path in (*WRONG, *ATTACKS) if "# expect: threads-2 " in path.read_text()]
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from grader.child import Child
 from grader.sandbox import Limits, SandboxError
 from grader.workspace import temporary_folder
 
-BASE = Path(__file__).parent / "submissions" / "base.py"
 GOOD = "def generate(model, prompt, n, workers):\n    yield 0\n"
 
 

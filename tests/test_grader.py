@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from grader.cases import (
 from grader.child import Child, Run
 from grader.correctness import Correctness, Outcome
 from grader.estimates import estimate_scaling
+from grader.examples import BASE, timings
 from grader.inside import Inside
 from grader.points import CHECKS, PointsError, Result, gain, load, row
 from grader.sandbox import Limits
@@ -37,10 +37,6 @@ from grader.workspace import temporary_folder
 from lab.margin import in_double, other_sums, safe_tokens
 from lab.serial import generate, gpt2_build_from_checkpoint, gpt2_forward, sample_mult, softmax_forward
 
-sys.path.insert(0, str(Path(__file__).parent / "submissions"))
-import timings
-
-BASE = Path(__file__).parent / "submissions" / "base.py"
 GRADESCOPE = json.loads((Path(__file__).parent / "data" / "gradescope_results.schema.json").read_text())
 
 

@@ -23,9 +23,9 @@ from grader.classroom.exports import file_name, gradebook_csv, write_exports
 from grader.classroom.gradebook import GRADED, INCONCLUSIVE, VERSION, Gradebook, GradebookError, Result
 from grader.classroom.policy import Policy, chosen, read_policy, standings
 from grader.classroom.similar import fingerprints, similar
+from grader.examples import BASE
 from grader.points import PointsError
 
-SUBMISSIONS = Path(__file__).parent / "submissions"
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
@@ -345,7 +345,7 @@ def test_a_thousand_results_are_below_five_megabytes(tmp_path):
 
 
 def test_renaming_and_reformatting_hide_nothing():
-    original = (SUBMISSIONS / "base.py").read_text()
+    original = (BASE).read_text()
     copy = original.replace("workers", "people").replace("Workers", "Team").replace("# ", "#  ").replace("0.5", "0.50")
     others = {path.stem: path.read_bytes() for path in sorted((Path(__file__).parent / "zoo" / "right").glob("*.py"))}
     programs = {"ada": original.encode(), "eve": copy.encode(), **others}
@@ -355,7 +355,7 @@ def test_renaming_and_reformatting_hide_nothing():
 
 
 def test_the_starter_is_nobody_s_own():
-    starter = (SUBMISSIONS / "base.py").read_bytes()
+    starter = (BASE).read_bytes()
     assert similar({"ada": starter + b"\nx = 1\n", "eve": starter + b"\ny = [2]\n"}, [starter]) == []
 
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from grader_boxes import BASE
 
 from grader import cases, grade, inside
 from grader.child import Patience
+from grader.examples import BASE
 from grader.inside import Inside, look_inside, well_formed
 from grader.sandbox import Limits
 from grader.workspace import temporary_folder

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from grader_boxes import BASE, GOOD, backend, run, started
+from grader_boxes import GOOD, backend, run, started
 
 from grader import child as child_module
 from grader import explain, grade, sandbox
@@ -16,10 +16,10 @@ from grader import timing as timing_module
 from grader.cases import public_cases
 from grader.child import Child, Patience, Run
 from grader.estimates import estimate_scaling
+from grader.examples import BASE, program
 from grader.points import load
 from grader.processes import alive
 from grader.sandbox import Limits, SandboxError
-from grader.selftest import program
 from grader.timing import Timing
 from grader.workspace import temporary_folder
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from grader import grade
+from grader.examples import program
 from grader.points import load
-from grader.selftest import STAGES, program
+from grader.selftest import STAGES
 from grader.verdict import Verdict, judge
 
 ROOT = grade.LAB.parent

@@ -1,21 +1,11 @@
 """Every wrong submission gets its verdict and the real reason; every attack gains nothing.
 
-The files say themselves what is expected of them, in comments at their head:
-
-    # on: base                           stands on submissions/base.py (or on: nothing)
-    # cases: 2 workers, long             kinds of cases that are run (default: 2 workers)
-    # expect: ROW STATUS | PHRASE        a row of the result, its status, a part of its reason
-    # timing: NAME                       the generated timing that the verdict is fed (submissions/timings.py)
-    # check: KIND                        lab.check finds this kind of error
-    # checked: KIND | PHRASE             what is found, when lab.check itself is attacked
-    # sandboxes: all                     tried in every sandbox that works here, not only in the best
-    # dangerous: ...                     run only after limits were seen to bind
+What is expected of a file stands in comments at its head: grader/examples.
 """
 
 import json
 import os
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,27 +16,13 @@ from grader import grade, sandbox, threads
 from grader.cases import CaseSet
 from grader.child import Patience
 from grader.correctness import Outcome
+from grader.examples import ATTACKS, BASE, WRONG, head, program, timings
 from grader.points import load
-from grader.selftest import program
 from grader.verdict import Verdict, judge
 from grader.workspace import temporary_folder
 
-FOLDER = Path(__file__).parent / "submissions"
-sys.path.insert(0, str(FOLDER))
-import timings  # noqa: E402
-
 QUICK = Patience(start=20.0, token=3.0, idle=1.0)
 LIMITS = sandbox.Limits(memory=768 << 20)
-WRONG, ATTACKS = (sorted((FOLDER / kind).glob("*.py")) for kind in ("wrong", "attacks"))
-
-
-def head(path: Path) -> dict[str, list[str]]:
-    """The comments at the head of a file: key -> values."""
-    found: dict[str, list[str]] = {}
-    for line in path.read_text().split("\n\n")[0].splitlines():
-        if match := re.match(r"# (on|cases|expect|timing|check|checked|sandboxes|dangerous): (.*)", line):
-            found.setdefault(match[1], []).append(match[2])
-    return found
 
 
 @pytest.fixture(scope="session")
@@ -210,7 +186,7 @@ def test_there_are_enough() -> None:
 
 def test_base_is_right(box: sandbox.Sandbox, tmp_path: Path) -> None:
     submission = tmp_path / "parallel.py"
-    submission.write_text((FOLDER / "base.py").read_text())
+    submission.write_text(BASE.read_text())
     verdict = grade.grade(submission, grade.Options(sandbox=box, stages=("tokens",), patience=QUICK))
     assert {row.name: row.status for row in verdict.rows[:-2]} == dict.fromkeys(
         ("runs", "public", "hidden", "imports", "workers", "quiet"), "passed"
