@@ -92,8 +92,9 @@ $(call verb,grade-selftest,grader.selftest,) ## does the grader measure well on 
 #== for maintainers
 test: $(READY) ## all tests, or one stage: ARGS="-m grader"
 	@$(PYTHON) -m pytest -q -n auto --dist worksteal $(ARGS)
-lint: $(READY) ## mistakes and unformatted code
-	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check .
+lint: $(READY) ## mistakes, formatting, imports the wrong way
+	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(VENV)/bin/lint-imports --no-cache >/dev/null || \
+	    { echo 'make lint: see above; for imports: $(VENV)/bin/lint-imports' >&2; exit 1; }
 format: $(READY) ## format the code
 	@$(PYTHON) -m ruff check --fix-only --quiet . ; $(PYTHON) -m ruff format .
 $(call verb,check-selftest,lab.check selftest,) ## the checks raise nothing in right programs
