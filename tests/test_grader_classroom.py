@@ -16,7 +16,7 @@ import pytest
 from classroom_stub import report
 
 from grader.classroom import collect as collecting
-from grader.classroom import page, watch
+from grader.classroom import example, page, watch
 from grader.classroom.__main__ import main
 from grader.classroom.collect import CollectError, Submission, collect
 from grader.classroom.exports import file_name, gradebook_csv, write_exports
@@ -406,3 +406,32 @@ def test_the_report_is_made_again_from_the_gradebook(tmp_path):
     assert main(["report", "--out", str(tmp_path), "--title", "Our class"]) == 0
     assert "Our class" in (tmp_path / "report.html").read_text()
     assert (tmp_path / "grades.csv").read_text().startswith("id,name,score")
+
+
+# -------------------------------------------------------------------------------------------------------- example class
+
+
+def test_the_example_class(tmp_path):
+    submissions, recorded, policy, about = example.write(tmp_path / "a")
+    assert [path.read_bytes() for path in example.write(tmp_path / "b")] == [
+        path.read_bytes() for path in (submissions, recorded, policy, about)
+    ]
+    found = collect(submissions)
+    assert len({s.student for s in found}) == len({s.name for s in found}) == example.SIZE == 40
+    table = {line["id"]: line for line in csv.DictReader(io.StringIO(about.read_text()))}
+    by_what = {table[s.student]["what"]: s for s in found}
+    assert {"parallel", "copy of parallel", "deadlock", "argmax", "import_solution", "starter"} <= by_what.keys()
+    assert by_what["nothing"].problem.startswith("no parallel.py was handed in")
+    assert {s.sha256 for s in found if s.source and table[s.student]["what"] != "no Python"} == set(
+        json.loads(recorded.read_text())
+    )
+    assert any(s.received > read_policy(policy).deadline for s in found)
+    pairs = {frozenset((table[p.first]["what"], table[p.second]["what"])) for p in similar({
+        s.student: s.source for s in found if s.source}, [example.STARTER.read_bytes()])}  # fmt: skip
+    assert {frozenset((what, f"copy of {what}")) for what in ("parallel", "stage3", "stage4")} <= pairs
+
+
+def test_a_larger_example_class_has_no_two_equal_submissions(tmp_path):
+    found = collect(example.write(tmp_path, 200)[0])
+    assert len(found) == 200
+    assert len({s.sha256 for s in found if s.source}) == sum(bool(s.source) for s in found)

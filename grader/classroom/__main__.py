@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from grader import grade
 from grader.cases import CasesError
-from grader.classroom import cluster, page, watch
+from grader.classroom import cluster, example, page, watch
 from grader.classroom.collect import CollectError, collect
 from grader.classroom.exports import file_name, plain_page, write_exports
 from grader.classroom.gradebook import Gradebook, GradebookError, Record, Result
@@ -22,12 +22,12 @@ from grader.classroom.similar import similar
 from grader.classroom.task import Settings, WrongProgram
 from grader.points import PointsError, load
 from grader.sandbox import BACKENDS, SandboxError, choose
-from lab.command import INTERRUPTED, Parser, quietly
-from lab.files import PROFILES, ROOT, WriteError, shown, write_text
+from lab.command import INTERRUPTED, Parser, quietly, whole_number
+from lab.files import PROFILES, WriteError, shown, write_text
 from lab.models import ModelError, find
 
 OUT = PROFILES / "class"
-GIVEN = (ROOT / "handout" / "parallel.py",)  # what everybody starts from
+GIVEN = (example.STARTER,)  # what everybody starts from
 ERRORS = (
     CollectError, GradebookError, cluster.ClusterError, WrongProgram, PointsError, CasesError, ModelError, SandboxError,
     WriteError,
@@ -63,6 +63,13 @@ def build_parser() -> argparse.ArgumentParser:
         verb.add_argument("--out", type=Path, default=OUT, help="gradebook and results (default profiles/class)")
         verb.add_argument("--policy", type=Path, metavar="TOML", help="deadlines, lateness, best or latest")
         verb.add_argument("--title", default="The class", help="of the report")
+    rehearsing = verbs.add_parser("example", help="write an example class, to rehearse with")
+    rehearsing.add_argument(
+        "--out", type=Path, default=PROFILES / "example-class", help="(default profiles/example-class)"
+    )
+    rehearsing.add_argument(
+        "--size", type=whole_number(1), default=example.SIZE, help=f"how many (default {example.SIZE})"
+    )
     working = verbs.add_parser("worker", help="offer this host to a scheduler, until that ends")
     working.add_argument("scheduler", metavar="ADDRESS", help="tcp://host:8786")
     working.add_argument("--points", type=Path, metavar="TOML", help="the points table of the run")
@@ -193,6 +200,15 @@ class View:
         console.print(f"{shown(out / 'report.html')}  {shown(out / 'grades.csv')}  results/  feedback/")
 
 
+def write_example(options: argparse.Namespace, console: Console) -> int:
+    """Write the example class, and say how to grade it. Raises WriteError."""
+    submissions, recorded_timings, policy, about = example.write(options.out, options.size)
+    console.print(f"{options.size} submissions: {shown(submissions)}; what each one is: {shown(about)}")
+    rehearsal = f"--timings {shown(recorded_timings)} --policy {shown(policy)}"
+    console.print(f'grade them: make class SUBMISSIONS={shown(submissions)} OUT=profiles/rehearsal ARGS="{rehearsal}"')
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a verb; returns the exit code."""
     options = build_parser().parse_args(arguments)
@@ -204,6 +220,8 @@ def main(arguments: list[str] | None = None) -> int:
             workers = (load(options.points) if options.points else load()).workers
             cluster.run_worker(options.scheduler, workers)
             return 0
+        if options.verb == "example":
+            return write_example(options, console)
         if not (options.out / "gradebook.sqlite").is_file():
             raise GradebookError(f"{options.out}: no gradebook here; grade a class first")
         with Gradebook(options.out / "gradebook.sqlite") as book:

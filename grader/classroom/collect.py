@@ -85,11 +85,16 @@ def in_folder(folder: Path) -> Iterator[Entry]:
         folders[:] = sorted(name for name in folders if name not in SKIPPED)
         for name in sorted(files):
             path = Path(place, name)
-            status = path.lstat()
-            trouble = "" if stat.S_ISREG(status.st_mode) else "not a regular file"
-            changed = datetime.fromtimestamp(status.st_mtime, UTC)
             relative = PurePosixPath(*(printable(part) for part in path.relative_to(folder).parts))
-            yield Entry(relative, status.st_size, changed, path.read_bytes, trouble)
+            try:
+                status = path.lstat()
+            except OSError as error:  # it disappeared, or is on a disk that fails: the others go on
+                yield Entry(relative, 0, None, path.read_bytes, f"cannot be read: {error.strerror}")
+                continue
+            trouble = "" if stat.S_ISREG(status.st_mode) else "not a regular file"
+            yield Entry(
+                relative, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC), path.read_bytes, trouble
+            )
 
 
 def in_zip(data: bytes) -> Iterator[Entry]:
@@ -257,7 +262,7 @@ def one(student: str, name: str, marked_late: bool, files: list[Entry]) -> Submi
         try:
             source = entry.read()
         except OSError as error:
-            problem = f"{entry.path.name} cannot be read: {error}"
+            problem = f"{entry.path.name} cannot be read: {error.strerror or error}"
         if len(source) > LARGEST:
             source, problem = b"", f"{entry.path.name} is larger than {LARGEST >> 10} KB"
     return Submission(student, name, source, entry.changed if entry else None, marked_late, problem)

@@ -39,7 +39,7 @@ class GradebookError(Exception):
 class Result:
     """What grading gave. report: Gradescope's results.json as data; page: the student's HTML; timing: its rounds."""
 
-    made_with: str  # points, seed, model and program of the grader: a result made with others is out of date
+    made_with: str  # points, cases, model and stages: a result made with others is out of date
     status: str  # GRADED, INCONCLUSIVE or NOT_GRADED
     report: dict
     page: str = ""
@@ -99,8 +99,8 @@ class Gradebook:
             return
         if "about" not in tables:
             raise GradebookError(f"{self.path}: an SQLite file, but no gradebook")
-        (version,) = self.db.execute("select value from about where key = 'version'").fetchone()
-        if int(version) > VERSION:
+        (version,) = self.db.execute("select value from about where key = 'version'").fetchone() or ("unknown",)
+        if not version.isdecimal() or int(version) > VERSION:
             raise GradebookError(
                 f"{self.path}: a gradebook of version {version}, this program knows up to {VERSION}; use a newer one"
             )
@@ -123,7 +123,8 @@ class Gradebook:
             try:
                 yield
             except BaseException:
-                self.db.execute("rollback")
+                if self.db.in_transaction:  # a full disk has ended it already
+                    self.db.execute("rollback")
                 raise
             self.db.execute("commit")
         except sqlite3.OperationalError as error:

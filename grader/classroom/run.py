@@ -102,13 +102,12 @@ class ClassRun:
 
     def submit(self, work: Work) -> Future:
         """One task; a timed run owns its host's timing. A repeated one goes to another host where there is one."""
+        source = work.record.submission.source
         order = Order(
-            work.record.submission.source, work.stages, self.settings, self.program, work.evidence, work.earlier
+            source, work.stages, self.settings.only_for(source), self.program, work.evidence, work.earlier, work.host
         )
         needs = {"timing": 1, "slots": cluster.TIMED_SLOTS} if work.timed else {"slots": 1}
         hosts = self.other_hosts(work.host) if work.tries else None
-        if hosts:
-            order = Order(order.source, order.stages, order.settings, order.program, order.evidence, None)
         return self.client.submit(
             run_here, self.perform, order, self.settings.points.workers, resources=needs, pure=False,
             priority=1 if work.timed else 0, workers=hosts, allow_other_workers=bool(hosts),
