@@ -69,7 +69,7 @@ gpt: $(READY) ## run it on a sentence: prompt, tokens, text (SENTENCE="")
 $(call verb,chat,lab.chat,GIVEN MODEL WORKERS) ## type the beginning of a text, read on
 $(call verb,profile,lab.measure.profile,GIVEN MODEL WORKERS OUT) ## where lab/serial.py, or FILE, spends its time
 $(call verb,check,lab.check check,FILE WORKERS) ## threads: misuse, lock order, stalls, in real runs
-$(call verb,explore,lab.check explore,FILE WORKERS) ## threads: deadlocks, lost wakeups, in many schedules
+$(call verb,explore,lab.check explore,FILE WORKERS OUT) ## threads: deadlocks, lost wakeups, in many schedules
 $(call verb,races,lab.check races,FILE WORKERS) ## threads: unordered accesses to shared data
 $(call verb,timeline,lab.measure.timeline,PROGRAM MODEL WORKERS OUT) ## what each worker did when, and waited for
 $(call verb,scale,lab.measure.scale,PROGRAM MODEL OUT) ## the time on 1 to 64 workers, predicted

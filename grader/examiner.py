@@ -5,12 +5,14 @@ so a submission that ends this process, writes a report of its own or disarms th
     argv[1]   JSON: {"paths": [...], "submission": path, "control": path, "how": options of explore_submission,
                      "parent": pid, "readable": [...]}
     stdin     the key, KEY bytes
-    stdout    one line: the HMAC of the report, a blank, the report as JSON: {"findings": ..., "control": [kinds]}
+    stdout    one line: the HMAC of the report, a blank, the report as JSON: {"found": ..., "trace": the first finding's
+              schedule, step by step (see lab.check.trace), or null, "control": [kinds]}
 """
 
 import sys
 
 KEY = 32
+TRACE_SECONDS = 5.0  # for one schedule again
 
 
 def sender(key, descriptor):
@@ -33,15 +35,20 @@ def sender(key, descriptor):
 
 def examined(config):
     """What lab.check finds in the submission, and which kinds of errors in the control."""
-    from lab.check.api import explore_submission
+    from lab.check.api import explore_submission, trace
     from lab.check.report import ProgramError
 
+    steps = None
     try:
-        found = explore_submission(config["submission"], **config["how"]).to_json()
+        findings = explore_submission(config["submission"], **config["how"])
+        found = findings.to_json()
+        schedule = next((finding.schedule for finding in findings.findings if finding.schedule), "")
+        if schedule:
+            steps = trace(config["submission"], schedule, TRACE_SECONDS)
     except ProgramError as error:
         found = {"problem": str(error)}
     control = explore_submission(config["control"], **{**config["how"], "races": False})
-    return {"found": found, "control": [finding.kind for finding in control.findings]}
+    return {"found": found, "trace": steps, "control": [finding.kind for finding in control.findings]}
 
 
 def main():

@@ -22,6 +22,7 @@ MARKS = {
     INCONCLUSIVE: ("?", "magenta"),
     SKIPPED: ("·", "dim"),
 }
+SCHEDULE = "schedule.html"  # a failing schedule to step through
 LEAST = 0.005  # below this, points are shown as none
 
 
@@ -180,9 +181,15 @@ def html(verdict: Verdict, instructor: bool = False) -> str:
         verdict=verdict, rows=[(row, MARKS[row.status][0], points_text(row)) for row in verdict.rows],
         headline=headline(verdict),
         plots=plots(verdict.scaling) if verdict.scaling else [], speeds=[speeds(s) for s in verdict.scaling],
-        instructor=instructor,
+        instructor=instructor, schedule=SCHEDULE if page_of(verdict) else "",
         evidence=verdict.evidence,
     )  # fmt: skip
+
+
+def page_of(verdict: Verdict) -> str:
+    """The page of a failing schedule, "" if there is none."""
+    findings = verdict.evidence.findings
+    return findings.page if findings else ""
 
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 430, 300, 36, 42, 30, 112
@@ -254,14 +261,16 @@ def ticks(highest: float) -> list[float]:
 
 def remove_older(folder: Path) -> None:
     """Whatever happens from here on, no earlier grade is taken for this one. Raises WriteError."""
-    for name in ("results.json", "report.html"):
+    for name in ("results.json", "report.html", SCHEDULE):
         remove(folder / name)
 
 
 def write(verdict: Verdict, folder: Path, instructor: bool = False, earlier: float | None = None) -> None:
-    """results.json and report.html. Raises WriteError."""
+    """results.json, report.html and, if a schedule fails, its page. Raises WriteError."""
     write_json(folder / "results.json", gradescope(verdict, earlier), indent=1)
     write_text(folder / "report.html", html(verdict, instructor))
+    if page_of(verdict):
+        write_text(folder / SCHEDULE, page_of(verdict))
 
 
 def write_failure(folder: Path, reason: str) -> None:

@@ -17,10 +17,12 @@ from grader.examiner import KEY
 from grader.plain import loads
 from grader.processes import ticks_of
 from grader.sandbox import Limits, Sandbox, Started
+from lab.check.page import page
 
 SCHEDULES, SECONDS, WORKERS = 400, 6.0, 3
 OUTPUT_LIMIT = 4 << 20
 ENDED = "ends the whole process"  # of a program that leaves by os._exit(): what comes after is not checked
+LONGEST_PAGE = 3 << 20
 GRACE = 15.0  # seconds more than the checks are given, to start and to end
 CONTROL = """\
 from lab.threadlib import Semaphore, join, spawn
@@ -51,6 +53,7 @@ class Findings:
     findings: list[Finding] = field(default_factory=list)
     tried: str = ""
     problem: str = ""  # why nothing could be tried, one line
+    page: str = ""  # the first schedule that failed, as HTML to step through
 
     def worth_points(self, deductions: dict[str, float]) -> list[Finding]:
         """Those that the points table deducts for, the first of each kind."""
@@ -158,9 +161,20 @@ def read_report(seen: Collected, key: bytes, seconds: float) -> Findings:
             f"{int(found['schedules'])} schedules, {int(found['distinct'])} of them different, up to "
             f"{int(found['depth'])} decisions long"
         )
-        return Findings(findings, tried)
+        return Findings(findings, tried, page=page_of(report.get("trace"), found["findings"]))
     except (ValueError, KeyError, TypeError, AttributeError):
         return unchecked("the report cannot be read")
+
+
+def page_of(trace: object, findings: list) -> str:
+    """The schedule that the first of the findings with one was found in, as a page; "" without, or if it is no trace:
+    it comes from the sandbox."""
+    finding = next((finding for finding in findings if finding.get("schedule")), None)
+    if not isinstance(trace, dict) or finding is None:
+        return ""
+    told = {name: finding[name] for name in ("kind", "message", "detail", "where")}
+    html = page({**trace, "program": str(trace.get("program")), "file": ""}, told)
+    return html if len(html) <= LONGEST_PAGE else ""
 
 
 def unchecked(why: str) -> Findings:

@@ -436,11 +436,11 @@ def test_the_command_that_is_printed_works_from_elsewhere(tmp_path: Path):
         "PATH": "/usr/bin:/bin"
     }
     found = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    printed = re.search(r"again, with a picture: (.*)", found.stdout)[1]
+    printed = re.search(r"again, step by step in a browser: (.*)", found.stdout)[1]
     again = subprocess.run(printed, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert again.returncode == 4, again.stderr
     assert "deadlock: " in again.stdout
-    assert (tmp_path / "failure.svg").exists()
+    assert (tmp_path / "failure.html").exists()
 
 
 def test_a_replay_says_what_it_did_not_come_to():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from grader import report
+from grader import report, threads
 from grader.__main__ import main
 from grader.points import load
 from grader.verdict import FAILED, INCONCLUSIVE, PASSED, Evidence, Row, Verdict
@@ -90,6 +90,37 @@ def test_a_file_that_is_not_there_is_an_error_not_a_grade(tmp_path, out, capsys)
         results = json.loads((out / "results.json").read_text())
         assert "score" not in results and f"{path}: {said}" in results["output"]
         assert not (out / "report.html").exists()
+
+
+DEADLOCK = """
+from lab.threadlib import Semaphore, join, spawn
+
+
+def generate(model, prompt, n, workers):
+    never = Semaphore(0, "never")
+    spawn(lambda number: never.P())
+    join()
+    yield 0
+"""
+
+
+def test_a_schedule_that_fails_becomes_a_page_beside_the_report(tmp_path, out):
+    stuck, bad = tmp_path / "stuck.py", tmp_path / "bad.py"
+    stuck.write_text(DEADLOCK)
+    bad.write_text(BAD)
+    assert main([str(stuck), "--stages", "checks", "--out", str(out)]) == 1
+    assert '<a href="schedule.html">' in (out / "report.html").read_text()
+    page = (out / "schedule.html").read_text()
+    assert "semaphore never" in page and str(tmp_path) not in page and "/lab/parallel.py" not in page
+    assert main([str(bad), "--out", str(out)]) == 1
+    assert not (out / "schedule.html").exists() and "schedule.html" not in (out / "report.html").read_text()
+
+
+def test_what_is_no_trace_becomes_no_page():
+    finding = {"kind": "deadlock", "message": "m", "detail": "", "where": [], "schedule": "v2k3:"}
+    assert threads.page_of(None, [finding]) == "" == threads.page_of({}, [{**finding, "schedule": ""}])
+    assert threads.page_of({"source": "x" * threads.LONGEST_PAGE}, [finding]) == ""
+    assert "<script>alert" not in threads.page_of({"program": "<script>alert(1)</script>"}, [finding])
 
 
 def test_exit_codes(tmp_path, out):

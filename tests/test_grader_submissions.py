@@ -177,6 +177,7 @@ def test_thread_checks_deduct(path: Path, box: sandbox.Sandbox) -> None:
         found = threads.explore(box, tree, seconds=3.0)
     assert not found.problem
     assert head(path)["check"][0] in [finding.kind for finding in found.worth_points(load().deductions)]
+    assert "<script" in found.page or not any(finding.schedule for finding in found.findings)
 
 
 def test_there_are_enough() -> None:

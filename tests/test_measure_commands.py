@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import jsonschema
 import pytest
+from browser import browser
 from test_measure import check_trace
 
 from lab import kernels
@@ -95,30 +96,6 @@ def test_report_is_one_page_without_network(measured):
     assert page.count("data:image/svg+xml;base64,") == 4 and page.count('class="flame"') == 2
     links = re.findall(r"""(?:src|href)=["']([^"']+)""", page)
     assert links and all(link.startswith(("#", "data:")) for link in links)
-
-
-def browser():
-    """Headless Chromium, or a skip that says what is missing."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("no browser: apt install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-default-apps",
-        "--disable-sync",
-        "--no-first-run",
-        "--window-size=1280,900",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    return webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
 
 
 def try_flame_graph(driver, svg):

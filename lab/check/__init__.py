@@ -15,6 +15,8 @@ For programs: lab.check.api, whose functions return lab.check.report.Findings (t
     check_races(program, schedules=60, seed=1, workers=3, seconds=None)
     run_checked(program, workers=3, repeats=3)      real threads, in this process
     replay(program, schedule)
+    trace(program, schedule)                        step by step, as plain data (trace.py says what it holds)
+    page(program, schedule, finding=None)           the same as an HTML page to step through (page.py)
     scan(program)                                   imports only; runs nothing
 
 The same from a command, one JSON object on standard output:  python -I -m lab.check explore parallel.py --json
@@ -22,7 +24,7 @@ The same from a command, one JSON object on standard output:  python -I -m lab.c
 How it is made: a runtime derived from lab.threadlib.Runtime (scheduler.py) decides at each operation which thread goes
 on (strategies.py); programs are executed anew for each schedule (program.py), with a few additions made in memory
 (instrument.py); a schedule that fails is shrunk and run again with everything on record (explore.py, blame.py,
-picture.py). Races are found in runs whose variables are noted (notes.py) and whose arrays are tracked (tracked.py):
-what numpy touches (touches.py) is compared, byte by byte (shadow.py), with what the primitives order (clocks.py,
-races.py).
+picture.py). A schedule becomes a page (trace.py, page.py), with the state graph of a tiny program (states.py). Races
+are found in runs whose variables are noted (notes.py) and whose arrays are tracked (tracked.py): what numpy touches
+(touches.py) is compared, byte by byte (shadow.py), with what the primitives order (clocks.py, races.py).
 """

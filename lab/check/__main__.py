@@ -8,15 +8,22 @@ import runpy
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from lab import files
 from lab.check.progress import Progress
 from lab.check.report import Finding, Findings, ProgramError, show
 from lab.check.supervise import supervised
 from lab.command import quietly
 
+if TYPE_CHECKING:
+    from lab.check.program import Program
+
 EXAMPLES = """examples:
   python -m lab.check explore lab.parallel --schedules 2000 --seed 1
-  python -m lab.check explore mine.py --replay v2k3:12=2,15=0 --picture failure.svg
+  python -m lab.check explore mine.py --out failure.html
+  python -m lab.check explore mine.py --replay v2k3:12=2,15=0 --out failure.html --picture failure.svg
   python -m lab.check races mine.py
   python -m lab.check check mine.py
   python -m lab.check run lab.gpt 818 262 --engine parallel
@@ -64,6 +71,9 @@ def parser() -> argparse.ArgumentParser:
     explore.add_argument("--no-races", action="store_true", help="without the tracked runs that look for races")
     explore.add_argument("--replay", metavar="SCHEDULE", help="run this one schedule and show its trace")
     explore.add_argument("--picture", metavar="FILE.svg", help="draw the failing schedule")
+    explore.add_argument(
+        "--out", type=Path, metavar="FILE.html", help="the failing schedule as a page to step through in a browser"
+    )
     races = commands.add_parser("races", help="look for unordered accesses to arrays and variables")
     common(races, 60)
     run = commands.add_parser("run", help="run any program as it is, with its own arguments, in checked mode")
@@ -124,14 +134,26 @@ def run_check(options: argparse.Namespace) -> Findings:
 
 def run_explore(options: argparse.Namespace) -> Findings:
     """lab.check explore"""
-    from lab.check import explore
     from lab.check.program import Program
 
     program = Program(options.program)
+    if options.out is not None:
+        make_room(options.out)
     if options.replay is not None:
         from lab.check.replay import replay
 
-        return replay(program, options.replay, options.picture, options.seconds)
+        result = replay(program, options.replay, options.picture, options.seconds)
+    else:
+        result = search(program, options)
+    if options.out is not None:
+        result.notes.append(page_note(result, options))
+    return result
+
+
+def search(program: "Program", options: argparse.Namespace) -> Findings:
+    """Look for a schedule that fails."""
+    from lab.check import explore
+
     progress = Progress()
     plan = explore.Plan(
         options.schedules,
@@ -150,6 +172,32 @@ def run_explore(options: argparse.Namespace) -> Findings:
         return explore.explore(program, options.workers, plan)
     finally:
         progress.clear()
+
+
+def make_room(path: Path) -> None:
+    """No older page is taken for this one's, and what takes a minute to find has a place. Raises ProgramError."""
+    try:
+        files.refuse_program(path)
+        files.ready_for_files(path.parent)
+        files.remove(path)
+    except files.WriteError as error:
+        raise ProgramError(str(error)) from None
+
+
+def page_note(result: Findings, options: argparse.Namespace) -> str:
+    """Write the page for the first finding that has a schedule, or for a right run; says where it is."""
+    from lab.check import api
+    from lab.check.schedule import FORMAT
+
+    finding = next((finding for finding in result.findings if finding.schedule), None)
+    if finding is None and result.findings:
+        return f"no {options.out}: what was found needs no schedule"
+    schedule = finding.schedule if finding is not None else options.replay or f"v{FORMAT}k{options.workers}:"
+    try:
+        files.write_text(options.out, api.page(options.program, schedule, finding))
+    except files.WriteError as error:
+        raise ProgramError(str(error)) from None
+    return f"step by step, in a browser: {files.shown(options.out)}"
 
 
 def run_races(options: argparse.Namespace) -> Findings:
@@ -240,9 +288,9 @@ def tell(options: argparse.Namespace, result: Findings) -> None:
 def advise(options: argparse.Namespace, result: Findings) -> None:
     """How to see it again."""
     schedule = next((finding.schedule for finding in result.findings if finding.schedule), "")
-    if schedule and not getattr(options, "replay", None):
+    if schedule and not getattr(options, "replay", None) and not getattr(options, "out", None):
         words = [environment.python(), "-m", "lab.check", "explore", options.program, "--replay", schedule]
-        print(f"again, with a picture: {shlex.join(words)} --picture failure.svg")
+        print(f"again, step by step in a browser: {shlex.join(words)} --out failure.html")
 
 
 if __name__ == "__main__":

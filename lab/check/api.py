@@ -14,6 +14,7 @@ __all__ = [
     "ProgramError",
     "check_races",
     "explore_submission",
+    "page",
     "replay",
     "run_checked",
     "scan",
@@ -56,11 +57,26 @@ def replay(program: str | Path, schedule: str) -> Findings:
     return run_again(Program(program), schedule)
 
 
-def trace(program: str | Path, schedule: str) -> dict[str, Any]:
-    """The schedule as plain data, step by step, to be shown: lab.check.trace says what it holds."""
+def trace(program: str | Path, schedule: str, seconds: float = float("inf")) -> dict[str, Any]:
+    """The schedule as plain data, step by step, to be shown: lab.check.trace says what it holds. The run ends after so
+    many seconds at the latest."""
     from lab.check.replay import trace as follow
 
-    return follow(Program(program), schedule)
+    return follow(Program(program), schedule, seconds)
+
+
+def page(program: str | Path, schedule: str, finding: Finding | None = None) -> str:
+    """The schedule as an HTML page to step through, whole in itself; with the state graph of a tiny program."""
+    from lab.check.page import page as written
+    from lab.check.replay import trace as follow
+    from lab.check.schedule import parse_schedule
+    from lab.check.states import state_graph
+    from lab.check.strategies import Replay
+
+    loaded, (setting, deviations) = Program(program), parse_schedule(schedule)
+    run = follow(loaded, schedule)
+    told = finding and {name: getattr(finding, name) for name in ("kind", "message", "detail", "where")}
+    return written(run, told or run["failure"], state_graph(loaded, setting, Replay(dict(deviations))))
 
 
 def run_checked(program: str | Path, workers: int = 3, repeats: int = 3, seconds: float = 60.0) -> Findings:

@@ -79,6 +79,7 @@ class Operations(Runtime):
     """The operations of primitives. The scheduler that derives from this has the points."""
 
     clocks: Any  # the race detector's, or None
+    semaphores: list[SemaphoreState]  # in the order of making
     told: bool  # the main thread has seen the worker's failure
 
     def mutex(self: Any, mutex: Mutex) -> tuple[Callable, Callable]:
@@ -189,6 +190,7 @@ class Operations(Runtime):
     def semaphore(self: Any, semaphore: Semaphore, n: int) -> tuple[Callable, Callable]:
         """(P, V)"""
         state = semaphore.state = SemaphoreState(semaphore, n, self)
+        self.semaphores.append(state)
 
         def P() -> None:
             me = self.point("P", state, state.positive)

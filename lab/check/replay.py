@@ -12,7 +12,7 @@ from lab.check.program import Program
 from lab.check.report import Findings, counted
 from lab.check.schedule import FORMAT, format_of, parse_schedule
 from lab.check.strategies import Replay
-from lab.check.trace import snapshot, trace_of
+from lab.check.trace import trace_of, whole_snapshot
 
 
 def replay(program: Program, schedule: str, picture_file: str | None = None, seconds: float = float("inf")) -> Findings:
@@ -68,11 +68,11 @@ def doubts(run: Run, strategy: Replay, schedule: str) -> list[str]:
     return notes
 
 
-def trace(program: Program, schedule: str) -> dict[str, Any]:
+def trace(program: Program, schedule: str, seconds: float = float("inf")) -> dict[str, Any]:
     """A schedule as plain data, to be stepped through; see lab.check.trace. Raises ProgramError."""
     setting, deviations = parse_schedule(schedule)
     with prepared(program):
-        explorer = Explorer(program, setting.workers)
-        run = explorer.again(setting, Replay(dict(deviations)), traced=True, watch=snapshot)
+        explorer = Explorer(program, setting.workers, time.monotonic() + seconds)
+        run = explorer.again(setting, Replay(dict(deviations)), traced=True, watch=whole_snapshot)
         failure = tell(explorer, run) if run.failure is not None else None
     return trace_of(run, program, failure)

@@ -87,6 +87,7 @@ class Scheduler(Operations, Statements):
         self.watch: Callable[[Scheduler], Any] | None = None
         self.clock = Clock(self)
         self.live: list[Runner] = []  # by number
+        self.semaphores = []
         self.everyone: list[Runner] = []
         self.current: Runner = None  # type: ignore[assignment]
         self.steps = self.decisions = self.preemptions = self.spawned = self.made = 0

@@ -7,7 +7,7 @@ trace_of() gives a dictionary of strings, numbers, lists and dictionaries only, 
     schedule     the schedule, to be replayed
     threads      names, in the order of spawning; "main" is the first
     steps        one for each operation, in order
-    end          positions, holders, waiters, counts (see below) when it failed; None if it did not
+    end          positions and all the rest of a step's state (see below) when it failed; None if it did not
     failure      None, or {"kind", "message", "detail", "where"}
 
 and a step is
@@ -24,17 +24,21 @@ and a step is
     holders      {mutex: thread that holds it}, before this step
     waiters      {primitive or thread: [threads that cannot go on without it]}, before this step
     counts       {semaphore: its count}, before this step
+    shared       {variable of the module: its value as text}, before this step
+    variables    {thread: {variable: its value as text}} in the innermost call of each, before this step
 """
 
 from typing import Any
 
 from lab.check.picture import in_words
-from lab.check.primitives import SemaphoreState
 from lab.check.program import Program
 from lab.check.report import Finding
 from lab.check.runner import Runner
 from lab.check.schedule import FORMAT
+from lab.check.variables import frames, halfway, shared, texts
 from lab.check.waiting import able
+
+UNWRITTEN = "computed, not yet written"
 
 
 def snapshot(scheduler: Any) -> dict[str, Any]:
@@ -42,9 +46,8 @@ def snapshot(scheduler: Any) -> dict[str, Any]:
     positions: dict[str, Any] = {}
     holders: dict[str, str] = {}
     waiters: dict[str, list[str]] = {}
-    counts: dict[str, int] = {}
     for runner in scheduler.live:
-        waits = runner is not scheduler.current and not able(runner)
+        waits = not able(runner)
         file, line = split(runner.site or runner.spawned_at)
         positions[runner.name] = {
             "file": file, "line": line, "doing": runner.verb, "object": "" if runner.verb == "at" else label(runner),
@@ -55,9 +58,16 @@ def snapshot(scheduler: Any) -> dict[str, Any]:
         if waits:
             for name in waited_for(runner):
                 waiters.setdefault(name, []).append(runner.name)
-        if isinstance(runner.what, SemaphoreState):
-            counts[runner.what.label] = runner.what.count
+    counts = {state.label: state.count for state in scheduler.semaphores}
     return {"positions": positions, "holders": holders, "waiters": waiters, "counts": counts}
+
+
+def whole_snapshot(scheduler: Any) -> dict[str, Any]:
+    """Where everybody is, and what the variables are."""
+    own = {name: texts(mine[0].f_locals) for name, mine in frames(scheduler).items() if mine}
+    for name, text in halfway(scheduler).items():
+        own.setdefault(name, {})[UNWRITTEN] = text
+    return {**snapshot(scheduler), "shared": shared(), "variables": own}
 
 
 def waited_for(runner: Runner) -> list[str]:
