@@ -385,9 +385,9 @@ def bench(options: argparse.Namespace) -> int:
     return 0
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    options = parser().parse_args()
+    options = parser().parse_args(arguments)
     onethread.warn()
     try:
         return bench(options)

@@ -7,6 +7,7 @@ where they come from.
 import contextlib
 import io
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -17,10 +18,11 @@ from rich.console import Console
 
 from lab.command import Parser, quietly
 from lab.files import PROFILES, shown, write_text
-from lab.measure import plots, profile, report, scale, timeline
+from lab.measure import bench, plots, profile, report, scale, timeline
 from lab.measure.machine import load_now, summary
 from lab.measure.runner import guarded, say
 
+BENCH = 'make bench ARGS="--prompt 96 -n 104 --rounds 4"'
 Command = tuple[str, str, Callable[[list[str]], int], list[str]]
 KEPT = (
     "serial.svg",
@@ -33,6 +35,9 @@ KEPT = (
     "parallel.operations.svg",
     "parallel.roofline.png",
     "parallel.roofline.svg",
+    "bench.json",
+    "parallel.plots.json",
+    "parallel.scale.json",
 )
 ABOUT = {
     "serial.svg": "flame graph of the serial program (open it in a browser: it zooms and searches)",
@@ -46,13 +51,14 @@ ABOUT = {
 
 def commands(out: Path) -> list[Command]:
     """(file for its output or "", as a student gives it, function, arguments), in order."""
-    to = ["--out", str(out)]
+    to, result = ["--out", str(out)], ["--out", str(out / "bench.json")]
     return [
         ("serial.profile.txt", "make profile", profile.main, ["--check", *to]),
         ("parallel.profile.txt", "make profile ENGINE=parallel", profile.main, ["--engine", "parallel", *to]),
         ("serial.perf.txt", 'make profile ARGS="--profiler perf"', profile.main, ["--profiler", "perf", *to]),
         ("parallel.timeline.txt", "make timeline", timeline.main, to),
         ("parallel.scale.txt", "make scale", scale.main, to),
+        ("bench.txt", BENCH, bench.main, [*shlex.split(shlex.split(BENCH)[2].removeprefix("ARGS=")), *result]),
         ("", "make plots", plots.main, to),
         ("", "make report", report.main, to),
     ]
