@@ -19,7 +19,7 @@ export FILE MODEL WORKERS ENGINE OUT SENTENCE SUBMISSIONS E S PY
 MAKEOVERRIDES =# not for a make that a test starts
 
 # What TAKES may name: how each is passed on, and which variables it stands for if not for that of its own name.
-mine          := $(firstword $(wildcard parallel.py) lab/parallel.py)
+mine          := $(firstword $(wildcard parallel.py lab/parallel.py) handout/parallel.py)
 as-FILE       := "$${FILE:-$(mine)}"
 as-PROGRAM    := --engine "$${FILE:-$${ENGINE:-$(mine)}}"
 vars-PROGRAM  := FILE ENGINE
@@ -87,6 +87,7 @@ $(call verb,convert,lab.convert,FILE OUT) ## a Hugging Face GPT-2 to a checkpoin
 
 #== for instructors
 $(call verb,class,grader.classroom grade,SUBMISSIONS MODEL OUT) ## grade all of SUBMISSIONS=folder or zip
+$(call verb,handout,grader.classroom handout,MODEL OUT) ## what students get, without solutions: dist/handout.zip
 $(call verb,example-class,grader.classroom example,OUT) ## 40 submissions of every kind, to rehearse with
 $(call verb,grade-selftest,grader.selftest,) ## does the grader measure well on this machine?
 

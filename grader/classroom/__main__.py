@@ -3,8 +3,10 @@
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from hashlib import sha256
 from pathlib import Path
 
 from rich.console import Console
@@ -12,25 +14,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from grader import grade
 from grader.cases import CasesError
-from grader.classroom import cluster, example, page, watch
+from grader.classroom import cluster, example, handout, page, watch
 from grader.classroom.collect import CollectError, collect
 from grader.classroom.exports import file_name, plain_page, write_exports
 from grader.classroom.gradebook import Gradebook, GradebookError, Record, Result
 from grader.classroom.policy import Policy, Standing, read_policy, standings
+from grader.classroom.proof import Proof
 from grader.classroom.run import ClassRun, summary
 from grader.classroom.similar import similar
 from grader.classroom.task import Settings, WrongProgram
 from grader.points import PointsError, load
 from grader.sandbox import BACKENDS, SandboxError, choose
 from lab.command import INTERRUPTED, Parser, quietly, whole_number
-from lab.files import PROFILES, WriteError, shown, write_text
-from lab.models import ModelError, find
+from lab.files import PROFILES, ROOT, WriteError, shown, write_text
+from lab.models import ModelError, find, timing_model
 
-OUT = PROFILES / "class"
+OUT, DIST = PROFILES / "class", ROOT / "dist"
 GIVEN = (example.STARTER,)  # what everybody starts from
 ERRORS = (
     CollectError, GradebookError, cluster.ClusterError, WrongProgram, PointsError, CasesError, ModelError, SandboxError,
-    WriteError,
+    WriteError, handout.HandoutError,
 )  # fmt: skip
 
 
@@ -64,11 +67,18 @@ def build_parser() -> argparse.ArgumentParser:
         verb.add_argument("--policy", type=Path, metavar="TOML", help="deadlines, lateness, best or latest")
         verb.add_argument("--title", default="The class", help="of the report")
     rehearsing = verbs.add_parser("example", help="write an example class, to rehearse with")
-    rehearsing.add_argument(
-        "--out", type=Path, default=PROFILES / "example-class", help="(default profiles/example-class)"
-    )
+    rehearsing.add_argument("--out", type=Path, default=DIST / "class", help="(default dist/class)")
     rehearsing.add_argument(
         "--size", type=whole_number(1), default=example.SIZE, help=f"how many (default {example.SIZE})"
+    )
+    giving = verbs.add_parser("handout", help="write what students get, and prove it in a fresh environment")
+    giving.add_argument("--out", type=Path, default=DIST, help="(default dist)")
+    giving.add_argument("--model", help="for the timed proof (default: the 124M)")
+    giving.add_argument(
+        "--proof",
+        choices=("all", "untimed", "none"),
+        default="all",
+        help="untimed: all but the speed; none: write it only (default all, some minutes)",
     )
     working = verbs.add_parser("worker", help="offer this host to a scheduler, until that ends")
     working.add_argument("scheduler", metavar="ADDRESS", help="tcp://host:8786")
@@ -209,6 +219,21 @@ def write_example(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def write_handout(options: argparse.Namespace, console: Console) -> int:
+    """Write the handout, and try it. Raises HandoutError, ModelError, WriteError."""
+    place, archive = handout.build(options.out)
+    console.print(f"{shown(place)}  {shown(archive)}  SHA-256 {sha256(archive.read_bytes()).hexdigest()[:16]}")
+    if options.proof != "none":
+        model = (find(options.model) if options.model else timing_model()) if options.proof == "all" else None
+        with tempfile.TemporaryDirectory(prefix="handout-") as folder:
+            Proof(archive, Path(folder), lambda line: console.print(f"  {line}", style="dim")).everything(model)
+        console.print("proven: the starter is right and does not scale, every verb runs, a solution gets all points")
+    return 0
+
+
+WRITERS = {"example": write_example, "handout": write_handout}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a verb; returns the exit code."""
     options = build_parser().parse_args(arguments)
@@ -220,8 +245,8 @@ def main(arguments: list[str] | None = None) -> int:
             workers = (load(options.points) if options.points else load()).workers
             cluster.run_worker(options.scheduler, workers)
             return 0
-        if options.verb == "example":
-            return write_example(options, console)
+        if options.verb in WRITERS:
+            return WRITERS[options.verb](options, console)
         if not (options.out / "gradebook.sqlite").is_file():
             raise GradebookError(f"{options.out}: no gradebook here; grade a class first")
         with Gradebook(options.out / "gradebook.sqlite") as book:
