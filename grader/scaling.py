@@ -21,6 +21,7 @@ STEAL = 0.02  # share of the time that the hypervisor took, up to which nobody a
 AHEAD = 0.05  # CPU time while stopped / all CPU time: more than the stop itself explains
 CALM = 0.15  # how much the times of trusted threads vary on a quiet machine: what varies more then is the submission
 DOUBT = 0.05  # of a share, which always goes to the student
+APART = 0.6  # of an even share: by how much a worker's may differ between timed runs and a watched one
 TOO_GOOD = 1.05  # of the possible gain: more than the machine gives to trusted threads
 
 # ---------------------------------------------------------------------------------------------------------------- rows
@@ -299,15 +300,24 @@ def no_trace(evidence: Evidence, k: int) -> str:
         if not used or read < 0.5 / k:
             what = "computed nothing that was used" if not used else f"read {read:.0%} of the weights"
             return f"worker {number} used {share:.0%} of the CPU time and {what}"
-    seen = inside.cpu[:k]
-    for number, (spent, before) in enumerate(zip(timed, seen, strict=False), 1):
-        share, then = spent / max(1e-9, sum(timed)), before / max(1e-9, sum(seen))
-        if abs(share - then) > 0.5 / k or spent > evidence.points.scaling["unseen"] * before + 0.02:
-            return (
-                f"worker {number} used {spent:.2f} s for the first token, {share:.0%} of the workers' CPU time, and "
-                f"{before:.2f} s, {then:.0%}, when its work was watched: time without a trace of work"
-            )
+    spent, watched = sum(timed), sum(inside.cpu[:k])
+    if spent > evidence.points.scaling["unseen"] * watched + 0.02:
+        return (
+            f"the workers used {spent:.2f} s of CPU time for the first token, and {watched:.2f} s when their work was "
+            "watched: time without a trace of work"
+        )
+    shares, then = shares_of(timed), shares_of(inside.cpu[:k])
+    if any(abs(a - b) > APART / k for a, b in zip(shares, then, strict=False)):
+        return (
+            f"the busiest worker had {shares[0]:.0%} of the workers' CPU time, and {then[0]:.0%} when their work was "
+            "watched: time without a trace of work"
+        )
     return ""
+
+
+def shares_of(seconds_of_workers: list[float]) -> list[float]:
+    """Their shares, the largest first: who takes which task from a queue is chance."""
+    return sorted((spent / max(1e-9, sum(seconds_of_workers)) for spent in seconds_of_workers), reverse=True)
 
 
 def too_good(evidence: Evidence, found: Scaling) -> str:

@@ -1,4 +1,5 @@
-# Serial's loops, as they are, split over k workers: each does its output channels, its heads. Parallel, and slow.
+# The queue, and serial's products split over it with their loops as they are: each worker does its output channels,
+# position by position. Attention is one task. Parallel, and slow.
 # on: base
 
 
@@ -15,7 +16,7 @@ def matmul(workers, out, inp, weight, bias):
 
 
 def attention(workers, out, preatt, att, inp, NH):
-    """out (T,C), preatt and att (NH,T,T), inp (T,3C): split over heads; as in serial.py position by position."""
+    """out (T,C), preatt and att (NH,T,T), inp (T,3C): as in serial.py, position by position and head by head."""
     T, C = out.shape
     hs = C // NH
     scale = np.float32(1.0 / np.sqrt(hs))
@@ -34,4 +35,4 @@ def attention(workers, out, preatt, att, inp, NH):
                 att[h, t, : t + 1] = weights
                 np.dot(weights, values, out=out[t, h * hs : (h + 1) * hs])
 
-    workers.run(attention_heads, split(NH, workers.k))
+    workers.run(attention_heads, [slice(0, NH)])
