@@ -78,6 +78,8 @@ $(call verb,report,lab.measure.report,PROGRAM MODEL WORKERS OUT) ## all of these
 $(call verb,bench,lab.measure.bench,MODEL WORKERS OUT) ## how fast the engines are, beside PyTorch too
 $(call verb,grade,grader --exit-zero,FILE MODEL OUT) ## the points, and why some are missing
 $(call verb,ladder,lab.ladder --install,MODEL OUT) ## what a GPU changes: TF32, BF16, compile ... (PyTorch)
+$(call verb,notebooks,lab.notebook open,) ## the course's seven chapters, in JupyterLab
+$(call verb,notebooks-run,lab.notebook run,) ## run them all, to see that they do: four minutes
 $(call verb,train,lab.train,START WORKERS OUT) ## train a small GPT-2, or MODEL further
 $(call verb,resume,lab.train --resume,STATE WORKERS) ## continue training (FILE=models/trained.state.npz)
 $(call verb,evaluate,lab.train.evaluate,CHECKPOINT WORKERS) ## the loss of a model over a text

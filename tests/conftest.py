@@ -35,6 +35,7 @@ STAGES = {  # first word of a test file's name after "test_" -> marker
     "train": "train",
     "measure": "measure",
     "bench": "measure",
+    "notebooks": "measure",
     "check": "check",
     "grader": "grader",
     "ladder": "ladder",

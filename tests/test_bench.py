@@ -13,9 +13,9 @@ from lab import serial
 from lab.checkpoint import Config
 from lab.files import ROOT
 from lab.margin import MARGIN, margin
-from lab.measure import bench
+from lab.measure import bench, beside
 from lab.measure.capacity import Kernel, capacity
-from lab.measure.stats import bootstrap_interval, estimate, ratios
+from lab.measure.stats import Estimate, bootstrap_interval, estimate, ratios
 
 
 def run(*arguments, tiny=None):
@@ -85,6 +85,46 @@ def test_the_command_prints_a_table_and_writes_the_numbers(tiny, tmp_path):
         len(written["capacity"]["2"]) == len(written["bare"]) == 2 and written["overheads"]["regions"]["parallel"]["2"]
     )
     assert written["prompt_length"] == 2 and written["kernel"] in done.stdout and written["kernels"] in done.stdout
+
+
+def test_a_file_called_parallel_is_not_the_labs_own(tiny, tmp_path, programs, capsys):
+    """Nothing of lab/parallel.py is measured, or said to be that file's."""
+    (tmp_path / "parallel.py").write_text((programs / "shares.py").read_text())
+    out = tmp_path / "bench.json"
+    arguments = [
+        "--engines",
+        tmp_path / "parallel.py",
+        "--rounds",
+        1,
+        "--workers",
+        "1,2",
+        "--model",
+        tiny,
+        "--out",
+        out,
+    ]
+    assert bench.main([str(argument) for argument in arguments]) == 0
+    written = json.loads(out.read_text())
+    assert (written["digests"], written["overheads"]["regions"]) == ({}, {})
+    assert written["command"].endswith(str(out)) and "regions of" not in capsys.readouterr().out
+    curve = beside.curves(written)["parallel"]
+    assert curve[1].median == 1.0 and curve[2].low <= curve[2].median <= curve[2].high
+    assert beside.capacities(written).keys() == {1, 2}
+    first = next(entry for entry in written["contenders"] if entry["k"] == 2)
+    each = 1e3 * first["seconds"][0] / (written["n"] - written["prompt_length"])
+    assert beside.milliseconds(written)["parallel"][2] == pytest.approx(each)
+
+
+def test_programs_stand_beside_each_other_in_one_picture():
+    curve = {1: Estimate(1.0, 1.0, 1.0), 2: Estimate(1.8, 1.7, 1.9)}
+    figure = beside.draw_scaling({"stage 3": curve, "yours": curve}, {1: 1.0, 2: 1.9}, "a title", "a $note")
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert labels[-2:] == ["stage 3", "yours"] and labels[0] == "ideal: k"
+    figure = beside.draw_times({"serial": {1: 900.0}, "my $file": {1: 300.0, 2: 160.0}}, "a title", floor=20.0)
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == [
+        "serial", "my $file, 1 worker", "my $file, 2 workers"
+    ]  # fmt: skip
+    assert [text.get_text() for text in figure.axes[0].texts] == ["900 ms", "300 ms", "160 ms"]
 
 
 def test_prompts_of_any_length_and_files(tiny, tmp_path, programs):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from lab import serial
+from lab import serial, threadlib
 from lab.checkpoint import Config
 from lab.engines import load_engine
 from lab.files import replacing, write_json
@@ -34,7 +34,7 @@ from lab.measure import (
 )
 from lab.measure.operations import Counter
 from lab.measure.recorder import Recorder, name_of
-from lab.measure.recording import Recording, Span, outermost, tidy, without_waits
+from lab.measure.recording import Recording, Span, outermost, tidy, watch, without_waits
 from lab.measure.sampler import Sampler
 from lab.measure.samples import Frame, Sample
 from lab.measure.scale import Machine, Overhead, Split, Step, predict, schedule
@@ -296,6 +296,29 @@ def test_recording_finds_regions_passes_and_waits():
     assert recording.passes[1].serial() == [(1000, 1100), (1900, 2000)]
     assert "Mutex queue" not in {wait.name for wait in recording.waits}  # it is inside another wait
     assert recording.threads == ["MainThread", "worker-1", "worker-2"]
+
+
+def test_a_program_of_ones_own_is_watched_and_drawn():
+    done = []
+
+    def program():
+        def work(number):
+            threadlib.perform(done.append, number)
+            gate.V()
+
+        gate = threadlib.Semaphore(0, "gate")
+        for _ in range(2):
+            threadlib.spawn(work)
+        gate.P()
+        gate.P()
+        threadlib.join()
+
+    recording = watch(program)
+    assert sorted(done) == [1, 2] and recording.workers == 2 and len(recording.passes) == 1
+    assert sorted(task.detail for task in recording.tasks) == ["1", "2"]
+    assert {wait.name for wait in recording.waits} == {"Semaphore gate", "join"}
+    figure = timeline.draw_whole(recording, "Two tasks")
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["main", "worker-1", "worker-2"]
 
 
 def test_timeline_tables_add_up():

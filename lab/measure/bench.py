@@ -267,8 +267,8 @@ def notes(results: Results, overheads: dict, weight_bytes: int) -> Iterator[str]
     yield f"an uncontended lock and unlock: {overheads['lock_ratio']:.2f} times threading.Lock's"
 
 
-def as_json(results: Results, model: serial.GPT2, path: Path, overheads: dict, load: machine.Load) -> dict:
-    """What bench.json holds (see the top of this file)."""
+def as_json(results: Results, model: serial.GPT2, path: Path, overheads: dict) -> dict:
+    """What bench.json holds (see the top of this file) but for where it comes from."""
     weight_bytes = model.params_memory.nbytes
 
     def entry(contender: Contender) -> dict:
@@ -283,7 +283,6 @@ def as_json(results: Results, model: serial.GPT2, path: Path, overheads: dict, l
         return values
 
     return {
-        **provenance(None, "lab.measure.bench", load),
         "machine": machine.describe(),
         "kernel": machine.blas_kernel(),
         "model": path.name,
@@ -341,7 +340,7 @@ def worker_counts(text: str | None) -> list[int]:
     return counts
 
 
-def bench(options: argparse.Namespace) -> int:
+def bench(options: argparse.Namespace, arguments: list[str] | None) -> int:
     """Measure, print, write. Raises BenchError, ModelError, CheckpointError; ValueError for a wrong GPT_KERNELS."""
     out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
     say = Console(stderr=True, highlight=False, soft_wrap=True).print
@@ -360,18 +359,20 @@ def bench(options: argparse.Namespace) -> int:
     peers = [Peer(library, python, path, max(usable)) for library in libraries]
     contenders += [contender for peer in peers for contender in peer.contenders()]
     contenders += [command_contender(command) for command in options.peer_cmd]
-    digests = {name: digest(name) for name in ENGINES if any(c.engine == name for c in contenders)}
+    asked = options.engines.split(",") if options.engines else ENGINES  # a file may be called as one of the lab's is
+    ours = [name for name in ENGINES if name in asked and any(c.engine == name for c in contenders)]
+    digests = {name: digest(name) for name in ours}
     results = Results(length, n, contenders, {k: [] for k in usable if k > 1}, {k: [] for k in usable})
     with machine.Load() as load:
         measure(results, model, options.rounds, say)
         for peer in peers:
             peer.close()
-    names = dict.fromkeys(c.engine for c in contenders if c.engine in ("parallel", "cached"))
     overheads = {
-        "regions": {name: burden.overheads(load_engine(name), model, usable) for name in names},
+        "regions": {name: burden.overheads(load_engine(name), model, usable) for name in ours if name != "serial"},
         "lock_ratio": lock_ratio(),
     }
-    write_json(options.out, as_json(results, model, path, overheads, load) | {"digests": digests}, indent=1)
+    origin = provenance(arguments, "lab.measure.bench", load)
+    write_json(options.out, origin | as_json(results, model, path, overheads) | {"digests": digests}, indent=1)
     out.print(machine.summary())
     out.print(f"BLAS kernel {machine.blas_kernel()}; lab.kernels {kernels}")
     job = f"{path.name}, prompt {length}, n = {n}"
@@ -390,7 +391,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     onethread.warn()
     try:
-        return bench(options)
+        return bench(options, arguments)
     except (BenchError, models.ModelError, CheckpointError, ValueError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

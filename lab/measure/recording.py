@@ -2,12 +2,15 @@
 nanoseconds."""
 
 import re
+import time
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lab.measure.recorder import Event
+from lab import threadlib
+from lab.measure.recorder import Event, Recorder
 
 MAIN = "MainThread"
 
@@ -130,6 +133,17 @@ class Recording:
         """The pass of median length among the later half, which are the long ones."""
         later = sorted(self.passes[len(self.passes) // 2 :], key=lambda one: one.length)
         return later[len(later) // 2]
+
+
+def watch(fn: Callable[[], object]) -> Recording:
+    """Run fn(), in this process, and record what the threads do that it spawns; all of it is one pass."""
+    with threadlib.use(Recorder()) as recorder:
+        begin = time.perf_counter_ns()
+        fn()
+        end = time.perf_counter_ns()
+    events = recorder.events()
+    workers = len({event.thread for event in events} - {MAIN})
+    return Recording({"workers": workers, "marks": [begin, end], "events": events})
 
 
 def as_span(event: Event) -> Span:

@@ -251,6 +251,17 @@ def draw(recording: Recording, title: str, note: str) -> Any:
     return figure
 
 
+def draw_whole(recording: Recording, title: str) -> Any:
+    """A matplotlib figure of all that was recorded, for small programs."""
+    from lab.measure import style
+
+    figure, axes = style.pyplot().subplots(figsize=(11, 1.7 + 0.42 * len(recording.threads)))
+    lanes(axes, recording, recording.begin, recording.end, labels=True)
+    axes.set_xlabel("milliseconds")
+    style.header(figure, title, legend_items(recording, recording.passes[0]))
+    return figure
+
+
 def excerpt(one: Pass, regions: int = 10) -> tuple[int, int]:
     """The part to enlarge: from the middle of the pass, two layers or so."""
     if len(one.regions) <= regions:

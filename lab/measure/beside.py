@@ -1,0 +1,93 @@
+"""Several programs in one picture: their times beside each other and how each scales, from results of make bench."""
+
+from collections.abc import Mapping
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+
+from lab.measure import style
+from lab.measure.stats import Estimate
+
+TOP = 1.25  # of the axis, in lengths of the longest bar
+LOOKS = (style.SKY, style.BLUE, style.ORANGE, style.PURPLE, style.YELLOW)
+
+
+def curves(bench: dict[str, Any]) -> dict[str, dict[int, Estimate]]:
+    """{engine: {k: E_k}} of a bench.json, for the engines that were measured on one worker and on more."""
+    found: dict[str, dict[int, Estimate]] = {}
+    for entry in bench["contenders"]:
+        if entry["E"]:
+            found.setdefault(entry["engine"], {1: Estimate(1.0, 1.0, 1.0)})[entry["k"]] = Estimate(**entry["E"])
+    return found
+
+
+def capacities(bench: dict[str, Any]) -> dict[int, float]:
+    """{k: the median of C_k} of a bench.json."""
+    return {1: 1.0} | {int(k): float(np.median(values)) for k, values in bench["capacity"].items()}
+
+
+def milliseconds(bench: dict[str, Any]) -> dict[str, dict[int, float]]:
+    """{engine: {k: milliseconds a token, prompt included in the first}} of a bench.json, medians."""
+    made = bench["n"] - bench["prompt_length"]
+    found: dict[str, dict[int, float]] = {}
+    for entry in bench["contenders"]:
+        found.setdefault(entry["engine"], {})[entry["k"]] = 1e3 * float(np.median(entry["seconds"])) / made
+    return found
+
+
+def draw_scaling(
+    measured: Mapping[str, Mapping[int, Estimate]],
+    capacity: Mapping[int, float],
+    title: str,
+    note: str = "",
+    yours: str = "yours",
+) -> Any:
+    """E_k = T_1/T_k against k: a line with 95 % intervals for each program, the one called `yours` on top of the rest,
+    between the capacity of the machine and the ideal."""  # fmt: skip
+    figure, axes = style.pyplot().subplots(figsize=(8.2, 4.8))
+    ks = sorted({k for line in measured.values() for k in line} | set(capacity))
+    axes.plot(ks, ks, color=style.GREY, lw=1.2, ls=(0, (1, 1.5)), label="ideal: k")
+    at = sorted(capacity)
+    look = {"color": style.GREEN, "marker": "D", "ms": 6, "mfc": "white"}
+    axes.plot(at, [capacity[k] for k in at], label="capacity C_k: what the cores gave", **look)
+    fills = cycle(LOOKS)
+    for name, line in measured.items():
+        at = sorted(line)
+        middle = [line[k].median for k in at]
+        bars = [[line[k].median - line[k].low for k in at], [line[k].high - line[k].median for k in at]]
+        look = {"color": style.VERMILLION, "lw": 3, "zorder": 5} if name == yours else {"color": next(fills), "lw": 2}
+        axes.errorbar(at, middle, yerr=bars, marker="o", ms=7, capsize=4, label=name, **look)
+    axes.set_xticks(ks, [str(k) for k in ks])
+    axes.set_xlabel("workers k")
+    axes.set_ylabel("self-scaling  $E_k = T_1 / T_k$")
+    axes.grid(True)
+    axes.legend(loc="upper left", fontsize=8.5)
+    style.header(figure, title)
+    style.footnote(figure, note)
+    return figure
+
+
+def draw_times(times: Mapping[str, Mapping[int, float]], title: str, note: str = "", floor: float = 0.0) -> Any:
+    """Milliseconds a token: a bar for each program and number of workers; a line at a floor that none goes below."""
+    bars = [
+        (f"{name}, {k} worker{'s' if k > 1 else ''}" if len(line) > 1 or k > 1 else name, line[k], place)
+        for place, (name, line) in enumerate(times.items())
+        for k in sorted(line)
+    ]
+    figure, axes = style.pyplot().subplots(figsize=(8.6, 1.5 + 0.36 * len(bars)))
+    fills = (style.GREY, *LOOKS)
+    longest = max(value for _, value, _ in bars)
+    for row, (_, value, place) in enumerate(bars):
+        axes.barh(row, value, height=0.7, color=fills[place % len(fills)])
+        axes.text(value + 0.01 * longest, row, f"{value:,.0f} ms", va="center", fontsize=9)
+    if floor:
+        axes.axvline(floor, color=style.VERMILLION, ls="--", lw=1.4)
+    axes.set_yticks(range(len(bars)), [label for label, _, _ in bars], parse_math=False)
+    axes.invert_yaxis()
+    axes.set_xlim(0, TOP * longest)
+    axes.set_xlabel("milliseconds a token")
+    axes.tick_params(axis="y", length=0)
+    style.header(figure, title)
+    style.footnote(figure, note)
+    return figure
