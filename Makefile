@@ -90,6 +90,7 @@ $(call verb,convert,lab.convert,FILE OUT) ## a Hugging Face GPT-2 to a checkpoin
 #== for instructors
 $(call verb,class,grader.classroom grade,SUBMISSIONS MODEL OUT) ## grade all of SUBMISSIONS=folder or zip
 $(call verb,handout,grader.classroom handout,MODEL OUT) ## what students get, without solutions: dist/handout.zip
+$(call verb,gradescope,grader.classroom gradescope,OUT) ## Gradescope's autograder: dist/gradescope.zip
 $(call verb,example-class,grader.classroom example,OUT) ## 40 submissions of every kind, to rehearse with
 $(call verb,grade-selftest,grader.selftest,) ## does the grader measure well on this machine?
 

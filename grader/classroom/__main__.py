@@ -2,10 +2,12 @@
 
 import argparse
 import json
+import secrets
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from grader import grade
 from grader.cases import CasesError
-from grader.classroom import cluster, example, handout, page, watch
+from grader.classroom import cluster, example, gradescope, handout, page, watch
 from grader.classroom.collect import CollectError, collect
 from grader.classroom.exports import file_name, plain_page, write_exports
 from grader.classroom.gradebook import Gradebook, GradebookError, Record, Result
@@ -49,9 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     grading.add_argument("--again", action="store_true", help="grade all, also what is graded and unchanged")
     grading.add_argument("--watch", action="store_true", help="serve the report on this machine while grading runs")
     grading.add_argument("--points", type=Path, metavar="TOML", help="another points table than grader/points.toml")
-    grading.add_argument(
-        "--seed", type=int, default=1, help="of the hidden cases: choose one for your class (default 1)"
-    )
+    grading.add_argument("--seed", type=whole_number(0), help="of the hidden cases (default: one the gradebook draws)")
     grading.add_argument(
         "--cases", type=Path, metavar="JSON", help="hidden cases from a file; the same path on all hosts"
     )
@@ -80,6 +80,10 @@ def build_parser() -> argparse.ArgumentParser:
         default="all",
         help="untimed: all but the speed; none: write it only (default all, some minutes)",
     )
+    uploading = verbs.add_parser("gradescope", help="write the autograder's zip, to upload to Gradescope")
+    uploading.add_argument("--out", type=Path, default=DIST, help="(default dist)")
+    uploading.add_argument("--seed", type=whole_number(0), help="of the hidden cases (default: a new one)")
+    uploading.add_argument("--points", type=Path, metavar="TOML", help="another points table than grader/points.toml")
     working = verbs.add_parser("worker", help="offer this host to a scheduler, until that ends")
     working.add_argument("scheduler", metavar="ADDRESS", help="tcp://host:8786")
     working.add_argument("--points", type=Path, metavar="TOML", help="the points table of the run")
@@ -95,14 +99,12 @@ def settings_of(options: argparse.Namespace) -> Settings:
     unknown = [stage for stage in stages if stage not in grade.STAGES]
     if unknown or not stages:
         raise PointsError(f"--stages {options.stages}: give some of {', '.join(grade.STAGES)}")
-    if options.seed < 0:
-        raise PointsError(f"--seed {options.seed}: a seed is not negative")
     if options.cases and not options.cases.is_file():
         raise CasesError(f"{options.cases}: no such file")
     if not options.scheduler:
         choose(options.backend, required=True)
     return Settings(
-        load(options.points) if options.points else load(), options.seed,
+        load(options.points) if options.points else load(), options.seed or 0,
         options.cases.resolve() if options.cases else None, find(options.model) if options.model else None,
         options.backend, stages, recorded(options.timings),
     )  # fmt: skip
@@ -126,6 +128,8 @@ def grade_class(options: argparse.Namespace, console: Console) -> int:
     policy, settings = read_policy(options.policy), settings_of(options)
     found = collect(options.submissions)
     with Gradebook(options.out / "gradebook.sqlite") as book:
+        if options.seed is None:
+            settings = replace(settings, seed=book.seed())
         book.add(found)
         view = View(book, policy, options)
         with (
@@ -231,7 +235,17 @@ def write_handout(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-WRITERS = {"example": write_example, "handout": write_handout}
+def write_gradescope(options: argparse.Namespace, console: Console) -> int:
+    """Write the autograder's zip. Raises HandoutError, PointsError, WriteError."""
+    if options.points:
+        load(options.points)
+    seed = secrets.randbelow(1 << 31) if options.seed is None else options.seed
+    archive = gradescope.build(options.out, seed, options.points)
+    console.print(f"{shown(archive)}, hidden cases of seed {seed}; how to upload it: docs/instructor.md")
+    return 0
+
+
+WRITERS = {"example": write_example, "handout": write_handout, "gradescope": write_gradescope}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,6 +5,7 @@ is stored twice: the run that made it and its number within that run are its key
 """
 
 import json
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -129,6 +130,12 @@ class Gradebook:
             self.db.execute("commit")
         except sqlite3.OperationalError as error:
             raise GradebookError(f"{self.path}: cannot be written: {error}") from None
+
+    def seed(self) -> int:
+        """Of this class's hidden cases: drawn once, known to nobody who has only the program. Raises GradebookError."""
+        with self.transaction():
+            self.db.execute("insert or ignore into about values ('seed', ?)", (str(secrets.randbelow(1 << 31)),))
+        return int(self.db.execute("select value from about where key = 'seed'").fetchone()[0])
 
     # ---------------------------------------------------------------------------------------------------------- writing
 

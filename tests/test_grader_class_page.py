@@ -1,0 +1,135 @@
+"""The class report as a person uses it, in headless Chromium: sorting, searching, pointing, clicking; ten and a thousand."""
+
+import random
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from classroom_stub import report
+
+from grader.classroom import page
+from grader.classroom.collect import Submission
+from grader.classroom.exports import write_exports
+from grader.classroom.gradebook import GRADED, INCONCLUSIVE, Gradebook, Result
+from grader.classroom.policy import Policy, standings
+from grader.classroom.similar import Pair
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+
+
+@pytest.fixture(scope="module")
+def driver(browser):
+    """One browser for all of these."""
+    with browser() as driver:
+        yield driver
+
+
+def write_class(folder: Path, size: int) -> Path:
+    """A report with feedback pages of a generated class."""
+    chance = random.Random(3)
+    with Gradebook(folder / "g.sqlite") as book, book.transaction():
+        for i in range(size):
+            name = f"Student {i:04}" if i % 9 else f"李 {i} <i>"
+            source = f"# {i}".encode()
+            s = Submission(str(9000 + i), name, source, datetime(2026, 11, 20, 12, tzinfo=UTC))
+            book.db.execute(
+                "insert into submission (student, name, sha256, source, received, marked_late, problem)"
+                " values (?, ?, ?, ?, ?, 0, ?)",
+                (s.student, s.name, s.sha256, source, s.received.isoformat(), "no parallel.py" if i % 10 == 7 else ""),
+            )
+    with Gradebook(folder / "g.sqlite") as book:
+        for record in book.records():
+            if record.submission.problem:
+                continue
+            score = float(chance.randrange(20, 101)) if record.id % 10 else None
+            found = report(score, chance.uniform(0.9, 1.9) if score else None)
+            book.store(record.id, Result("x", INCONCLUSIVE if score is None else GRADED, found, "<h1>feedback</h1>"))
+        lines = standings(book.records(), Policy())
+    pairs = [Pair("9001", "9002", 0.97)]
+    write_exports(lines, folder)
+    path = folder / "report.html"
+    path.write_text(page.render(lines, pairs, "Our class"), encoding="utf-8")
+    return path
+
+
+def names(driver) -> list[str]:
+    return driver.execute_script("return [...document.querySelectorAll('tbody tr td:first-child')].map(t => t.textContent)")
+
+
+def column(driver, title: str) -> list[str]:
+    return driver.execute_script(
+        "const i = [...document.querySelectorAll('thead th')].findIndex(t => t.textContent.trim() === arguments[0]);"
+        "return [...document.querySelectorAll('tbody tr')].map(r => r.children[i].textContent)", title,
+    )  # fmt: skip
+
+
+def press(driver, title: str) -> None:
+    button = next(b for b in driver.find_elements("css selector", "thead button") if b.text.strip() == title)
+    driver.execute_script("arguments[0].click()", button)
+
+
+def no_errors(driver) -> bool:
+    return [e for e in driver.get_log("browser") if e["level"] in ("SEVERE", "WARNING")] == []
+
+
+def test_sorting_and_searching(driver, tmp_path):
+    driver.get(write_class(tmp_path, 40).as_uri())
+    assert len(names(driver)) == 40 and names(driver) == sorted(names(driver), key=str.casefold)
+    press(driver, "points")
+    points = column(driver, "points")
+    given = [float(p) for p in points if p]
+    assert given == sorted(given, reverse=True) and points[len(given) :] == [""] * (40 - len(given))
+    press(driver, "points")
+    points = column(driver, "points")
+    assert [float(p) for p in points if p] == given[::-1] and points[-1] == ""  # who has none stays at the end
+    field = driver.find_element("css selector", "#search")
+    field.send_keys("inconclusive student")
+    found = column(driver, "status")
+    assert found and set(found) == {"inconclusive"}
+    assert driver.find_element("css selector", "#shown").text == f"{len(found)} of 40"
+    field.clear()
+    field.send_keys("nobody at all")
+    assert names(driver) == [] and no_errors(driver)
+
+
+def test_pointing_and_clicking(driver, tmp_path):
+    driver.get(write_class(tmp_path, 40).as_uri())
+    lines = driver.find_elements("css selector", "#plot a")
+    assert len(lines) > 20
+    line = lines[5]
+    name = line.get_attribute("data-name")
+    driver.execute_script("arguments[0].dispatchEvent(new MouseEvent('mouseover', {bubbles: true}))", line)
+    assert driver.find_element("css selector", "#who").text.startswith(f"{name}: ")
+    assert no_errors(driver)
+    feedback = line.get_attribute("href")
+    driver.execute_script("arguments[0].dispatchEvent(new MouseEvent('click', {bubbles: true, cancelable: true}))", line)
+    driver.find_element("css selector", "h1")
+    assert driver.current_url.endswith(feedback if isinstance(feedback, str) else "") and "feedback/" in driver.current_url
+    assert driver.find_element("css selector", "h1").text == "feedback"
+    driver.back()
+    driver.find_element("link text", names(driver)[0]).click()
+    assert "feedback/" in driver.current_url
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("size", [0, 1, 10])
+def test_nothing_is_cut_off_at_any_width(driver, tmp_path, size, width):
+    driver.set_window_size(width, 900)
+    try:
+        driver.get(write_class(tmp_path, size).as_uri())
+        assert driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+        assert len(names(driver)) == size and no_errors(driver)
+    finally:
+        driver.set_window_size(1280, 900)
+
+
+def test_a_thousand_open_and_sort_soon(driver, tmp_path, record_property):
+    path = write_class(tmp_path, 1000)
+    assert path.stat().st_size < 5_000_000
+    begin = time.monotonic()
+    driver.get(path.as_uri())
+    press(driver, "points")
+    assert len(names(driver)) == 1000
+    record_property("seconds", time.monotonic() - begin)  # measured, not judged: the machine may be busy
+    assert no_errors(driver)
