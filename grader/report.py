@@ -169,8 +169,8 @@ def gradescope(verdict: Verdict, earlier: float | None = None) -> dict:
 # --------------------------------------------------------------------------------------------------------- report.html
 
 
-def html(verdict: Verdict, instructor: bool = False) -> str:
-    """A page that needs nothing but itself."""
+def html(verdict: Verdict, instructor: bool = False, schedule: str = SCHEDULE) -> str:
+    """A page that needs nothing but itself; schedule: where the page of a failing schedule is, "" for nowhere."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=select_autoescape(["html"]),
@@ -181,7 +181,7 @@ def html(verdict: Verdict, instructor: bool = False) -> str:
         verdict=verdict, rows=[(row, MARKS[row.status][0], points_text(row)) for row in verdict.rows],
         headline=headline(verdict),
         plots=plots(verdict.scaling) if verdict.scaling else [], speeds=[speeds(s) for s in verdict.scaling],
-        instructor=instructor, schedule=SCHEDULE if page_of(verdict) else "",
+        instructor=instructor, schedule=schedule if page_of(verdict) else "",
         evidence=verdict.evidence,
     )  # fmt: skip
 

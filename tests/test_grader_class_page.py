@@ -1,11 +1,11 @@
-"""The class report as a person uses it, in headless Chromium: sorting, searching, pointing, clicking; ten and a thousand."""
+"""The class report as a person uses it, in headless Chromium: sort, search, point, click; ten and a thousand."""
 
 import random
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from browser import browser
 from classroom_stub import report
 
 from grader.classroom import page
@@ -15,14 +15,13 @@ from grader.classroom.gradebook import GRADED, INCONCLUSIVE, Gradebook, Result
 from grader.classroom.policy import Policy, standings
 from grader.classroom.similar import Pair
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-
 
 @pytest.fixture(scope="module")
-def driver(browser):
+def driver():
     """One browser for all of these."""
-    with browser() as driver:
-        yield driver
+    driver = browser()
+    yield driver
+    driver.quit()
 
 
 def write_class(folder: Path, size: int) -> Path:
@@ -54,7 +53,9 @@ def write_class(folder: Path, size: int) -> Path:
 
 
 def names(driver) -> list[str]:
-    return driver.execute_script("return [...document.querySelectorAll('tbody tr td:first-child')].map(t => t.textContent)")
+    return driver.execute_script(
+        "return [...document.querySelectorAll('tbody tr td:first-child')].map(t => t.textContent)"
+    )
 
 
 def column(driver, title: str) -> list[str]:
@@ -102,10 +103,10 @@ def test_pointing_and_clicking(driver, tmp_path):
     driver.execute_script("arguments[0].dispatchEvent(new MouseEvent('mouseover', {bubbles: true}))", line)
     assert driver.find_element("css selector", "#who").text.startswith(f"{name}: ")
     assert no_errors(driver)
-    feedback = line.get_attribute("href")
-    driver.execute_script("arguments[0].dispatchEvent(new MouseEvent('click', {bubbles: true, cancelable: true}))", line)
-    driver.find_element("css selector", "h1")
-    assert driver.current_url.endswith(feedback if isinstance(feedback, str) else "") and "feedback/" in driver.current_url
+    driver.execute_script(
+        "arguments[0].dispatchEvent(new MouseEvent('click', {bubbles: true, cancelable: true}))", line
+    )
+    assert "/feedback/" in driver.current_url
     assert driver.find_element("css selector", "h1").text == "feedback"
     driver.back()
     driver.find_element("link text", names(driver)[0]).click()
@@ -124,12 +125,10 @@ def test_nothing_is_cut_off_at_any_width(driver, tmp_path, size, width):
         driver.set_window_size(1280, 900)
 
 
-def test_a_thousand_open_and_sort_soon(driver, tmp_path, record_property):
+def test_a_thousand_open_and_sort(driver, tmp_path):
     path = write_class(tmp_path, 1000)
     assert path.stat().st_size < 5_000_000
-    begin = time.monotonic()
     driver.get(path.as_uri())
     press(driver, "points")
     assert len(names(driver)) == 1000
-    record_property("seconds", time.monotonic() - begin)  # measured, not judged: the machine may be busy
     assert no_errors(driver)

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 import zipfile
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,9 @@ from grader.classroom.exports import file_name, gradebook_csv, write_exports
 from grader.classroom.gradebook import GRADED, INCONCLUSIVE, VERSION, Gradebook, GradebookError, Result
 from grader.classroom.policy import Policy, chosen, read_policy, standings
 from grader.classroom.similar import fingerprints, similar
+from grader.classroom.task import Settings
 from grader.examples import BASE
-from grader.points import PointsError
+from grader.points import PointsError, load
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -434,3 +436,52 @@ def test_a_larger_example_class_has_no_two_equal_submissions(tmp_path):
     found = collect(example.write(tmp_path, 200)[0])
     assert len(found) == 200
     assert len({s.sha256 for s in found if s.source}) == sum(bool(s.source) for s in found)
+
+
+# ----------------------------------------------------------------------------------------------------- what goes wrong
+
+
+def test_a_submission_that_disappears_costs_nobody_else(tmp_path, monkeypatch):
+    folder = lay_out(tmp_path / "class", {"ada/parallel.py": "a", "bob/parallel.py": "b", "eve/parallel.py": "e"})
+    lstat, read = Path.lstat, Path.read_bytes
+
+    def gone(path, *, function):
+        if path.parent.name == ("bob" if function is lstat else "eve"):
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return function(path)
+
+    monkeypatch.setattr(Path, "lstat", lambda path: gone(path, function=lstat))
+    monkeypatch.setattr(Path, "read_bytes", lambda path: gone(path, function=read))
+    found = {s.student: (s.source, s.problem) for s in collect(folder)}
+    assert found["ada"] == (b"a", "")
+    assert found["bob"] == (b"", "parallel.py: cannot be read: No such file or directory")
+    assert found["eve"] == (b"", "parallel.py cannot be read: No such file or directory")
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
+    entries = [(submission(f"s{i}", "x" * 3000 + str(i)), 50.0) for i in range(20)]
+    with book_of(tmp_path / "g", *entries) as book:
+        (pages,) = book.db.execute("pragma page_count").fetchone()
+        book.db.execute(f"pragma max_page_count = {pages + 2}")
+        with pytest.raises(GradebookError, match="cannot be written: database or disk is full"):
+            for record in book.records():
+                book.store(record.id, Result("y", GRADED, report(60.0, None), "page " * 2000))
+        assert book.db.execute("pragma integrity_check").fetchone() == ("ok",)
+    with Gradebook(tmp_path / "g") as book:
+        assert all(record.result is not None for record in book.records())
+        book.store(1, Result("y", GRADED, report(70.0, None)))  # once there is room it goes on
+        assert book.records()[0].result.score == 70.0
+
+
+def test_a_gradebook_draws_its_seed_once(tmp_path):
+    with Gradebook(tmp_path / "a") as one, Gradebook(tmp_path / "b") as other:
+        seeds = one.seed(), other.seed()
+    with Gradebook(tmp_path / "a") as again:
+        assert again.seed() == seeds[0] != seeds[1]
+
+
+def test_a_rehearsal_is_no_measurement_and_an_order_carries_one_timing():
+    settings = Settings(load(), timings={sha256(b"a").hexdigest(): {"a": 1}, sha256(b"b").hexdigest(): {"b": 1}})
+    assert settings.made_with != Settings(load()).made_with
+    assert list(settings.only_for(b"a").timings.values()) == [{"a": 1}]
+    assert settings.only_for(b"a").made_with == settings.made_with and settings.only_for(b"c").timings == {}

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -137,7 +138,7 @@ def grade_class(options: argparse.Namespace, console: Console) -> int:
             cluster.connected(options.scheduler, settings.points.workers) as client,
         ):
             console.print(f"{len(found)} submissions in {shown(options.submissions)}; gradebook {shown(book.path)}")
-            console.print(f"{hosts(client)}; Dask's dashboard {client.dashboard_link}")
+            console.print(f"{hosts(client)}; {dashboard(client)}")
             try:
                 with progress(console) as tell:
                     done = ClassRun(book, client, settings, tell).grade(options.again)
@@ -155,6 +156,13 @@ def hosts(client: cluster.Client) -> str:
     """How many there are to grade on."""
     count = len(client.nthreads())
     return f"grading on {count} host{'s' if count != 1 else ''}" if count else "waiting for workers"
+
+
+def dashboard(client: cluster.Client) -> str:
+    """Where Dask shows what runs."""
+    if find_spec("bokeh") is None:
+        return "Dask's dashboard needs bokeh: .venv/bin/pip install -e '.[dashboard]'"
+    return f"Dask's dashboard {client.dashboard_link}"
 
 
 @contextmanager

@@ -28,6 +28,12 @@ class ClusterError(Exception):
     """No cluster to grade on; the message is one line."""
 
 
+def no_answer(address: str, error: Exception) -> ClusterError:
+    """In one line; some of Dask's errors have several, some none."""
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    return ClusterError(f"no scheduler answers at {address}: {reason}")
+
+
 def timed_cores(workers: tuple[int, ...]) -> int:
     """Cores that a timed run uses here: the most of the points table's numbers of workers that there are cores for."""
     return max((k for k in workers if k <= machine.count()), default=machine.count())
@@ -52,8 +58,7 @@ def connected(address: str | None, workers: tuple[int, ...]) -> Iterator[Client]
             try:
                 client = Client(address, timeout=CONNECT, set_as_default=False)
             except (OSError, TimeoutError, ValueError) as error:
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise ClusterError(f"no scheduler answers at {address}: {reason}") from None
+                raise no_answer(address, error) from None
             with client:
                 yield client
             return
@@ -80,4 +85,4 @@ def run_worker(address: str, workers: tuple[int, ...]) -> None:
         try:
             asyncio.run(asyncio.wait_for(work(), None))
         except (OSError, TimeoutError, ValueError) as error:
-            raise ClusterError(f"no scheduler answers at {address}: {str(error).splitlines()[0]}") from None
+            raise no_answer(address, error) from None

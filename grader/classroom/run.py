@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from distributed import Client, Future, KilledWorker, as_completed
+from distributed import CancelledError, Client, Future, KilledWorker, as_completed
 
 from grader.classroom import cluster, task
 from grader.classroom.gradebook import GRADED, INCONCLUSIVE, NOT_GRADED, Gradebook, Record, Result
@@ -12,6 +12,7 @@ from grader.classroom.task import TIMED, UNTIMED, Order, Outcome, Settings
 
 RETRIES = 2  # of a timing that was inconclusive, before anybody sees it
 DEATHS = 2  # of its worker while nothing else ran there, after which a submission is not tried again
+LOST = "the scheduler is gone; finished results are kept, and the same command continues once it is there again"
 AHEAD = 2  # tasks given to the cluster for each that it can run
 
 
@@ -147,6 +148,8 @@ class ClassRun:
             raise
         except KilledWorker:
             return None
+        except CancelledError:
+            raise cluster.ClusterError(LOST) from None
         except Exception as error:  # a fault of the grader: the others go on
             return task.failed(f"not graded: {type(error).__name__}: {error}".splitlines()[0])
 

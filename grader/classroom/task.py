@@ -163,7 +163,7 @@ def graded(order: Order) -> Outcome:
         verdict = grade.grade(path, options, evidence)
     found = verdict.evidence
     return Outcome(
-        INCONCLUSIVE if verdict.inconclusive else GRADED, report.gradescope(verdict), report.html(verdict),
+        INCONCLUSIVE if verdict.inconclusive else GRADED, report.gradescope(verdict), report.html(verdict, schedule=""),
         found.timing.to_json() if found.timing else None, pickle.dumps(found), bool(not found.bad and found.right),
         seconds=time.perf_counter() - begin,
     )  # fmt: skip
