@@ -55,7 +55,7 @@ def deductions(evidence: Evidence, earned: float) -> list[Row]:
     costly = found.worth_points(table)
     if not costly:
         other = f"; {found.findings[0].message}" if found.findings else ""
-        return [Row("checks", title, 0.0, 0.0, PASSED, f"nothing found in {found.tried}, which proves nothing{other}")]
+        return [Row("checks", title, 0.0, 0.0, PASSED, f"nothing found in {found.tried} (evidence, not proof){other}")]
     left, made = min(table["most"], earned), []
     for finding in costly:
         cost = min(left, table[finding.kind])

@@ -1,6 +1,6 @@
 """GPT-2 124M from the network: resumed after a break, and checked before the file takes its name.
 
-While it is incomplete it is called <name>.part. Run again after a break, and it goes on where it stopped.
+While it is incomplete it is called <name>.part. An interrupted download resumes when it is run again.
 """
 
 import fcntl

@@ -229,7 +229,7 @@ def mentioned() -> list[str]:
     """Each command of make in documents and messages: those in backticks, and those with variables."""
     texts = [
         *ROOT.glob("*.md"),
-        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("docs/**/*.md"),
         *ROOT.glob("profiles/reference/*.md"),
         *ROOT.glob("models/*.md"),
     ]

@@ -101,9 +101,9 @@ def common(command: argparse.ArgumentParser, schedules: int | None) -> None:
 
 
 def positive(text: str) -> int:
-    """An argument that is a number from 1 on."""
+    """An argument that is a positive integer."""
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} must be a positive integer")
     return int(text)
 
 

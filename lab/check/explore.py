@@ -280,8 +280,8 @@ def explain(explorer: Explorer, run: Run, plan: Plan) -> Finding:
         return Finding(failure.kind, message, schedule=setting.string(deviations), seed=plan.seed)
     if again.kind != kind:
         message = (
-            f"{kind.split(':')[0]} under a schedule that does not give it again, so there is none to replay: the "
-            "program is not deterministic (random numbers, id(), the order of a set?)"
+            f"{kind.split(':')[0]} but it cannot be reproduced with the same schedule: the program is not "
+            "deterministic (random numbers, id(), the order of a set?)"
         )
         return Finding("exception", message, seed=plan.seed)
     finding = tell(explorer, again)
