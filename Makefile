@@ -19,7 +19,7 @@ export FILE MODEL WORKERS ENGINE OUT SENTENCE SUBMISSIONS E S PY
 MAKEOVERRIDES =# not for a make that a test starts
 
 # What TAKES may name: how each is passed on, and which variables it stands for if not for that of its own name.
-mine          := $(firstword $(wildcard parallel.py lab/parallel.py) handout/parallel.py)
+mine          := $(firstword $(wildcard parallel.py) lab/parallel.py)
 as-FILE       := "$${FILE:-$(mine)}"
 as-PROGRAM    := --engine "$${FILE:-$${ENGINE:-$(mine)}}"
 vars-PROGRAM  := FILE ENGINE

@@ -17,7 +17,7 @@ from grader.classroom.policy import Standing
 from grader.classroom.similar import Pair
 from grader.report import ticks
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 380, 44, 90, 16, 44
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 380, 44, 110, 16, 50
 BINS = 20
 CAUSES = 12  # lines of the table of causes
 
