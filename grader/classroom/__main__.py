@@ -227,7 +227,8 @@ def write_example(options: argparse.Namespace, console: Console) -> int:
     submissions, recorded_timings, policy, about = example.write(options.out, options.size)
     console.print(f"{options.size} submissions: {shown(submissions)}; what each one is: {shown(about)}")
     rehearsal = f"--timings {shown(recorded_timings)} --policy {shown(policy)}"
-    console.print(f'grade them: make class SUBMISSIONS={shown(submissions)} OUT=profiles/rehearsal ARGS="{rehearsal}"')
+    words = f'SUBMISSIONS={shown(submissions)} OUT=profiles/rehearsal ARGS="{rehearsal}"'
+    console.print(f"grade them: make class {words}")
     return 0
 
 
