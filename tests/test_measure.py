@@ -232,6 +232,13 @@ def test_operations_have_colours_that_differ_and_can_be_written_on():
     assert style.ink(style.BLUE) == "#FFFFFF" and style.ink(style.YELLOW) == style.INK
 
 
+def test_white_can_be_seen_in_a_legend():
+    figure = style.pyplot().figure()
+    style.header(figure, "a title", [("no core", "#FFFFFF", ""), ("waiting", "#DDDDDD", "")])
+    white, grey = figure.legends[0].get_patches()
+    assert white.get_edgecolor()[:3] != (1.0, 1.0, 1.0) and white.get_linewidth() > 0 and grey.get_linewidth() == 0
+
+
 def test_any_name_has_a_look_of_its_own():
     look = style.looks(["matmul_forward.block", "gpt2_forward.mix", "Crew.think"])
     assert look["matmul_forward.block"] == style.OPERATIONS["matmul_forward"]

@@ -115,14 +115,17 @@ def header(figure: Any, title: str, items: Sequence[tuple[str, str, str]] = (), 
     plain = {"parse_math": False}  # names of files and regions come from people: a dollar sign is one
     figure.text(0.02, 1 - 0.13 / height, title, va="top", ha="left", fontsize=12.5, weight="bold", **plain)
     if items:
-        handles = [
-            Patch(facecolor=fill, hatch=hatch, edgecolor="white", lw=0, label=label) for label, fill, hatch in items
-        ]
+        handles = [Patch(facecolor=fill, hatch=hatch, label=label, **edge(fill)) for label, fill, hatch in items]
         place = {"loc": "upper left", "bbox_to_anchor": (0.012, 1 - 0.36 / height)}
         legend = figure.legend(handles=handles, ncols=width, fontsize=8.5, handlelength=1.6, columnspacing=1.4, **place)
         for text in legend.get_texts():
             text.set(**plain)
     figure.set_layout_engine("constrained", rect=(0, 0.22 / height, 1, 1 - (0.67 + 0.22 * rows) / height))
+
+
+def edge(fill: str) -> dict[str, Any]:
+    """The edge of a square in a legend: white, but grey around a white one, which could not be seen."""
+    return {"edgecolor": GREY, "lw": 0.8} if fill.upper() == "#FFFFFF" else {"edgecolor": "white", "lw": 0}
 
 
 def footnote(figure: Any, text: str) -> None:

@@ -4,10 +4,8 @@
 # **The question: what does the program compute when it writes one word, and why do ten words cost what they cost?**
 #
 # You will follow a sentence through GPT-2, from text to numbers and back, in the program you are going to make
-# parallel:
-# [lab/serial.py](../lab/serial.py). Keep it open beside this page. Every name below (`encoded`, `qkv`, `att`,
-# `logits`) is
-# one of its arrays.
+# parallel: [lab/serial.py](../lab/serial.py). Keep it open beside this page. Every name below (`encoded`, `qkv`, `att`,
+# `logits`) is one of its arrays.
 #
 # Run a cell with Shift+Enter. The cell after this paragraph says what is measured; change it and run again.
 
@@ -40,9 +38,8 @@ print(
 # %% [markdown]
 # ## Text becomes numbers
 #
-# The model knows no letters. A *tokenizer* cuts text into pieces, most of them whole words with the blank before
-# them, and
-# each piece has a number. From here on a sentence is a list of integers, and the program never sees anything else.
+# The model knows no letters. A *tokenizer* cuts text into pieces, most of them whole words with the blank before them,
+# and each piece has a number. From here on a sentence is a list of integers, and the program never sees anything else.
 
 # %%
 tokens = tokenizer.encode(SENTENCE)
@@ -56,8 +53,8 @@ notebook.table(
 # ## Numbers become vectors
 #
 # `encoder_forward` looks up row `token` of `wte`, adds row `t` of `wpe`, and has a vector of C numbers for each
-# position.
-# Both tables were learnt. The sum is the beginning of the *residual stream*: every layer reads it, and adds to it.
+# position. Both tables were learnt. The sum is the beginning of the *residual stream*: every layer reads it, and adds
+# to it.
 
 # %%
 serial.gpt2_forward(model, np.array([tokens], dtype=np.int32), 1, T)
@@ -74,9 +71,8 @@ print(acts.encoded[0, t, :6].round(3), "=", params.wte[tokens[t], :6].round(3), 
 # - **attention**: every position looks back at all positions up to itself and mixes what it finds there;
 # - the **MLP**: every position for itself, C numbers to 4C, a bend (GELU), and back to C.
 #
-# That is all there is. The layer does it once, the model L times, each time with other weights. Here are the arrays
-# of the
-# first layer, in the order in which `gpt2_forward` fills them:
+# That is all there is. The layer does it once, the model L times, each time with other weights. Here are the arrays of
+# the first layer, in the order in which `gpt2_forward` fills them:
 
 # %%
 made_by = {
@@ -99,13 +95,11 @@ notebook.table("array|shape|>numbers|made by", rows)
 # %% [markdown]
 # ## Attention, seen
 #
-# `att[l, b, h, t, t2]` is how much position `t` looks at position `t2` in head `h` of layer `l`. Each row adds up to
-# 1, and
-# the upper triangle is empty: nobody looks into the future.
+# `att[l, b, h, t, t2]` is how much position `t` looks at position `t2` in head `h` of layer `l`. Each row adds up to 1,
+# and the upper triangle is empty: nobody looks into the future.
 #
 # **Before you run the next cell**: where will the second " be" look, if a head has learnt something about this
-# sentence?
-# Write your guess down.
+# sentence? Write your guess down.
 
 # %%
 my_guess = ""  # for example "at the first ' be'" or "at the comma"
@@ -126,21 +120,18 @@ print("Your guess:", my_guess or "none yet")
 
 # %% [markdown]
 # Head 2 looks at the latest comma, whatever the position: where the phrase began. Head 3 looks at the first token, as
-# if to
-# say "nothing for me here". Nobody told them to. Change `layer` in the cell above and look at the others; the later
-# layers look at many places at once.
+# if to say "nothing for me here". Nobody told them to. Change `layer` in the cell above and look at the others; the
+# later layers look at many places at once.
 #
 # What matters for you: **the heads do not need each other.** Head 3 never reads what head 0 wrote. Remember that when
-# you
-# look for something to share among threads.
+# you look for something to share among threads.
 
 # %% [markdown]
 # ## Vectors become words
 #
 # After the last layer the vector of the last position is multiplied with every row of `wte`: V *logits*, one for each
-# token.
-# `softmax_forward` turns them into probabilities, and `sample_mult` takes the first token at which their running sum
-# exceeds 0.5. No dice: the same sentence always goes on in the same way, or you could not compare two programs.
+# token. `softmax_forward` turns them into probabilities, and `sample_mult` takes the first token at which their running
+# sum exceeds 0.5. No dice: the same sentence always goes on in the same way, or you could not compare two programs.
 
 # %%
 probs = acts.probs[0, T - 1, :V]
@@ -203,14 +194,12 @@ notebook.compare(
 
 # %% [markdown]
 # The time of a position is nearly constant, and the number of positions grows as the *square* of n. That is the price
-# of a
-# state that is only the sequence.
+# of a state that is only the sequence.
 #
 # ## What a pass costs
 #
 # Counted, not measured: multiplications and additions of one pass of GPT-2 124M over T = 9 positions, and the bytes
-# that
-# have to come from memory at least once.
+# that have to come from memory at least once.
 
 # %%
 costs = pass_costs(models.GPT2_124M, N - 1, last_only=False)
@@ -231,12 +220,9 @@ print(f"{N} tokens from 3: {total / 1e9:.1f} billion operations for {N - 3} new 
 # Open your file, `parallel.py` (`make starter` writes it), and find `gpt2_forward`.
 #
 # 1. For the next token only the logits of the *last* position are needed. Find the line where your file already uses
-#    this,
-#    and where `serial.py` does not. How many of the operations in the table above does it save at T = 9?
+#    this, and where `serial.py` does not. How many of the operations in the table above does it save at T = 9?
 # 2. Of the operations in a layer, which could two threads do at the same time without waiting for each other? Make a
-#    list
-#    with three columns: *array written*, *who could write which part*, *what must be finished before*.
+#    list with three columns: *array written*, *who could write which part*, *what must be finished before*.
 #
 # **What to look for**: in each row of your list no two threads write the same element. Then the arrays need no lock,
-# only
-# the moment at which everybody is done. Keep the list for chapter 3.
+# only the moment at which everybody is done. Keep the list for chapter 3.

@@ -10,7 +10,7 @@
 # %% tags=["parameters"]
 WORKERS = 2
 SIZE = 1400  # rows and columns of the matrices that are long work
-ITEMS = 12  # what the producer makes
+ITEMS = 16  # what the producer makes
 
 # %%
 from lab import notebook  # first: it keeps BLAS to one thread
@@ -30,9 +30,8 @@ print(f"{machine.count()} cores, {WORKERS} workers")
 # %% [markdown]
 # ## spawn and join
 #
-# `spawn(fn)` starts a thread that runs `fn(number)`, with numbers from 1; `join()` waits for all of them.
-# `perform(fn, task)`
-# is `fn(task)`, told to the recorder. Nothing else in this program says who may do what when.
+# `spawn(fn)` starts a thread that runs `fn(number)`, with numbers from 1; `join()` waits for all of them. `perform(fn,
+# task)` is `fn(task)`, told to the recorder. Nothing else in this program says who may do what when.
 
 # %%
 square = np.random.default_rng(0).random((SIZE, SIZE), dtype=np.float32)
@@ -72,8 +71,7 @@ notebook.picture(timeline.draw_whole(watch(lambda: side_by_side(long_work)), "Tw
 
 # %% [markdown]
 # Both bars lie below each other: at the same time. Now the same *amount* of arithmetic in small pieces: thousands of
-# products
-# of a short vector instead of one product of two matrices.
+# products of a short vector instead of one product of two matrices.
 #
 # **Predict** the speedup of both kinds on the workers you have: one after the other, divided by side by side.
 
@@ -100,17 +98,15 @@ notebook.compare(prediction, measured, "{:.2f} times")
 # %% [markdown]
 # ## The lock you did not ask for
 #
-# Python has one lock for the whole interpreter. Whoever executes Python holds it. numpy lets go of it while it
-# computes on
-# more than a few hundred numbers, and takes it again afterwards. So
+# Python has one lock for the whole interpreter. Whoever executes Python holds it. numpy lets go of it while it computes
+# on more than a few hundred numbers, and takes it again afterwards. So
 #
 # - in **long calls** the threads are inside numpy nearly all the time: side by side;
 # - in **short calls** they are in Python nearly all the time: one at a time, and the lock is handed back and forth as
 #   well.
 #
-# The timeline cannot see the lock, only that a task takes longer than it would alone. The tasks below are the same
-# for every
-# thread; compare their length with that of a task that has the interpreter to itself:
+# The timeline cannot see the lock, only that a task takes longer than it would alone. The tasks below are the same for
+# every thread; compare their length with that of a task that has the interpreter to itself:
 
 # %%
 alone = watch(lambda: perform(short_work, 0))
@@ -127,8 +123,7 @@ notebook.table("a task|>takes", rows)
 
 # %% [markdown]
 # This is the one rule of parallel numpy: **few, long operations**. `serial.py` calls `np.dot` once for each position
-# and head.
-# Keep that in mind when you come to attention.
+# and head. Keep that in mind when you come to attention.
 #
 # ## A mutex: one at a time
 #
@@ -157,9 +152,8 @@ print(f"{count} increments were counted, of {100 * WORKERS}")
 #
 # ## Producer and consumers: condition variables
 #
-# One thread makes items, the others use them; a buffer in between has room for three. Who finds it full, or empty,
-# has to
-# *wait until* that changes. That is what a condition variable is for, and the pattern never changes:
+# One thread makes items, the others use them; a buffer in between has room for three. Who finds it full, or empty, has
+# to *wait until* that changes. That is what a condition variable is for, and the pattern never changes:
 #
 #     with mutex:
 #         while not what_I_need:
@@ -168,23 +162,20 @@ print(f"{count} increments were counted, of {100 * WORKERS}")
 #         cond.broadcast()
 #
 # `while`, not `if`: between the wake-up and your turn somebody else may have been quicker. One condition variable for
-# two
-# reasons to wait and `signal()`: the wake-up goes to the wrong one. Chapter 4 shows both going wrong.
+# two reasons to wait and `signal()`: the wake-up goes to the wrong one. Chapter 4 shows both going wrong.
 
 # %%
 ROOM = 3
-mutex, changed = Mutex("buffer"), Cond("changed")
-buffer, used = [], []
 
 
 def make(item):
-    """A piece of work that takes a while: two milliseconds."""
-    time.sleep(0.002)
+    """A piece of work that takes a while: a millisecond."""
+    time.sleep(0.001)
     return item
 
 
 def use(item):
-    """Another that takes longer."""
+    """Another that takes five times as long."""
     time.sleep(0.005)
     used.append(item)
 
@@ -214,8 +205,16 @@ def consume(number):
         perform(use, item)
 
 
+def open_shop():
+    """An empty buffer, and what protects it."""
+    global mutex, changed, buffer, used
+    mutex, changed = Mutex("buffer"), Cond("changed")
+    buffer, used = [], []
+
+
 def shop():
     """One producer, WORKERS consumers."""
+    open_shop()
     spawn(produce)
     for _ in range(WORKERS):
         spawn(consume)
@@ -225,24 +224,28 @@ def shop():
 recording = watch(shop)
 notebook.picture(timeline.draw_whole(recording, "One producer (worker-1) and the consumers"))
 assert sorted(used) == list(range(ITEMS))
-print(timeline.wait_rows(recording)[0]["name"], "is what was waited for longest")
+waits = [
+    (row["who"], row["name"], row["times"], f"{row['seconds'] * 1e3:.0f} ms") for row in timeline.wait_rows(recording)
+]
+notebook.table("who|waits for|>times|>in all", waits)
 
 # %% [markdown]
 # In the beginning the consumers wait, for there is nothing yet. Then the buffer fills, and the producer waits: it can
-# be no
-# faster than those who use what it makes. **Whoever waits is not the bottleneck.** That sentence is worth an hour of
-# your
-# time when you read the timeline of your own program.
+# be no faster than those who use what it makes. **Whoever waits is not the bottleneck.** That sentence is worth an hour
+# of your time when you read the timeline of your own program.
 #
 # ## Semaphores: counting
 #
 # A semaphore is a number. `P()` waits until it is positive and takes one; `V()` adds one. Unlike a signal a `V()` is
-# not lost
-# when nobody waits yet. The same shop in six lines, with the two reasons to wait in two semaphores:
+# not lost when nobody waits yet. The same shop, with the two reasons to wait in two semaphores:
+
 
 # %%
-room, filled, guard = Semaphore(ROOM, "room"), Semaphore(0, "filled"), Mutex("guard")
-shelf, used = [], []
+def open_shop():
+    """An empty shelf, a semaphore for each reason to wait, and a mutex for the shelf itself."""
+    global room, filled, guard, shelf, used
+    room, filled, guard = Semaphore(ROOM, "room"), Semaphore(0, "filled"), Mutex("guard")
+    shelf, used = [], []
 
 
 def produce(number):
@@ -266,7 +269,7 @@ def consume(number):
         perform(use, item)
 
 
-notebook.picture(timeline.draw_whole(watch(shop), "The same with semaphores, and a producer that is quick"))
+notebook.picture(timeline.draw_whole(watch(shop), "The same with semaphores, and a producer that needs no time"))
 assert sorted(used) == list(range(ITEMS))
 
 # %% [markdown]
@@ -275,12 +278,11 @@ assert sorted(used) == list(range(ITEMS))
 # Stage 2 in your `parallel.py`: `Workers`. `run(fn, tasks)` is the producer; k threads that live from the beginning of
 # `generate()` to its end are the consumers. About 35 lines; you have seen every piece of it on this page.
 #
-# 1. Write down, before you code, for each moment at which a thread waits: *what for*, and *who wakes it*. If a line
-#    has no
-#    "who", you have found a deadlock without a computer.
+# 1. Write down, before you code, for each moment at which a thread waits: *what for*, and *who wakes it*. If a line has
+#    no "who", you have found a deadlock without a computer.
 # 2. `run()` returns only when all tasks are *done*, not when all are *taken*. What must be counted?
 # 3. `close()` has to wake threads that wait for a task that never comes.
 #
 # **What to look for**: `make check` says nothing, `make explore` says nothing (chapter 4 is about what it says
-# otherwise), and
-# `make timeline` shows your workers as lanes: short tasks with white between them, for the products are not split yet.
+# otherwise), and `make timeline` shows your workers as lanes: short tasks with white between them, for the products are
+# not split yet.
