@@ -123,6 +123,11 @@ def sources() -> list[Path]:
     return sorted((FOLDER / "source").glob("[0-9]*.py"))
 
 
+def notebooks() -> list[Path]:
+    """The chapters in order, as people open them; a student's copy has no sources."""
+    return sorted(FOLDER.glob("[0-9]*.ipynb"))
+
+
 def notebook_of(source: Path) -> Path:
     """Where a chapter's notebook is."""
     return FOLDER / f"{source.stem}.ipynb"
@@ -211,32 +216,32 @@ def ensure(*modules: str) -> None:
     invalidate_caches()
 
 
-def chosen(numbers: Sequence[int]) -> list[Path]:
-    """The sources of those chapters, all without numbers. Raises NotebookError."""
-    known = {int(source.name[:2]): source for source in sources()}
+def chosen(numbers: Sequence[int], there: Sequence[Path]) -> list[Path]:
+    """Those of the files there that have these numbers, all without numbers. Raises NotebookError."""
+    known = {int(path.name[:2]): path for path in there}
     for number in numbers:
         if number not in known:
-            raise NotebookError(f"chapter {number}: there are {', '.join(map(str, known))}")
+            raise NotebookError(f"chapter {number}: there are {', '.join(map(str, known)) or 'none here'}")
     return [known[number] for number in numbers or known]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Execute the chapters; with --write from their sources, into their notebooks."""
+    """Execute the chapters as they are, or with --write from their sources into their notebooks; one by one."""
     failed = False
-    for source in chosen(options.chapters):
-        path, start = notebook_of(source), time.perf_counter()
+    for path in chosen(options.chapters, sources() if options.write else notebooks()):
+        start = time.perf_counter()
         try:
-            book = read(source if options.write else path)
+            book = read(path)
             execute(book)
             if options.write:
                 tidy(book)
-                write(book, path)
+                write(book, notebook_of(path))
         except NotebookError as error:
             failed = True
-            print(f"{path.name}: failed: {error}", file=sys.stderr)
+            print(f"{path.stem}: failed: {error}", file=sys.stderr)
             continue
         done = "written" if options.write else "runs"
-        print(f"{path.name}: {done}, {time.perf_counter() - start:.0f} s", flush=True)
+        print(f"{path.stem}: {done}, {time.perf_counter() - start:.0f} s", flush=True)
     return 1 if failed else 0
 
 

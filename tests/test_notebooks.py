@@ -44,8 +44,7 @@ def text_of(path: Path) -> list[str]:
 
 
 def test_there_are_seven_chapters_each_with_its_notebook():
-
-    assert names(sorted((ROOT / "notebooks").glob("*.ipynb"))) == names(SOURCES)
+    assert names(notebook.notebooks()) == names(SOURCES)
 
 
 @jupyter
@@ -115,7 +114,9 @@ def test_what_fails_in_a_chapter_is_said():
     with pytest.raises(notebook.NotebookError, match="failed: the line above says why"):
         notebook.tool(lambda arguments: 2)
     with pytest.raises(notebook.NotebookError, match="chapter 9: there are 1, "):
-        notebook.chosen([9])
+        notebook.chosen([9], notebook.notebooks())
+    with pytest.raises(notebook.NotebookError, match="chapter 1: there are none here"):
+        notebook.chosen([1], [])
 
 
 def test_a_prediction_stands_beside_the_measurement(capsys):
@@ -123,6 +124,27 @@ def test_a_prediction_stands_beside_the_measurement(capsys):
     printed = capsys.readouterr().out
     assert re.search(r"matmul +50% +90%", printed) and re.search(r"attention +\? +7%", printed)
     assert "Fill in the prediction" in printed
+
+
+@jupyter
+def test_running_all_writes_nothing_and_a_failure_stops_none(tmp_path, monkeypatch, capsys):
+    """A student's copy has the notebooks and no sources."""
+    monkeypatch.setattr(notebook, "FOLDER", tmp_path)
+    for name, code in {"01_wrong": "1 / 0", "02_right": "print(6 * 7)"}.items():
+        (tmp_path / "source").mkdir(exist_ok=True)
+        source = tmp_path / "source" / f"{name}.py"
+        source.write_text(f"# %%\n{code}\n")
+        notebook.write(notebook.read(source), notebook.notebook_of(source))
+        source.unlink()
+    before = [path.read_bytes() for path in notebook.notebooks()]
+    assert notebook.main(["run"]) == 1
+    out, err = capsys.readouterr()
+    assert re.fullmatch(r"02_right: runs, \d+ s\n", out) and "01_wrong: failed: ZeroDivisionError" in err
+    assert [path.read_bytes() for path in notebook.notebooks()] == before
+    (tmp_path / "source" / "02_right.py").write_text("# %%\nprint(6 * 7)\n")
+    assert notebook.main(["run", "2", "--write"]) == 0
+    assert '"42\\n"' in (tmp_path / "02_right.ipynb").read_text()
+    assert notebook.main(["run", "3"]) == 1
 
 
 @jupyter
