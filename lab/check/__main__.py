@@ -46,18 +46,23 @@ def parser() -> argparse.ArgumentParser:
         "check", help="run with real threads; misuse, lock order and stalls are reported at once"
     )
     common(check, None)
-    check.add_argument("--repeats", type=positive, default=3, help="how often to run it (3)")
+    check.add_argument("--repeats", type=positive, default=3, help="runs (default 3)")
     explore = commands.add_parser("explore", help="run under many schedules, one thread at a time")
     common(explore, 2000)
     explore.add_argument(
-        "--strategy", choices=("mix", "random", "pct", "pos", "weighted", "exhaustive"), default="mix", help="(mix)"
+        "--strategy",
+        choices=("mix", "random", "pct", "pos", "weighted", "exhaustive"),
+        default="mix",
+        help="who goes on (default mix)",
     )
-    explore.add_argument("--preemptions", type=natural, default=2, help="at most so many, for exhaustive (2)")
+    explore.add_argument(
+        "--preemptions", type=natural, default=2, help="most preemptions of a schedule, for exhaustive (default 2)"
+    )
     explore.add_argument(
         "--switch",
         choices=("mix", "primitives", "statements", "expressions"),
         default="mix",
-        help="where threads can switch (mix)",
+        help="where threads may switch (default mix)",
     )
     explore.add_argument(
         "--spurious",
@@ -65,10 +70,10 @@ def parser() -> argparse.ArgumentParser:
         nargs="?",
         const="always",
         default="mix",
-        help="may waits end without a signal, once per thread? (mix: in some schedules)",
+        help="let waits end without a signal, once per thread (default mix: in some schedules)",
     )
-    explore.add_argument("--all", action="store_true", help="go on when nothing new appears")
-    explore.add_argument("--no-races", action="store_true", help="without the tracked runs that look for races")
+    explore.add_argument("--all", action="store_true", help="try all of them, even if nothing new appears")
+    explore.add_argument("--no-races", action="store_true", help="skip the race detector")
     explore.add_argument("--replay", metavar="SCHEDULE", help="run this one schedule and show its trace")
     explore.add_argument("--picture", metavar="FILE.svg", help="draw the failing schedule")
     explore.add_argument(
@@ -83,21 +88,29 @@ def parser() -> argparse.ArgumentParser:
         "selftest", help="the right programs of tests/zoo and lab.parallel must raise nothing"
     )
     selftest.add_argument("names", nargs="*", metavar="NAME", help="only programs whose name contains one of these")
-    selftest.add_argument("--schedules", type=positive, default=10_000, help="for each program (10000)")
+    selftest.add_argument(
+        "--schedules", type=positive, default=10_000, help="schedules of each program (default 10000)"
+    )
     selftest.add_argument("--seed", type=natural, default=1)
-    selftest.add_argument("--jobs", type=positive, default=None, help="processes (one for each core)")
+    selftest.add_argument("--jobs", type=positive, default=None, help="processes (default: one for each core)")
     return top
 
 
 def common(command: argparse.ArgumentParser, schedules: int | None) -> None:
     """The options of all checks of one program."""
     command.add_argument("program", metavar="PROGRAM", help="a .py file or a module like lab.parallel")
-    command.add_argument("--workers", type=positive, default=3, metavar="K", help="for generate() (3)")
+    command.add_argument("--workers", type=positive, default=3, metavar="K", help="workers of generate() (default 3)")
     command.add_argument("--json", action="store_true", help="one JSON object instead of text")
     if schedules is not None:
-        command.add_argument("--schedules", type=positive, default=schedules, metavar="N", help=f"({schedules})")
-        command.add_argument("--seed", type=natural, default=1, help="(1)")
-    command.add_argument("--seconds", type=duration, default=60.0, help="stop after this time (60)")
+        command.add_argument(
+            "--schedules",
+            type=positive,
+            default=schedules,
+            metavar="N",
+            help=f"most schedules to try (default {schedules})",
+        )
+        command.add_argument("--seed", type=natural, default=1, help="of the random choices (default 1)")
+    command.add_argument("--seconds", type=duration, default=60.0, help="stop after this time (default 60)")
 
 
 def positive(text: str) -> int:

@@ -131,7 +131,7 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--resume",
         metavar="STATE",
-        help="go on with a saved run; only --steps, --workers, --show-every may be given with it",
+        help="continue a saved run; only --steps, --workers, --show-every may be given with it",
     )
     return parser
 
