@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -133,12 +135,16 @@ def test_a_run_that_is_killed_continues_where_it_was(tmp_path):
     assert sum(timed.values()) < 16 + 2 * 8  # what was stored was not run again
 
 
-def test_a_cluster_of_two_worker_processes(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(DRIVER.parent), str(DRIVER.parents[1])])}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(DRIVER.parent), str(DRIVER.parents[1])])}
+
+
+@contextmanager
+def by_hand(tmp_path: Path, *names: str) -> Iterator[tuple[str, subprocess.Popen]]:
+    """A scheduler and workers of those names, each a process in a folder of its own: (address, scheduler)."""
     scheduler = subprocess.Popen(
         [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
          "--scheduler-file", str(tmp_path / "scheduler.json")],
-        env=environment, stderr=subprocess.DEVNULL,
+        env=ENVIRONMENT, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     workers = []
     try:
@@ -147,21 +153,55 @@ def test_a_cluster_of_two_worker_processes(tmp_path):
             assert time.monotonic() < end and scheduler.poll() is None
             time.sleep(0.05)
         address = json.loads((tmp_path / "scheduler.json").read_text())["address"]
-        for name in ("one", "two"):
+        for name in names:
             (tmp_path / name).mkdir()
             command = [sys.executable, "-m", "grader.classroom", "worker", address]
-            workers.append(subprocess.Popen(command, cwd=tmp_path / name, env=environment, stderr=subprocess.DEVNULL))
-        folder, log = write_class(tmp_path / "class", {f"s{i}": "slow 0.2" for i in range(8)}), tmp_path / "log"
+            workers.append(subprocess.Popen(command, cwd=tmp_path / name, env=ENVIRONMENT, stderr=subprocess.DEVNULL))
+        yield address, scheduler
+    finally:
+        for process in [*workers, scheduler]:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def test_a_cluster_of_two_worker_processes(tmp_path):
+    folder, log = write_class(tmp_path / "class", {f"s{i}": "slow 0.2" for i in range(8)}), tmp_path / "log"
+    with by_hand(tmp_path, "one", "two") as (address, _):
         command = [sys.executable, str(DRIVER), str(folder), str(tmp_path / "g.sqlite"), address]
         subprocess.run(
             command, check=True, env={**os.environ, "CLASSROOM_LOG": str(log)}, timeout=120, capture_output=True
         )
         with Gradebook(tmp_path / "g.sqlite") as book:
             assert [r.result.status for r in book.records()] == [GRADED] * 8
-    finally:
-        for process in [*workers, scheduler]:
-            process.terminate()
-            process.wait(timeout=30)
+
+
+def test_a_scheduler_that_is_lost_is_one_line_and_loses_no_result(tmp_path):
+    folder = write_class(tmp_path / "class", {f"s{i:02}": "slow 0.1" for i in range(30)})
+    with Gradebook(tmp_path / "g.sqlite") as book, by_hand(tmp_path, "one") as (address, scheduler):
+        book.add(collect(folder))
+
+        def kill(done, *_):
+            if done == 2:
+                scheduler.kill()
+
+        with (
+            pytest.raises(cluster.ClusterError, match="the scheduler is gone; finished results are kept"),
+            cluster.connected(address, WORKERS) as client,
+        ):
+            ClassRun(book, client, Settings(load()), kill, perform).grade()
+        assert 2 <= sum(record.result is not None for record in book.records()) < 30
+
+
+def test_a_cluster_that_does_not_start_here_is_one_line(monkeypatch):
+    def fails(**_):
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr(cluster, "LocalCluster", fails)
+    with (
+        pytest.raises(cluster.ClusterError, match=r"^Dask does not start on this machine: Nanny failed to start\.$"),
+        cluster.connected(None, WORKERS),
+    ):
+        pass
 
 
 def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch):

@@ -62,15 +62,21 @@ def connected(address: str | None, workers: tuple[int, ...]) -> Iterator[Client]
             with client:
                 yield client
             return
-        with (
-            LocalCluster(
-                n_workers=1, threads_per_worker=slots(workers), resources=resources(workers),
-                dashboard_address="127.0.0.1:0", host="127.0.0.1", memory_limit=0,
-            ) as cluster,
-            Client(cluster, set_as_default=False) as client,
-        ):  # fmt: skip
+        with on_this_machine(workers) as cluster, Client(cluster, set_as_default=False) as client:
             cluster.adapt(minimum=1, maximum=1, interval="1s")  # a worker that is gone for good is replaced
             yield client
+
+
+def on_this_machine(workers: tuple[int, ...]) -> LocalCluster:
+    """A cluster of one worker. Raises ClusterError."""
+    try:
+        return LocalCluster(
+            n_workers=1, threads_per_worker=slots(workers), resources=resources(workers),
+            dashboard_address="127.0.0.1:0", host="127.0.0.1", memory_limit=0,
+        )  # fmt: skip
+    except (OSError, RuntimeError, TimeoutError) as error:
+        reason = next(iter(str(error.__cause__ or error).splitlines()), type(error).__name__)
+        raise ClusterError(f"Dask does not start on this machine: {reason}") from None
 
 
 def run_worker(address: str, workers: tuple[int, ...]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from distributed import CancelledError, Client, Future, KilledWorker, as_completed
+from distributed.comm import CommClosedError
 
 from grader.classroom import cluster, task
 from grader.classroom.gradebook import GRADED, INCONCLUSIVE, NOT_GRADED, Gradebook, Record, Result
@@ -56,7 +57,17 @@ class ClassRun:
         self.done = self.all = 0
 
     def grade(self, again: bool = False) -> int:
-        """Grade what has no result yet, or all again; returns how many. Raises GradebookError, WrongProgram."""
+        """Grade what has no result yet, or all again; returns how many.
+
+        Raises GradebookError, WrongProgram, ClusterError.
+        """
+        try:
+            return self.work_off(again)
+        except (CancelledError, CommClosedError, TimeoutError):
+            raise cluster.ClusterError(LOST) from None
+
+    def work_off(self, again: bool) -> int:
+        """The same; raises what Dask raises where its scheduler is gone."""
         waiting = deque(self.first(record) for record in self.book.records() if again or self.is_due(record))
         self.all = len(waiting)
         arriving = as_completed(loop=self.client.loop)
@@ -144,12 +155,10 @@ class ClassRun:
         """A task's outcome, None if its worker was lost. Raises WrongProgram; any other fault is an outcome too."""
         try:
             return future.result()
-        except task.WrongProgram:
+        except (task.WrongProgram, CancelledError, CommClosedError):
             raise
         except KilledWorker:
             return None
-        except CancelledError:
-            raise cluster.ClusterError(LOST) from None
         except Exception as error:  # a fault of the grader: the others go on
             return task.failed(f"not graded: {type(error).__name__}: {error}".splitlines()[0])
 
