@@ -71,6 +71,7 @@ $(call verb,profile,lab.measure.profile,GIVEN MODEL WORKERS OUT) ## where lab/se
 $(call verb,check,lab.check check,FILE WORKERS) ## threads: misuse, lock order, stalls, in real runs
 $(call verb,explore,lab.check explore,FILE WORKERS OUT) ## threads: deadlocks, lost wakeups, in many schedules
 $(call verb,races,lab.check races,FILE WORKERS) ## threads: unordered accesses to shared data
+$(call verb,stage,lab.stages,S FILE) ## one stage, S=1 to 5, on small cases: expected and got
 $(call verb,timeline,lab.measure.timeline,PROGRAM MODEL WORKERS OUT) ## what each worker did when, and waited for
 $(call verb,scale,lab.measure.scale,PROGRAM MODEL OUT) ## the time on 1 to 64 workers, predicted
 $(call verb,plots,lab.measure.plots,PROGRAM MODEL WORKERS OUT) ## speedup, seconds by operation, roofline

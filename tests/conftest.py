@@ -37,6 +37,8 @@ STAGES = {  # first word of a test file's name after "test_" -> marker
     "bench": "measure",
     "notebooks": "measure",
     "check": "check",
+    "stages": "check",
+    "exercises": "check",
     "grader": "grader",
     "ladder": "ladder",
 }

@@ -113,7 +113,8 @@ def test_the_variables_of_one_make_are_not_those_of_a_make_below_it(house):
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if f"call verb,{verb}," in (ROOT / "Makefile").read_text()])
 def test_a_verb_is_complete_and_its_options_go_to_its_module(house, verb):
-    given = {"convert": ["FILE=a.safetensors", "OUT=b.bin"], "class": ["SUBMISSIONS=a.zip"]}.get(verb, [])
+    needed = {"convert": ["FILE=a.safetensors", "OUT=b.bin"], "class": ["SUBMISSIONS=a.zip"]}
+    given = (needed | {"stage": ["S=1"], "exercise": ["E=1"]}).get(verb, [])
     (command,) = calls(house, verb, *given, "ARGS=--nosuch-option")
     run = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert run.returncode == 2, run.stderr

@@ -1,0 +1,507 @@
+"""One stage of the assignment on small cases: python -m lab.stages STAGE [FILE].
+
+A stage is tried on the functions of the file where it has kept those of the starter (handout/parallel.py), and on
+tokens else. The first case that fails is shown, with what was expected and what came.
+
+exit code: 0 all cases pass, 1 one does not, 2 wrong use, 4 one shows a thread error
+"""
+
+from lab.check import environment  # noqa: F401  isort: skip  (before anything that needs a library)
+
+import argparse
+import inspect
+import re
+import sys
+import tempfile
+import textwrap
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from lab import serial, threadlib
+from lab.check import tiny
+from lab.check.explore import Plan, explore
+from lab.check.program import Program
+from lab.check.report import Finding, Findings, ProgramError, counted, show_finding
+from lab.check.report import console as new_console
+from lab.check.supervise import supervised
+from lab.command import Parser, quietly
+from lab.engines import load_engine, start
+from lab.files import shown
+
+TITLES = {
+    1: "the program as it begins: one worker or many, the tokens are serial.py's",
+    2: "Workers: k threads, a queue, run() that returns when all tasks are done",
+    3: "matmul_forward in tasks of output channels",
+    4: "attention_forward in tasks of heads",
+    5: "the whole program: every region shared out, nothing left behind",
+}
+NEXT = {
+    1: "Next: make profile names the hot spots; write them into answers.md.",
+    2: "Next: stage 3.",
+    3: "Next: make timeline shows whether all workers are busy.",
+    4: "Next: make grade shows what the stages so far have earned.",
+    5: "How near it comes to k times as fast is measured by make grade; make timeline shows who waits for what.",
+}
+WORKERS = ("self", "fn", "tasks")  # of run()
+SIGNATURES = {  # of the starter
+    "matmul_forward": ["workers", "out", "inp", "weight", "bias", "B", "T", "C", "OC"],
+    "attention_forward": ["workers", "out", "preatt", "att", "inp", "B", "T", "C", "NH"],
+}
+COUNTS = (1, 2, 3, 5)  # workers
+MATMULS = ((1, 1, 8, 12), (1, 5, 8, 13), (2, 3, 6, 7), (1, 4, 8, 2))  # B, T, C, OC
+ATTENTIONS = ((1, 1, 6, 3), (1, 5, 12, 4), (2, 4, 10, 5), (1, 6, 4, 1))  # B, T, C, NH
+SCHEDULES, SECONDS = 150, 10.0  # for each explored case
+TIME = {2: 90.0}  # seconds for all cases of a stage; else 30
+TOLERANCE = 1e-4  # relative and absolute: products in another order of sums differ by about 1e-6
+
+
+@dataclass
+class Failed(Exception):
+    """A case that fails: what was expected, what came, and what else helps."""
+
+    expected: str
+    got: str
+    finding: Finding | None = None
+    program: str = ""  # the case, as the explorer ran it
+
+
+Case = tuple[str, Callable[[], None]]  # a title, and what raises Failed
+
+# ---------------------------------------------------------------------------------------------------- what the file has
+
+
+def kept(module: ModuleType, name: str) -> bool:
+    """Has the file a function of the starter's, with the starter's arguments?"""
+    function = getattr(module, name, None)
+    return inspect.isfunction(function) and list(inspect.signature(function).parameters) == SIGNATURES[name]
+
+
+def kept_workers(module: ModuleType) -> bool:
+    """Has it the starter's class Workers: Workers(k), run(fn, tasks), close(), `with`?"""
+    made = getattr(module, "Workers", None)
+    if not inspect.isclass(made) or not all(hasattr(made, name) for name in ("run", "close", "__enter__", "__exit__")):
+        return False
+    required = [p for p in inspect.signature(made).parameters.values() if p.default is p.empty]
+    return len(required) <= 1 and tuple(inspect.signature(made.run).parameters) == WORKERS
+
+
+class Inline:
+    """For functions of a file that has no Workers of the starter's kind."""
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+
+    def run(self, fn: Callable[[Any], object], tasks: Sequence[Any]) -> None:
+        """One after the other."""
+        for task in tasks:
+            fn(task)
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+# --------------------------------------------------------------------------------------------------------------- tokens
+
+
+def token_cases(module: ModuleType) -> Iterator[Case]:
+    """generate() on the tiny model, beside serial.py."""
+    for case in tiny.CASES:
+        for k in COUNTS:
+            times = f", {case.times} times" if case.times > 1 else ""
+            stop = f", stopped after {case.stop_after}" if case.stop_after else ""
+            title = f"generate(): {len(case.prompt)} tokens to {case.n}{times}{stop}, workers={k}"
+            yield title, lambda case=case, k=k: compare_tokens(module, case, k)
+
+
+def compare_tokens(module: ModuleType, case: tiny.Case, k: int) -> None:
+    """Raises Failed at the first difference, or for threads that are left."""
+    wanted = list(tiny.expected(case).tokens)[: case.stop_after or None]
+    for _ in range(case.times):
+        model, tokens = tiny.fresh_model(np.zeros(tiny.acts_size(case.n), dtype=np.float32)), []
+        made = iter(start(module, model, list(case.prompt), case.n, k))
+        for token in made:
+            tokens.append(int(token))
+            if len(tokens) == (case.stop_after or len(wanted) + 1):
+                break
+        close(made)
+        if tokens != wanted:
+            raise Failed(f"tokens {wanted}", f"tokens {tokens}")
+    left = [thread.name for thread in threadlib.threads()]
+    if left:
+        raise Failed("no thread left when generate() is over", f"{', '.join(left)} not joined")
+
+
+def close(made: Any) -> None:
+    """Leave generate(), if it is the iterator that it should be."""
+    if hasattr(made, "close"):
+        made.close()
+
+
+# ------------------------------------------------------------------------------------------ stage 2: under the explorer
+
+TEAM = {  # title -> main(), appended to the student's program
+    "Workers(2) starts two threads, close() joins them": """
+        def main():
+            team = Workers(2)
+            started = len(threads())
+            team.close()
+            assert started == 2, f"expected 2 threads after Workers(2), got {started}"
+            assert not threads(), f"expected no thread after close(), got {len(threads())}"
+        """,
+    "run() does each task once and returns when all are done": """
+        def main():
+            done, mutex = [], Mutex("of the case")
+
+            def task(number):
+                with mutex:
+                    done.append(number)
+
+            with Workers(2) as team:
+                team.run(task, [1, 2, 3, 4, 5])
+                assert sorted(done) == [1, 2, 3, 4, 5], f"expected tasks 1 to 5 done when run() returns, got {done}"
+        """,
+    "two tasks run at the same time, on two workers": """
+        def main():
+            here = Semaphore(0, "first task is here"), Semaphore(0, "second task is here")
+
+            def meet(number):
+                here[number].V()
+                here[1 - number].P()  # each task waits for the other one
+
+            with Workers(2) as team:
+                team.run(meet, [0, 1])
+        """,
+    "regions one after the other: more tasks than workers, fewer, none": """
+        def main():
+            done, mutex = [], Mutex("of the case")
+
+            def task(number):
+                with mutex:
+                    done.append(number)
+
+            with Workers(3) as team:
+                for tasks in ([1, 2, 3, 4], [5], [], [6, 7]):
+                    done.clear()
+                    team.run(task, tasks)
+                    assert sorted(done) == tasks, f"expected tasks {tasks} done when run() returns, got {done}"
+        """,
+    "tasks may be an iterator": """
+        def main():
+            done, mutex = [], Mutex("of the case")
+
+            def task(number):
+                with mutex:
+                    done.append(number)
+
+            with Workers(2) as team:
+                team.run(task, iter(range(3)))
+                assert sorted(done) == [0, 1, 2], f"expected tasks 0 to 2 done when run() returns, got {done}"
+        """,
+}
+
+
+def worker_cases(module: ModuleType, file: Path) -> Iterator[Case]:
+    """The class alone, then the whole program, each under many schedules."""
+    if kept_workers(module):
+        for title, text in TEAM.items():
+            yield f"{title}, under many schedules", lambda text=text: explore_team(file, textwrap.dedent(text).strip())
+    yield "generate() starts as many threads as asked for", lambda: count_threads(module)
+    yield "generate() under many schedules", lambda: judge(look(Program(file)), "")
+
+
+def explore_team(file: Path, case: str) -> None:
+    """Run the student's program with `case` as its main()."""
+    source = file.read_text(encoding="utf-8-sig")
+    begin = "\n\nfrom lab.threadlib import Mutex, Semaphore, threads\n\n\n"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / file.name
+        path.write_text(source + begin + case + "\n", encoding="utf-8")
+        program = Program(path)
+        program.entry, program.folder = "main", str(file.resolve().parent)
+        judge(look(program), case, (source + begin).count("\n"))
+
+
+def look(program: Program) -> Findings:
+    """Explore it for a while."""
+    return explore(program, 2, Plan(SCHEDULES, seconds=SECONDS, races=False))
+
+
+def judge(found: Findings, case: str, lines: int = 1 << 30) -> None:
+    """Raises Failed for the first finding. Places in the case itself, behind so many lines of the student's, are called
+    what they are."""
+    if found.ok:
+        return
+    finding = found.findings[0]
+
+    def renamed(text: str) -> str:
+        return re.sub(
+            r"[\w.-]+\.py:(\d+)",
+            lambda match: f"line {int(match[1]) - lines} of the case" if int(match[1]) > lines else match[0],
+            text,
+        )
+
+    finding.message, finding.detail = renamed(finding.message), renamed(finding.detail)
+    finding.trace = [renamed(line) for line in finding.trace]
+    told = re.search(r"expected (.*?), got (.*?)(?:;|$)", finding.message, re.DOTALL)
+    if told and finding.kind == "assertion":
+        raise Failed(told[1], told[2], finding, case)
+    raise Failed("no thread error under any schedule", f"{finding.kind} under one", finding, case)
+
+
+def count_threads(module: ModuleType) -> None:
+    """Raises Failed for too many or too few."""
+    case = tiny.CASES[0]
+    for k in (1, 3):
+        model = tiny.fresh_model(np.zeros(tiny.acts_size(case.n), dtype=np.float32))
+        made = iter(start(module, model, list(case.prompt), case.n, k))
+        next(made)
+        seen = len(threadlib.threads())
+        close(made)
+        if seen != k:
+            raise Failed(f"{k} threads for workers={k}", f"{seen} threads")
+
+
+# -------------------------------------------------------------------------------------------- stages 3 and 4: functions
+
+
+def matmul_cases(module: ModuleType) -> Iterator[Case]:
+    """matmul_forward beside serial.py's."""
+    for B, T, C, OC in MATMULS:
+        for k in COUNTS:
+            bias = "bias" if T % 2 else "no bias"
+            title = f"matmul_forward: B={B} T={T} C={C} OC={OC}, {bias}, {counted(k, 'worker')}"
+            yield title, lambda sizes=(B, T, C, OC), k=k: compare_matmul(module, sizes, k)
+
+
+def compare_matmul(module: ModuleType, sizes: Sequence[int], k: int) -> None:
+    """Raises Failed at the first difference."""
+    B, T, C, OC = sizes
+    random = np.random.default_rng(sum(sizes))
+    inp, weight = normal(random, B, T, C), normal(random, OC, C)
+    bias = normal(random, OC) if T % 2 else None
+    wanted, out = np.zeros((B, T, OC), np.float32), normal(random, B, T, OC)
+    serial.matmul_forward(wanted, inp, weight, bias, *sizes)
+    with_team(module, k, lambda team: module.matmul_forward(team, out, inp, weight, bias, *sizes), [out], min(k, OC))
+    compare("out", out, wanted)
+
+
+def attention_cases(module: ModuleType) -> Iterator[Case]:
+    """attention_forward beside serial.py's."""
+    for B, T, C, NH in ATTENTIONS:
+        for k in COUNTS:
+            title = f"attention_forward: B={B} T={T} C={C} NH={NH}, {counted(k, 'worker')}"
+            yield title, lambda sizes=(B, T, C, NH), k=k: compare_attention(module, sizes, k)
+
+
+def compare_attention(module: ModuleType, sizes: Sequence[int], k: int) -> None:
+    """Raises Failed at the first difference."""
+    B, T, C, NH = sizes
+    random = np.random.default_rng(sum(sizes))
+    inp, out, wanted = normal(random, B, T, 3 * C), normal(random, B, T, C), np.zeros((B, T, C), np.float32)
+    preatt, att = normal(random, B, NH, T, T), normal(random, B, NH, T, T)  # as an earlier pass has left them
+    serial.attention_forward(wanted, preatt.copy(), att.copy(), inp, *sizes)
+    with_team(
+        module, k, lambda team: module.attention_forward(team, out, preatt, att, inp, *sizes), [out, preatt, att],
+        min(k, NH),
+    )  # fmt: skip
+    compare("out", out, wanted)
+
+
+def normal(random: np.random.Generator, *shape: int) -> np.ndarray:
+    """Float32 numbers."""
+    return random.standard_normal(shape).astype(np.float32)
+
+
+def with_team(module: ModuleType, k: int, call: Callable[[Any], None], arrays: list[np.ndarray], least: int) -> None:
+    """Call a function with k workers. Raises Failed unless it hands out at least so many tasks at once, no two of which
+    write to the same element of arrays[0]; before a task is tried alone, all arrays are as they were."""
+    team = module.Workers(k) if kept_workers(module) else Inline(k)
+    run, most = team.run, [0]
+
+    def watched(fn: Callable[[Any], object], tasks: Any) -> None:
+        tasks = list(tasks)
+        most[0] = max(most[0], len(tasks))
+        before = [array.copy() for array in arrays]
+        writers = np.zeros(arrays[0].shape, dtype=int)
+        for task in tasks:
+            fn(task)
+            writers += arrays[0] != before[0]
+            for array, old in zip(arrays, before, strict=True):
+                array[...] = old
+        if writers.size and writers.max() > 1:
+            place = tuple(int(i) for i in np.unravel_index(writers.argmax(), writers.shape))
+            raise Failed(
+                "each element of out written by one task",
+                f"out[{', '.join(map(str, place))}] written by {writers.max()} of {len(tasks)} tasks",
+            )
+        run(fn, tasks)
+
+    team.run = watched
+    try:
+        call(team)
+    finally:
+        team.close()
+    if most[0] < least:
+        alone = ": one worker does it all" if most[0] == 1 else ""
+        raise Failed(f"at least {counted(least, 'task')} for {counted(k, 'worker')}", counted(most[0], "task") + alone)
+
+
+def compare(name: str, found: np.ndarray, wanted: np.ndarray) -> None:
+    """Raises Failed at the first element that differs by more than rounding."""
+    wrong = ~np.isclose(found, wanted, rtol=TOLERANCE, atol=TOLERANCE)
+    if wrong.any():
+        place = tuple(int(i) for i in np.argwhere(wrong)[0])
+        at = f"{name}[{', '.join(map(str, place))}]"
+        raise Failed(
+            f"{at} = {wanted[place]:.6g}", f"{at} = {found[place]:.6g} ({wrong.sum()} of {wrong.size} elements differ)"
+        )
+
+
+# --------------------------------------------------------------------------------------------------------- stage 5: all
+
+
+def region_cases(module: ModuleType) -> Iterator[Case]:
+    """Does each region of the program give work to more than one worker?"""
+    if kept_workers(module):
+        yield "generate() with workers=3: every region has more than one task", lambda: share_out(module)
+
+
+def share_out(module: ModuleType) -> None:
+    """Raises Failed for the first region that is one task."""
+    alone: list[str] = []
+    run = module.Workers.run
+
+    def watched(team: Any, fn: Callable[[Any], object], tasks: Any) -> None:
+        tasks = list(tasks)
+        if len(tasks) == 1:
+            alone.append(getattr(fn, "__qualname__", str(fn)).partition(".")[0])
+        run(team, fn, tasks)
+
+    module.Workers.run = watched
+    try:
+        compare_tokens(module, tiny.CASES[0], 3)
+    finally:
+        module.Workers.run = run
+    if alone:
+        raise Failed("at least 2 tasks in a region", f"{alone[0]} is one task: all other workers wait for it")
+
+
+# ---------------------------------------------------------------------------------------------------------- the command
+
+
+def cases(stage: int, module: ModuleType, file: Path) -> Iterator[Case]:
+    """Those of a stage, the telling ones first."""
+    if stage == 2:
+        yield from worker_cases(module, file)
+    if stage == 3 and kept(module, "matmul_forward"):
+        yield from matmul_cases(module)
+    if stage == 4 and kept(module, "attention_forward"):
+        yield from attention_cases(module)
+    if stage == 5:
+        yield from region_cases(module)
+    yield from token_cases(module)
+
+
+def on_functions(stage: int, module: ModuleType) -> bool:
+    """Is the stage tried on functions of the starter, or on tokens only?"""
+    name = {3: "matmul_forward", 4: "attention_forward"}.get(stage)
+    return kept(module, name) if name else kept_workers(module) or stage == 1
+
+
+def run_stage(stage: int, file: Path) -> int:
+    """Run the cases up to the first that fails, and tell; returns the exit code."""
+    out = new_console()
+    refused = Program(file).refused()
+    if refused:
+        print(refused[0].message, file=sys.stderr)
+        return 2
+    out.print(f"stage {stage}: {TITLES[stage]}\n{shown(file)}", markup=False)
+    try:
+        module = load_engine(str(file))
+    except (Exception, SystemExit) as error:
+        tell_exception(error, file)
+        return 1
+    if not on_functions(stage, module):
+        out.print("  the starter's functions of this stage are not there any more: tried on tokens", markup=False)
+    passed = 0
+    for title, run in cases(stage, module, file):
+        try:
+            run()
+        except Failed as failed:
+            if passed:
+                out.print(f"  [green]✓[/] {counted(passed, 'case')} passed")
+            out.print(f"  [red]✗[/] {title}")
+            out.print(f"      expected  {failed.expected}\n      got       {failed.got}", markup=False)
+            explain(failed, out)
+            return 4 if failed.finding is not None and failed.finding.kind != "assertion" else 1
+        except Exception as error:
+            out.print(f"  [red]✗[/] {title}")
+            tell_exception(error, file)
+            return 1
+        passed += 1
+    out.print(f"  [green]✓[/] all {passed} cases passed")
+    out.print(NEXT[stage], markup=False)
+    return 0
+
+
+def explain(failed: Failed, out: Any) -> None:
+    """The case and the schedule under which it fails."""
+    if failed.program:
+        out.print("    the case:", markup=False)
+        for number, line in enumerate(failed.program.splitlines(), 1):
+            out.print(f"      {number:>2}  {line}", markup=False)
+    if failed.finding is not None:
+        failed.finding.schedule = ""
+        show_finding(failed.finding, out, 30)
+
+
+def tell_exception(error: BaseException, file: Path) -> None:
+    """Its traceback, from the student's file on; a worker's own if it is one's."""
+    error = error.__cause__ if isinstance(error, threadlib.WorkerFailed) and error.__cause__ else error
+    frames = traceback.extract_tb(error.__traceback__)
+    first = next((i for i, frame in enumerate(frames) if Path(frame.filename).name == file.name), 0)
+    lines = traceback.format_list(frames[first:]) + traceback.format_exception_only(error)
+    print("".join(lines), end="", file=sys.stderr)
+
+
+def stage_number(text: str) -> int:
+    """1 to 5."""
+    if text not in map(str, TITLES):
+        raise argparse.ArgumentTypeError(f"{text or 'none'} given; one of 1 to 5, as in make stage S=2")
+    return int(text)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    made = Parser("python -m lab.stages", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("stage", type=stage_number, help="1 to 5, see docs/handout.md")
+    made.add_argument("file", nargs="?", type=Path, default=Path("parallel.py"), help="(parallel.py)")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one stage; returns the exit code."""
+    options = parser().parse_args(arguments)
+
+    def check() -> int:
+        try:
+            return run_stage(options.stage, options.file)
+        except ProgramError as error:
+            print(error, file=sys.stderr)
+            return 2
+
+    outcome = supervised(check, TIME.get(options.stage, 30.0), str(options.file.resolve()))
+    if isinstance(outcome, Finding):
+        print(f"  {outcome.kind}: {outcome.message}; make explore shows how it comes to that", file=sys.stderr)
+        return 4
+    return outcome
+
+
+if __name__ == "__main__":
+    sys.exit(quietly(main, steady=True))
