@@ -1,4 +1,4 @@
-"""The documents: links lead somewhere, commands exist with these options."""
+"""The documents: links lead somewhere, commands exist with these options, the experiments of the background run."""
 
 import re
 import subprocess
@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted(ROOT.glob("docs/**/*.md"))
+EXPERIMENTS = sorted(path for path in ROOT.glob("docs/background/*.py") if path.stem != "experiment")
 PAGES = [*DOCS, ROOT / "README.md"]
 COMMAND = re.compile(r"(?<!torch-)\bpython -m ((?:lab|grader)\.?[\w.]*)([^`\n|]*)")
 OLD_WORDS = re.compile(r"SUBMISSION=|\bE/C\b|starter/parallel\.py|THREADLIB=|BEGIN SOLUTION")
@@ -58,3 +59,36 @@ def test_every_option_of_a_command_exists():
         own = words[: words.index("run") + 2] if verb == ["run"] else words  # behind it stands another program
         for option in (word.split("=")[0] for word in own if word.startswith("--")):
             assert option in text, f"{page}: {module} has no {option}"
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=name)
+def test_an_experiment_runs_and_draws(experiment, tmp_path):
+    command = [sys.executable, str(experiment), "--quick", "--picture", str(tmp_path)]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert run.returncode == 0, run.stderr
+    picture = tmp_path / f"{experiment.stem}.svg"
+    assert "<svg" in picture.read_text() and f"Written: {picture}" in run.stdout
+    page = experiment.with_suffix(".md").read_text()
+    assert f".venv/bin/python docs/background/{experiment.name}" in page and f"({picture.name})" in page
+    heads = run.stdout.splitlines()[0].split()
+    assert " ".join(heads) in " ".join(page.split()), "the page shows another table than the experiment prints"
+
+
+def anchors(text: str) -> set[str]:
+    """The names by which a page's headings can be linked, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", DOCS, ids=name)
+def test_links_within_a_page_lead_to_a_heading(page):
+    text = page.read_text()
+    assert set(re.findall(r"\]\(#([^)]*)\)", text)) <= anchors(text)
+
+
+def test_the_handout_is_the_same_in_both_languages():
+    """Headings, commands, output, links and rows of tables: the same ones in the same order."""
+    english, chinese = ((ROOT / f"docs/{page}.md").read_text() for page in ("handout", "handout.zh"))
+    for pattern in (r"^(#+) ", r"^    (.*)$", r"\]\((?!#|handout)([^)]*)\)", r"^(\|)"):
+        here, there = (re.findall(pattern, text, re.MULTILINE) for text in (english, chinese))
+        assert here == there and len(here) > 10

@@ -1,0 +1,83 @@
+"""Why is one product with many positions faster than as many products with one?
+
+W (3072,768) is the first matrix of GPT-2's feed-forward layer. It is multiplied by T vectors: one by one, as gpt.c does
+it, and all in one product, W @ X with X (768,T). The operations are the same.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import experiment
+import numpy as np
+
+from lab.measure import style
+
+OC, C = 3072, 768
+POSITIONS = [1, 2, 4, 8, 16, 32, 64, 128]
+COPIES = 6  # of W, 57 MB together: by the time one is used again it has left the cache
+
+
+def one_by_one(weights: Sequence[np.ndarray], X: np.ndarray, out: np.ndarray) -> experiment.Job:
+    """out[t] = W @ X[t] for each position t; X (T,C), out (T,OC)"""
+
+    def job() -> None:
+        for W in weights:
+            for t in range(len(X)):
+                np.dot(W, X[t], out=out[t])
+
+    return job
+
+
+def together(weights: Sequence[np.ndarray], X: np.ndarray, out: np.ndarray) -> experiment.Job:
+    """out = W @ X; X (C,T), out (OC,T)"""
+
+    def job() -> None:
+        for W in weights:
+            np.matmul(W, X, out=out)
+
+    return job
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = experiment.options(__doc__, arguments)
+    rows_of_weight, repeats = (64, 1) if options.quick else (OC, 7)
+    random = np.random.default_rng(1)
+    weights = random.standard_normal((COPIES, rows_of_weight, C), dtype=np.float32)
+    table, points = [], []
+    for T in POSITIONS:
+        X = random.standard_normal((T, C), dtype=np.float32)
+        jobs = [
+            [one_by_one(weights, X, np.empty((T, rows_of_weight), dtype=np.float32))],
+            [together(weights, np.ascontiguousarray(X.T), np.empty((rows_of_weight, T), dtype=np.float32))],
+        ]
+        apart, joint = (seconds / COPIES / T for seconds in experiment.best(jobs, repeats))
+        points.append((T, apart * 1e3, joint * 1e3))
+        times = [f"{seconds * 1e3:.3f} ms" for seconds in (apart, joint)]
+        rates = [f"{2 * rows_of_weight * C / seconds / 1e9:.0f}" for seconds in (apart, joint)]
+        table.append((T, *times, f"{apart / joint:.1f}", *rates, f"{T / 2:g}"))
+    heads = ["T", "one by one", "in one product", "ratio", "GFLOP/s", "GFLOP/s", "operations a byte of W"]
+    experiment.table(heads, table)
+    print("(times and operations a second for one position)")
+    experiment.about()
+    if options.picture:
+        draw(options.picture, points)
+    return 0
+
+
+def draw(folder: experiment.Path, points: Sequence[tuple[int, float, float]]) -> None:
+    """Milliseconds a position against the number of positions."""
+    fig, axes = experiment.figure(6.4, 3.2)
+    T, apart, joint = zip(*points, strict=True)
+    axes.plot(T, apart, "s-", color=style.VERMILLION, label="T products with one position each")
+    axes.plot(T, joint, "o-", color=style.BLUE, label="one product with T positions")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(T, T)
+    axes.set_ylim(0, max(*apart, *joint) * 1.25)
+    axes.set_xlabel("T, positions")
+    axes.set_ylabel("ms for each position")
+    axes.legend(loc="upper right")
+    experiment.save(fig, folder, "products")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
