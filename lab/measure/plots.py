@@ -98,7 +98,7 @@ def draw_speedup(data: Speedups, title: str, note: str) -> Any:
             axes.plot(list(line), list(line.values()), label=label, **look)
     fraction = serial_fraction({k: e.median for k, e in data.measured.items()})
     if fraction is not None:
-        label = f"Amdahl's law fitted to what was measured, serial {fraction:.0%}"
+        label = f"Amdahl's law, serial {fraction:.0%} as measured: no lock, no memory"
         axes.plot(ks, 1 / (fraction + (1 - fraction) / ks), color=ORANGE, ls="-.", label=label)
     if data.capacity:
         at = sorted(data.capacity)
@@ -123,7 +123,7 @@ def draw_speedup(data: Speedups, title: str, note: str) -> Any:
     axes.set_xlabel("workers k")
     axes.set_ylabel("speedup  $T_1 / T_k$")
     axes.grid(True)
-    axes.legend(loc="upper left", fontsize=8.5)
+    axes.legend(loc="upper left", fontsize=8.5, frameon=True, facecolor="white", edgecolor="none", framealpha=1)
     style.header(figure, title)
     style.footnote(figure, note)
     return figure
