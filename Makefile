@@ -29,6 +29,8 @@ as-MODEL      := $${MODEL:+--model "$$MODEL"}
 as-WORKERS    := $${WORKERS:+--workers "$$WORKERS"}
 as-OUT        := $${OUT:+--out "$$OUT"}
 as-SUBMISSIONS := $${SUBMISSIONS:+"$$SUBMISSIONS"}
+as-TRY        := $${FILE:+--file "$$FILE"}
+vars-TRY      := FILE
 as-E          := "$$E"
 as-S          := "$$S"
 as-CHECKPOINT := "$${MODEL:-models/tiny_shakespeare.bin}"
@@ -71,6 +73,7 @@ $(call verb,profile,lab.measure.profile,GIVEN MODEL WORKERS OUT) ## where lab/se
 $(call verb,check,lab.check check,FILE WORKERS) ## threads: misuse, lock order, stalls, in real runs
 $(call verb,explore,lab.check explore,FILE WORKERS OUT) ## threads: deadlocks, lost wakeups, in many schedules
 $(call verb,races,lab.check races,FILE WORKERS) ## threads: unordered accesses to shared data
+$(call verb,exercise,lab.exercises,E TRY OUT) ## one warm-up, E=1 to 4, under many schedules
 $(call verb,stage,lab.stages,S FILE) ## one stage, S=1 to 5, on small cases: expected and got
 $(call verb,timeline,lab.measure.timeline,PROGRAM MODEL WORKERS OUT) ## what each worker did when, and waited for
 $(call verb,scale,lab.measure.scale,PROGRAM MODEL OUT) ## the time on 1 to 64 workers, predicted

@@ -15,7 +15,8 @@ import sys
 import tempfile
 import textwrap
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from lab import serial, threadlib
-from lab.check import tiny
+from lab.check import api, tiny
 from lab.check.explore import Plan, explore
 from lab.check.program import Program
 from lab.check.report import Finding, Findings, ProgramError, counted, show_finding
@@ -32,7 +33,7 @@ from lab.check.report import console as new_console
 from lab.check.supervise import supervised
 from lab.command import Parser, quietly
 from lab.engines import load_engine, start
-from lab.files import shown
+from lab.files import shown, write_text
 
 TITLES = {
     1: "the program as it begins: one worker or many, the tokens are serial.py's",
@@ -71,6 +72,7 @@ class Failed(Exception):
     program: str = ""  # the case, as the explorer ran it
 
 
+BEFORE_MAIN = "\n\nimport numpy as np\nfrom lab.threadlib import Mutex, Semaphore, join, spawn, threads\n\n\n"
 Case = tuple[str, Callable[[], None]]  # a title, and what raises Failed
 
 # ---------------------------------------------------------------------------------------------------- what the file has
@@ -210,21 +212,35 @@ def worker_cases(module: ModuleType, file: Path) -> Iterator[Case]:
     """The class alone, then the whole program, each under many schedules."""
     if kept_workers(module):
         for title, text in TEAM.items():
-            yield f"{title}, under many schedules", lambda text=text: explore_team(file, textwrap.dedent(text).strip())
+            yield f"{title}, under many schedules", lambda text=text: explore_case(file, text)
     yield "generate() starts as many threads as asked for", lambda: count_threads(module)
     yield "generate() under many schedules", lambda: judge(look(Program(file)), "")
 
 
-def explore_team(file: Path, case: str) -> None:
-    """Run the student's program with `case` as its main()."""
-    source = file.read_text(encoding="utf-8-sig")
-    begin = "\n\nfrom lab.threadlib import Mutex, Semaphore, threads\n\n\n"
+@contextmanager
+def with_main(file: Path, main: str) -> Iterator[Program]:
+    """The student's program with `main` behind it, to be run by the explorer. Raises ProgramError."""
+    try:
+        source = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeError) as error:
+        raise ProgramError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / file.name
-        path.write_text(source + begin + case + "\n", encoding="utf-8")
+        path.write_text(source.rstrip("\n") + BEFORE_MAIN + textwrap.dedent(main).strip() + "\n", encoding="utf-8")
         program = Program(path)
         program.entry, program.folder = "main", str(file.resolve().parent)
-        judge(look(program), case, (source + begin).count("\n"))
+        yield program
+
+
+def explore_case(file: Path, main: str, page: Path | None = None) -> None:
+    """Explore the student's program with this main(). Raises Failed; first writes the page of what fails."""
+    with with_main(file, main) as program:
+        found = look(program)
+        finding = next((finding for finding in found.findings if finding.schedule), None)
+        if page is not None and finding is not None:
+            write_text(page, api.page(program.path, finding.schedule, finding))
+        case = textwrap.dedent(main).strip()
+        judge(found, case, program.source.rstrip("\n").count("\n") - case.count("\n"))
 
 
 def look(program: Program) -> Findings:
@@ -429,8 +445,16 @@ def run_stage(stage: int, file: Path) -> int:
         return 1
     if not on_functions(stage, module):
         out.print("  the starter's functions of this stage are not there any more: tried on tokens", markup=False)
+    code = run_cases(cases(stage, module, file), file, out)
+    if code == 0:
+        out.print(NEXT[stage], markup=False)
+    return code
+
+
+def run_cases(cases: Iterable[Case], file: Path, out: Any) -> int:
+    """Run them up to the first that fails, which is shown; returns the exit code."""
     passed = 0
-    for title, run in cases(stage, module, file):
+    for title, run in cases:
         try:
             run()
         except Failed as failed:
@@ -446,7 +470,6 @@ def run_stage(stage: int, file: Path) -> int:
             return 1
         passed += 1
     out.print(f"  [green]✓[/] all {passed} cases passed")
-    out.print(NEXT[stage], markup=False)
     return 0
 
 

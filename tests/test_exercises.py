@@ -1,0 +1,111 @@
+"""The warm-ups: each starter fails with a message that names the cause, each solution passes, and so do mistakes."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab.exercises import EXERCISES
+
+ROOT = Path(__file__).parent.parent
+SOLUTIONS = ROOT / "solutions" / "exercises"
+
+
+def exercise(number: object, *options: object) -> subprocess.CompletedProcess:
+    """Run the command."""
+    words = [sys.executable, "-m", "lab.exercises", str(number), *map(str, options)]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=100)
+
+
+def test_each_exercise_has_all_its_files():
+    names = {f"{name}.py" for name, _cases in EXERCISES.values()}
+    assert (
+        names == {path.name for path in (ROOT / "exercises").glob("*.py")} == {p.name for p in SOLUTIONS.glob("*.py")}
+    )
+    page = (ROOT / "exercises" / "README.md").read_text()
+    assert all(name in page and f"Hints for {number}" in page for number, (name, _cases) in EXERCISES.items())
+
+
+@pytest.mark.parametrize("number", EXERCISES)
+def test_solutions_pass(number: int):
+    done = exercise(number, "--file", SOLUTIONS / f"{EXERCISES[number][0]}.py")
+    assert done.returncode == 0 and re.search(r"✓ all \d cases passed", done.stdout), done.stdout + done.stderr
+
+
+CAUSES = {
+    1: r"expected  get\(\) to wait for an item\n +got       None from an empty buffer",
+    2: r"✗ 2 threads, 2 rounds.*\n +expected  2 threads at the barrier in round 2\n +got       1 there",
+    3: r"✗ a writer is alone.*\n +expected  no \w+ while somebody (reads|writes)\n +got       1",
+    4: r"expected  as many steps for 600 numbers as for 60.*\n +got       \d+ steps: each number costs some",
+}
+
+
+@pytest.mark.parametrize("number", EXERCISES)
+def test_starters_fail_and_the_message_names_the_cause(number: int):
+    done = exercise(number)
+    assert done.returncode == 1 and re.search(CAUSES[number], done.stdout), done.stdout + done.stderr
+
+
+WRONG = [  # exercise, what stands in the solution, what instead, exit code, what is said
+    (1, "while not self.items", "if not self.items", 4, "pop from an empty deque"),
+    (1, "while len(self.items) == self.size", "while False", 1, "expected  put.. to wait while the buffer is full"),
+    (1, "self.items.popleft()", "self.items.pop()", 1, "expected  items .1, 2, 3."),
+    (1, "            self.not_full.signal()\n", "", 4, "deadlock: .*not full.*never signalled|deadlock: "),
+    (1, 'self.not_full, self.not_empty = Cond("not full"), Cond("not empty")',
+     'self.not_full = self.not_empty = Cond("changed")', 4, "deadlock"),
+    (2, "while self.round == mine", "if self.round == mine", 1, "at the barrier in round"),
+    (2, "                self.all_here.broadcast()", "                self.all_here.signal()", 4, "deadlock"),
+    (2, "                self.arrived = 0\n", "", 4, "deadlock|livelock"),
+    (3, "while self.writing or self.readers", "while self.writing", 1, "expected  no "),
+    (3, "self.readers -= 1\n            self.changed.broadcast()", "self.readers -= 1", 4, "deadlock"),
+    (4, "numbers[begin:end].sum()", "sum(numbers[begin:end])", 1, "got +Python's sum"),
+    (4, "range(k)", "range(k - 1)", 1, "expected  the sum"),
+    (4, "parts[number - 1] =", "parts[number] =", 4, "IndexError"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG, ids=lambda case: f"{case[0]} {case[2].strip()[:40]}")
+def test_mistakes_are_found(tmp_path: Path, case: tuple):
+    number, there, instead, code, said = case
+    source = (SOLUTIONS / f"{EXERCISES[number][0]}.py").read_text()
+    assert there in source
+    file = tmp_path / "mine.py"
+    file.write_text(source.replace(there, instead))
+    done = exercise(number, "--file", file)
+    assert done.returncode == code and re.search(said, done.stdout), done.stdout + done.stderr
+
+
+def test_one_serial_thread_does_not_pass_as_a_parallel_sum(tmp_path: Path):
+    file = tmp_path / "mine.py"
+    file.write_text("def parallel_sum(numbers, k):\n    return float(numbers.sum())\n")
+    done = exercise(4, "--file", file)
+    assert done.returncode == 1 and re.search(r"expected  3 threads for k = 3\n +got       0 threads", done.stdout)
+
+
+def test_the_failing_schedule_becomes_a_page(tmp_path: Path):
+    page = tmp_path / "failure.html"
+    done = exercise(2, "--out", page)
+    assert done.stdout.endswith(f"step by step, in a browser: {page}\n")
+    assert "class Barrier" in page.read_text() and "in round" in page.read_text()
+    assert exercise(2, "--file", SOLUTIONS / "barrier.py", "--out", page).returncode == 0
+    assert not page.exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "text", "said"),
+    [
+        (1, None, "No such file"),
+        (1, "class Buffer(:\n", "mine.py:1: invalid syntax"),
+        (1, "import queue\n", "mine.py:1 imports queue"),
+        (9, "", "9 given; one of 1 to 4"),
+        ("", "", "none given; one of 1 to 4, as in make exercise E=2"),
+    ],
+)
+def test_what_cannot_be_tried_is_one_line(tmp_path: Path, number: object, text: str | None, said: str):
+    file = tmp_path / "mine.py"
+    if text is not None:
+        file.write_text(text)
+    done = exercise(number, "--file", file)
+    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1 and not done.stdout
