@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lab import files
+from lab.cases import Case, Failed, explore_case, run_cases, with_main
 from lab.check.explorer import Explorer, prepared
 from lab.check.report import Finding, ProgramError, counted
 from lab.check.report import console as new_console
@@ -18,7 +19,6 @@ from lab.check.schedule import STATEMENTS, Setting
 from lab.check.strategies import Default
 from lab.check.supervise import supervised
 from lab.command import Parser, quietly
-from lab.stages import Case, Failed, explore_case, run_cases, with_main
 
 SECONDS = 60.0
 LENGTHS = (60, 600)  # of arrays whose sums may not take more steps the longer they are
@@ -216,17 +216,10 @@ def count_steps(file: Path) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     made = Parser("python -m lab.exercises", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("exercise", type=exercise_number, help="1 to 4")
+    made.add_argument("exercise", help="1 to 4")
     made.add_argument("--file", type=Path, help="your program (the one in exercises/)")
     made.add_argument("--out", type=Path, metavar="FILE.html", help="the failing schedule as a page to step through")
     return made
-
-
-def exercise_number(text: str) -> int:
-    """1 to 4."""
-    if text not in map(str, EXERCISES):
-        raise argparse.ArgumentTypeError(f"{text or 'none'} given; one of 1 to 4, as in make exercise E=2")
-    return int(text)
 
 
 def run_exercise(number: int, file: Path, page: Path | None) -> int:
@@ -249,12 +242,16 @@ def run_exercise(number: int, file: Path, page: Path | None) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one exercise; returns the exit code."""
-    options = parser().parse_args(arguments)
-    file = options.file or files.ROOT / "exercises" / f"{EXERCISES[options.exercise][0]}.py"
+    made = parser()
+    options = made.parse_args(arguments)
+    if options.exercise not in map(str, EXERCISES):
+        made.error(f"{options.exercise or 'no exercise'} given; one of 1 to 4, as in make exercise E=2")
+    number = int(options.exercise)
+    file = options.file or files.ROOT / "exercises" / f"{EXERCISES[number][0]}.py"
 
     def check() -> int:
         try:
-            return run_exercise(options.exercise, file, options.out)
+            return run_exercise(number, file, options.out)
         except (ProgramError, files.WriteError) as error:
             print(error, file=sys.stderr)
             return 2

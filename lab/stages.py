@@ -10,14 +10,8 @@ from lab.check import environment  # noqa: F401  isort: skip  (before anything t
 
 import argparse
 import inspect
-import re
 import sys
-import tempfile
-import textwrap
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,15 +19,15 @@ from typing import Any
 import numpy as np
 
 from lab import serial, threadlib
-from lab.check import api, tiny
-from lab.check.explore import Plan, explore
+from lab.cases import Case, Failed, explore_case, judge, look, run_cases, tell_exception
+from lab.check import tiny
 from lab.check.program import Program
-from lab.check.report import Finding, Findings, ProgramError, counted, show_finding
+from lab.check.report import Finding, ProgramError, counted
 from lab.check.report import console as new_console
 from lab.check.supervise import supervised
 from lab.command import Parser, quietly
 from lab.engines import load_engine, start
-from lab.files import shown, write_text
+from lab.files import shown
 
 TITLES = {
     1: "the program as it begins: one worker or many, the tokens are serial.py's",
@@ -57,23 +51,9 @@ SIGNATURES = {  # of the starter
 COUNTS = (1, 2, 3, 5)  # workers
 MATMULS = ((1, 1, 8, 12), (1, 5, 8, 13), (2, 3, 6, 7), (1, 4, 8, 2))  # B, T, C, OC
 ATTENTIONS = ((1, 1, 6, 3), (1, 5, 12, 4), (2, 4, 10, 5), (1, 6, 4, 1))  # B, T, C, NH
-SCHEDULES, SECONDS = 150, 10.0  # for each explored case
 TIME = {2: 90.0}  # seconds for all cases of a stage; else 30
 TOLERANCE = 1e-4  # relative and absolute: products in another order of sums differ by about 1e-6
 
-
-@dataclass
-class Failed(Exception):
-    """A case that fails: what was expected, what came, and what else helps."""
-
-    expected: str
-    got: str
-    finding: Finding | None = None
-    program: str = ""  # the case, as the explorer ran it
-
-
-BEFORE_MAIN = "\n\nimport numpy as np\nfrom lab.threadlib import Mutex, Semaphore, join, spawn, threads\n\n\n"
-Case = tuple[str, Callable[[], None]]  # a title, and what raises Failed
 
 # ---------------------------------------------------------------------------------------------------- what the file has
 
@@ -215,59 +195,6 @@ def worker_cases(module: ModuleType, file: Path) -> Iterator[Case]:
             yield f"{title}, under many schedules", lambda text=text: explore_case(file, text)
     yield "generate() starts as many threads as asked for", lambda: count_threads(module)
     yield "generate() under many schedules", lambda: judge(look(Program(file)), "")
-
-
-@contextmanager
-def with_main(file: Path, main: str) -> Iterator[Program]:
-    """The student's program with `main` behind it, to be run by the explorer. Raises ProgramError."""
-    try:
-        source = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeError) as error:
-        raise ProgramError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / file.name
-        path.write_text(source.rstrip("\n") + BEFORE_MAIN + textwrap.dedent(main).strip() + "\n", encoding="utf-8")
-        program = Program(path)
-        program.entry, program.folder = "main", str(file.resolve().parent)
-        yield program
-
-
-def explore_case(file: Path, main: str, page: Path | None = None) -> None:
-    """Explore the student's program with this main(). Raises Failed; first writes the page of what fails."""
-    with with_main(file, main) as program:
-        found = look(program)
-        finding = next((finding for finding in found.findings if finding.schedule), None)
-        if page is not None and finding is not None:
-            write_text(page, api.page(program.path, finding.schedule, finding))
-        case = textwrap.dedent(main).strip()
-        judge(found, case, program.source.rstrip("\n").count("\n") - case.count("\n"))
-
-
-def look(program: Program) -> Findings:
-    """Explore it for a while."""
-    return explore(program, 2, Plan(SCHEDULES, seconds=SECONDS, races=False))
-
-
-def judge(found: Findings, case: str, lines: int = 1 << 30) -> None:
-    """Raises Failed for the first finding. Places in the case itself, behind so many lines of the student's, are called
-    what they are."""
-    if found.ok:
-        return
-    finding = found.findings[0]
-
-    def renamed(text: str) -> str:
-        return re.sub(
-            r"[\w.-]+\.py:(\d+)",
-            lambda match: f"line {int(match[1]) - lines} of the case" if int(match[1]) > lines else match[0],
-            text,
-        )
-
-    finding.message, finding.detail = renamed(finding.message), renamed(finding.detail)
-    finding.trace = [renamed(line) for line in finding.trace]
-    told = re.search(r"expected (.*?), got (.*?)(?:;|$)", finding.message, re.DOTALL)
-    if told and finding.kind == "assertion":
-        raise Failed(told[1], told[2], finding, case)
-    raise Failed("no thread error under any schedule", f"{finding.kind} under one", finding, case)
 
 
 def count_threads(module: ModuleType) -> None:
@@ -451,75 +378,30 @@ def run_stage(stage: int, file: Path) -> int:
     return code
 
 
-def run_cases(cases: Iterable[Case], file: Path, out: Any) -> int:
-    """Run them up to the first that fails, which is shown; returns the exit code."""
-    passed = 0
-    for title, run in cases:
-        try:
-            run()
-        except Failed as failed:
-            if passed:
-                out.print(f"  [green]✓[/] {counted(passed, 'case')} passed")
-            out.print(f"  [red]✗[/] {title}")
-            out.print(f"      expected  {failed.expected}\n      got       {failed.got}", markup=False)
-            explain(failed, out)
-            return 4 if failed.finding is not None and failed.finding.kind != "assertion" else 1
-        except Exception as error:
-            out.print(f"  [red]✗[/] {title}")
-            tell_exception(error, file)
-            return 1
-        passed += 1
-    out.print(f"  [green]✓[/] all {passed} cases passed")
-    return 0
-
-
-def explain(failed: Failed, out: Any) -> None:
-    """The case and the schedule under which it fails."""
-    if failed.program:
-        out.print("    the case:", markup=False)
-        for number, line in enumerate(failed.program.splitlines(), 1):
-            out.print(f"      {number:>2}  {line}", markup=False)
-    if failed.finding is not None:
-        failed.finding.schedule = ""
-        show_finding(failed.finding, out, 30)
-
-
-def tell_exception(error: BaseException, file: Path) -> None:
-    """Its traceback, from the student's file on; a worker's own if it is one's."""
-    error = error.__cause__ if isinstance(error, threadlib.WorkerFailed) and error.__cause__ else error
-    frames = traceback.extract_tb(error.__traceback__)
-    first = next((i for i, frame in enumerate(frames) if Path(frame.filename).name == file.name), 0)
-    lines = traceback.format_list(frames[first:]) + traceback.format_exception_only(error)
-    print("".join(lines), end="", file=sys.stderr)
-
-
-def stage_number(text: str) -> int:
-    """1 to 5."""
-    if text not in map(str, TITLES):
-        raise argparse.ArgumentTypeError(f"{text or 'none'} given; one of 1 to 5, as in make stage S=2")
-    return int(text)
-
-
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     made = Parser("python -m lab.stages", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("stage", type=stage_number, help="1 to 5, see docs/handout.md")
+    made.add_argument("stage", help="1 to 5, see docs/handout.md")
     made.add_argument("file", nargs="?", type=Path, default=Path("parallel.py"), help="(parallel.py)")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one stage; returns the exit code."""
-    options = parser().parse_args(arguments)
+    made = parser()
+    options = made.parse_args(arguments)
+    if options.stage not in map(str, TITLES):
+        made.error(f"{options.stage or 'no stage'} given; one of 1 to 5, as in make stage S=2")
+    stage = int(options.stage)
 
     def check() -> int:
         try:
-            return run_stage(options.stage, options.file)
+            return run_stage(stage, options.file)
         except ProgramError as error:
             print(error, file=sys.stderr)
             return 2
 
-    outcome = supervised(check, TIME.get(options.stage, 30.0), str(options.file.resolve()))
+    outcome = supervised(check, TIME.get(stage, 30.0), str(options.file.resolve()))
     if isinstance(outcome, Finding):
         print(f"  {outcome.kind}: {outcome.message}; make explore shows how it comes to that", file=sys.stderr)
         return 4
