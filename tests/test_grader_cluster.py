@@ -1,5 +1,6 @@
 """Grading a class on Dask, with a stub as the grader: order, retries, lost workers, killed runs."""
 
+import csv
 import json
 import os
 import random
@@ -10,17 +11,20 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from classroom_stub import perform
 
-from grader.classroom import cluster
+from grader.classroom import cluster, example
+from grader.classroom.__main__ import main
 from grader.classroom.collect import collect
 from grader.classroom.gradebook import GRADED, INCONCLUSIVE, NOT_GRADED, Gradebook
 from grader.classroom.run import RETRIES, ClassRun
 from grader.classroom.task import Settings
 from grader.points import load
+from grader.sandbox import SandboxError, choose
 
 WORKERS = load().workers
 DRIVER = Path(__file__).with_name("classroom_driver.py")
@@ -211,3 +215,32 @@ def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch):
         cluster.connected("tcp://127.0.0.1:9", WORKERS),
     ):
         pass
+
+
+def test_a_class_is_graded_for_real(tmp_path):
+    """From the export to the report with the command itself; only the timings are recorded ones."""
+    try:
+        choose(required=True)
+    except SandboxError as error:
+        pytest.skip(str(error))
+    members = {member.what: member for member, _ in zip(example.members(), range(example.SIZE), strict=False)}
+    wanted = ("stage4", "batch_split", "crash_at_import")
+    folder = tmp_path / "class"
+    folder.mkdir()
+    for what in wanted:
+        (folder / f"{what}.py").write_text(members[what].source)
+    (folder / "nothing").mkdir()
+    (folder / "nothing" / "notes.txt").write_text("x")
+    recorded = {sha256(members[what].source.encode()).hexdigest(): members[what].timing for what in wanted}
+    (tmp_path / "timings.json").write_text(json.dumps(recorded))
+    out = tmp_path / "out"
+    options = ["--out", str(out), "--timings", str(tmp_path / "timings.json"), "--stages", "tokens,timing"]
+    assert main(["grade", str(folder), *options]) == 0
+    with (out / "grades.csv").open(encoding="utf-8") as file:
+        lines = {line["id"]: line for line in csv.DictReader(file)}
+    assert float(lines["stage4"]["score"]) > 85 and float(lines["stage4"]["threads-2"]) > 15
+    assert lines["crash_at_import"]["status"] == GRADED
+    assert float(lines["batch_split"]["threads-2"]) == 0 and float(lines["crash_at_import"]["score"]) == 0
+    assert lines["nothing"]["status"] == "no parallel.py was handed in (found: notes.txt)"
+    assert "only 1 of 2 threads did any work" in (out / "feedback" / "batch_split.html").read_text()
+    assert all(name in (out / "report.html").read_text() for name in (*wanted, "nothing"))
