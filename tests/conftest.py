@@ -39,6 +39,7 @@ STAGES = {  # first word of a test file's name after "test_" -> marker
     "check": "check",
     "stages": "check",
     "exercises": "check",
+    "answers": "check",
     "grader": "grader",
     "ladder": "ladder",
 }
