@@ -336,6 +336,22 @@ def test_the_page_escapes_what_students_write(tmp_path):
     assert "<script>alert" not in html and "<b>x" not in html and "<i>t" not in html
 
 
+def test_causes_are_no_consequences(tmp_path):
+    def failed(name: str, output: str) -> dict:
+        return {"name": name, "score": 0, "max_score": 5, "tags": [name], "output": output, "visibility": "visible"}
+
+    tests = [
+        failed("tokens", "11 cases; they count in full once attention is shared: 98%, 2%"),
+        failed("quiet", "counts once the public cases are right"),
+        failed("speed", "the speed of a program with other tokens means nothing; first the public cases"),
+    ]
+    with book_of(tmp_path / "g", (submission("ada"), 1.0), (submission("eve", "y"), 1.0)) as book:
+        for record in book.records():
+            book.store(record.id, Result("x", GRADED, {"score": 0, "tests": tests}))
+        (only,) = page.causes(standings(book.records(), Policy()))
+    assert only[:2] == ("tokens: they count in full once attention is shared: 98%, 2%", 2)
+
+
 def test_a_thousand_results_are_below_five_megabytes(tmp_path):
     entries = [(submission(f"s{i}", str(i)), float(i % 101)) for i in range(1000)]
     with book_of(tmp_path / "g", *entries) as book:

@@ -240,6 +240,7 @@ def test_a_class_is_graded_for_real(tmp_path):
         lines = {line["id"]: line for line in csv.DictReader(file)}
     assert float(lines["stage4"]["score"]) > 85 and float(lines["stage4"]["threads-2"]) > 15
     assert lines["crash_at_import"]["status"] == GRADED
+    assert "--stages" not in (out / "feedback" / "crash_at_import.html").read_text()  # it is not timed as it is wrong
     assert float(lines["batch_split"]["threads-2"]) == 0 and float(lines["crash_at_import"]["score"]) == 0
     assert lines["nothing"]["status"] == "no parallel.py was handed in (found: notes.txt)"
     assert "only 1 of 2 threads did any work" in (out / "feedback" / "batch_split.html").read_text()

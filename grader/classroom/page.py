@@ -20,6 +20,10 @@ from grader.report import ticks
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 380, 44, 110, 16, 50
 BINS = 20
 CAUSES = 12  # lines of the table of causes
+CONSEQUENCE = re.compile(  # what says that points are missing because others are
+    r"^(counts once|not asked for|the speed of a program with|there is no program|the program does not start)"
+)
+CASES = re.compile(r"^\d+ cases; ")
 
 
 def render(standings: Sequence[Standing], pairs: Sequence[Pair], title: str, live: bool = False) -> str:
@@ -159,8 +163,8 @@ def causes(standings: Iterable[Standing]) -> list[tuple[str, int, list[Standing]
         for test in tests:
             reason = test.get("output", "").strip()
             lost = test.get("score", 0) < test.get("max_score", 0) or test.get("score", 0) < 0
-            if lost and reason and test.get("visibility") != "hidden":
-                first = re.split(r"(?<=[.;])\s", reason.splitlines()[0])[0]
+            if lost and reason and test.get("visibility") != "hidden" and not CONSEQUENCE.search(reason):
+                first = re.split(r"(?<=[.;])\s", CASES.sub("", reason.splitlines()[0]))[0].rstrip(".;")
                 kind = test["name"] + re.sub(r"\d+(\.\d+)?|'[^']*'", "#", first)
                 example.setdefault(kind, f"{test['name']}: {first}")
                 found.setdefault(kind, []).append(s)

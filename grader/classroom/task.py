@@ -22,6 +22,7 @@ from grader import grade, report
 from grader.classroom.gradebook import GRADED, INCONCLUSIVE, NOT_GRADED
 from grader.points import Points
 from grader.timing import Timing
+from grader.verdict import judge
 from lab import machine
 
 UNTIMED, TIMED = ("tokens", "checks"), ("timing",)
@@ -162,9 +163,13 @@ def graded(order: Order) -> Outcome:
         path.write_bytes(order.source)
         verdict = grade.grade(path, options, evidence)
     found = verdict.evidence
+    to_time = bool(not found.bad and found.right)
+    if TIMED[0] in s.stages and not to_time and not found.timing:  # it is not timed because it is wrong
+        found.untimed = found.fault and found.untimed
+        verdict = judge(found)
     return Outcome(
         INCONCLUSIVE if verdict.inconclusive else GRADED, report.gradescope(verdict), report.html(verdict, schedule=""),
-        found.timing.to_json() if found.timing else None, pickle.dumps(found), bool(not found.bad and found.right),
+        found.timing.to_json() if found.timing else None, pickle.dumps(found), to_time,
         seconds=time.perf_counter() - begin,
     )  # fmt: skip
 
