@@ -44,6 +44,7 @@ def text_of(path: Path) -> list[str]:
 
 
 def test_there_are_seven_chapters_each_with_its_notebook():
+    assert [source.stem[:2] for source in SOURCES] == [f"0{number}" for number in range(1, 8)]
     assert names(notebook.notebooks()) == names(SOURCES)
 
 
