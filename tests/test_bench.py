@@ -192,7 +192,7 @@ def test_a_peer_that_should_give_the_same_tokens_must(tiny, tmp_path):
         (["--workers", "0"], 1, "bench: --workers 0: at least 1"),
         (["-n", "65"], 1, "bench: -n 65: give 3 to 64 tokens, 2 are the prompt"),
         (["--peer-cmd", "/no/such/program"], 1, "bench: --peer-cmd /no/such/program: No such file or directory"),
-        (["--peers"], 1, "has neither PyTorch nor llama-cpp-python"),
+        (["--peer-python", "false"], 1, "false has neither PyTorch nor llama-cpp-python"),
         (["--peer-python", "/no/such/python"], 1, "bench: /no/such/python: No such file or directory"),
         (["--peer-cmd", ""], 1, "bench: --peer-cmd: the command is empty"),
         (["-n", "2"], 1, "bench: -n 2: give 3 to 64 tokens, 2 are the prompt"),
