@@ -12,7 +12,6 @@ from typing import Any, NoReturn, TextIO
 
 from lab import machine
 
-MOST_WORKERS = 256
 INTERRUPTED = 130  # the exit code of a command that Ctrl-C ended
 
 
@@ -37,8 +36,8 @@ def default_workers() -> int:
         return min(4, machine.count())
     if not text.isascii() or not text.isdigit() or len(text) > 15 or int(text) < 1:
         raise ValueError(f"GPT_WORKERS={shortened(text)}: not a whole number from 1 up")
-    if int(text) > MOST_WORKERS:
-        raise ValueError(f"GPT_WORKERS={too_many(int(text))}")
+    if int(text) > machine.MOST_WORKERS:
+        raise ValueError(f"GPT_WORKERS={machine.too_many(int(text))}")
     return int(text)
 
 
@@ -56,14 +55,9 @@ def whole_number(least: int) -> Callable[[str], int]:
 def worker_count(text: str) -> int:
     """For add_argument(type=...): a number of workers."""
     workers = whole_number(1)(text)
-    if workers > MOST_WORKERS:
-        raise argparse.ArgumentTypeError(too_many(workers))
+    if workers > machine.MOST_WORKERS:
+        raise argparse.ArgumentTypeError(machine.too_many(workers))
     return workers
-
-
-def too_many(workers: int) -> str:
-    """Why so many workers are refused."""
-    return f"{workers}: at most {MOST_WORKERS}; more workers than cores ({machine.count()} here) only wait"
 
 
 def shortened(text: str, most: int = 40) -> str:

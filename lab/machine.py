@@ -13,11 +13,17 @@ from pathlib import Path
 
 SYSTEM = Path("/sys")
 PROCESS = Path("/proc/self")
+MOST_WORKERS = 256  # far more than help on any machine
 
 
 def count() -> int:
     """How many threads this process can run at full speed: its cores, or its container's CPU quota if that is less."""
     return max(1, int(min(len(cores()) or os.cpu_count() or 1, quota())))
+
+
+def too_many(workers: int) -> str:
+    """Why so many workers are refused."""
+    return f"{workers}: at most {MOST_WORKERS}; more workers than cores ({count()} here) only wait"
 
 
 def cores() -> list[int]:

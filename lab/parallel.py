@@ -47,6 +47,8 @@ class Workers:
     """k static worker threads and the queue that feeds them: made at the start, joined by close(), idle in between."""
 
     def __init__(self, k: int) -> None:
+        if not 1 <= k <= machine.MOST_WORKERS:
+            raise ValueError(f"workers={k}: a number from 1 to {machine.MOST_WORKERS}")
         self.k = k
         # The mutex protects queue, busy and closed. A worker is busy from the V() of its semaphore until it has found
         # the queue empty. Each waits at a semaphore of its own, so nobody is woken who has nothing to do:

@@ -111,6 +111,28 @@ def test_a_limit_in_time_is_reached_only_if_the_others_have_had_that_time(tmp_pa
     assert "too late" in look(wrong, schedules=5).findings[0].message
 
 
+@pytest.mark.parametrize("clock", ["time.monotonic", "time.time", "time.perf_counter", "1e-9 * time.monotonic_ns"])
+@pytest.mark.parametrize("body", ["pass", "with m:\n            if done: return"])
+def test_waiting_for_the_end_of_a_time_without_sleeping_is_no_livelock(clock: str, body: str, tmp_path: Path):
+    program = write(
+        tmp_path / "polls.py",
+        f"""
+m, done = Mutex(), []
+
+def work(number):
+    now = lambda: {clock}()
+    end = now() + 3600
+    while now() < end:
+        {body}
+
+def main():
+    join(spawn(work))
+""",
+    )
+    assert look(program, schedules=3).ok
+    assert api.check_races(program, schedules=3).ok
+
+
 # ------------------------------------------------------------------------------------------------------------ fairness
 
 
@@ -313,6 +335,24 @@ def main():
     result = look(program)
     assert result.findings[0].kind == "exception"
     assert "IndexError" in result.findings[0].message
+
+
+def test_threads_switch_before_an_attribute_is_set_by_its_name(tmp_path: Path):
+    program = write(
+        tmp_path / "named.py",
+        """
+        class Count:
+            n = 0
+
+        def work(number):
+            setattr(Count, "n", Count.n + 1)
+
+        def main():
+            join(spawn(work), spawn(work))
+            assert Count.n == 2
+        """,
+    )
+    assert look(program).findings[0].kind == "assertion"
 
 
 def test_points_inside_expressions_do_not_move_those_at_statements():

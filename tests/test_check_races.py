@@ -146,13 +146,102 @@ def test_what_cannot_be_seen_is_said(tmp_path):
     assert any("large are not checked: it is too large (24,000,000 bytes)" in note for note in result.notes)
 
 
+def two(tmp_path, made: str, first: str, second: str):
+    """A program in which two threads each do something with what was made."""
+    return program(
+        tmp_path,
+        f"""
+        import tempfile
+
+        def main():
+            {made}
+
+            def one(number):
+                {first}
+
+            def other(number):
+                {second}
+
+            join(spawn(one), spawn(other))
+        """,
+    )
+
+
+RECORDS = 'a = np.zeros(4, dtype=[("x", "f4"), ("y", "i4"), ("z", "f4", 3)])'
+MAPPED = "a = np.memmap(tempfile.TemporaryFile(), np.float32, 'w+', shape=(8,))"
+
+
+@pytest.mark.parametrize(
+    ("made", "first", "second", "race"),
+    [
+        (RECORDS, 'a[1]["x"] = 1', 'a[1]["x"] = 2', "a[1]"),
+        (RECORDS, 'a[1]["x"] = 1', "str(a[1])", "a[1]"),
+        (RECORDS, 'a[1]["x"] = 1', "a[1].item()", "a[1]"),
+        (RECORDS, 'a[1]["x"] = 1', "a[2] = a[1]", "a[1]"),
+        (RECORDS, 'a[1]["x"] = 1', "[float(one[0]) for one in a]", "a[1]"),
+        (RECORDS, 'a[1]["z"][2] = 1', 'a[1]["z"][1:].sum()', "a[1]"),
+        (RECORDS, 'a[1]["x"] = 1', 'a[1]["y"] + a[0]["x"]', ""),
+        (RECORDS, 'a[1]["z"][2] = 1', 'a[1]["z"][0] = 3; len(a[1]); type(a[1])', ""),
+        (MAPPED, "a[0:5] += 1", "a[4:] *= 2", "a[4]"),
+        (MAPPED, "a[0:5] += 1", "a[5:] *= 2", ""),
+        ("a = np.zeros(6, np.float32)", "a.resize((2, 4), refcheck=False)", "a[0] + 1", "a[0]"),
+        ("a = np.zeros(6); a.resize(9, refcheck=False)", "a[:5] = 1", "a[4:] = 2", "a[4]"),
+        ("a = np.zeros(6); a.resize(9, refcheck=False)", "a[:5] = 1", "a[5:] = 2", ""),
+        ("class a: n = 0", 'setattr(a, "n", 1)', 'getattr(a, "n")', "a.n"),
+        ("class a: n = m = 0", 'setattr(a, "n", 1)', 'getattr(a, "m", 2); getattr(np, "sum")', ""),
+    ],
+)
+def test_records_mapped_files_resizing_and_attributes_by_name(made, first, second, race, tmp_path):
+    result = api.check_races(two(tmp_path, made, first, second), schedules=4)
+    assert [finding.message.split(" written")[0].split(" read")[0] for finding in result.findings] == [race] * bool(
+        race
+    )
+    assert result.findings or not [note for note in result.notes if "no race" not in note]
+
+
+def test_resizing_does_what_it_does_without_tracking(tmp_path):
+    path = two(
+        tmp_path,
+        "a = np.arange(6, dtype=np.int32)",
+        "a.resize(2, 5, refcheck=False); assert a.tolist() == [[0, 1, 2, 3, 4], [5, 0, 0, 0, 0]]; assert a[1, 0] == 5",
+        "b = np.array([1, 'x'], object); b.resize((3,), refcheck=False); assert b.tolist() == [1, 'x', 0]; b.resize()",
+    )
+    assert api.check_races(path, schedules=2).ok
+    path = two(tmp_path, "a = np.zeros(6)", "a[1:].resize(9, refcheck=False)", "pass")
+    (finding,) = api.check_races(path, schedules=2).findings
+    assert (finding.kind, "ValueError" in finding.message) == ("exception", True)
+
+
+@pytest.mark.parametrize(
+    ("made", "kind"),
+    [
+        ("np.ma.masked_array(np.zeros(4), mask=[0, 1, 0, 0])", "numpy.ma.MaskedArray"),
+        ('np.rec.array([(1, 2.0)], dtype=[("i", "i4"), ("f", "f4")])', "numpy.rec.recarray"),
+    ],
+)
+def test_arrays_of_other_kinds_are_said_not_to_be_seen(made, kind, tmp_path):
+    result = api.check_races(two(tmp_path, f"a = {made}", "a.sum", "a.shape"), schedules=2)
+    assert [note for note in result.notes if kind in note] == [
+        f"{kind} at program.py:7: not all accesses to such arrays are seen"
+    ]
+
+
+def test_a_livelock_is_told_by_races_at_once(tmp_path):
+    loop = "while True:\n            with m: pass\n"
+    path = program(tmp_path, f"m = Mutex()\ndef main():\n    def work(number):\n        {loop}    join(spawn(work))\n")
+    result = api.check_races(path)
+    assert (result.findings[0].kind, result.schedules) == ("livelock", 1)
+    (finding,) = api.check_races(path, seconds=0.2).findings
+    assert finding.kind == "livelock" and "no end within the time given" in finding.message
+
+
 def test_a_run_that_fails_only_while_tracked_is_told(tmp_path):
     path = program(
         tmp_path,
         """
         def main():
             values = np.zeros(4)
-            values.resize(8, refcheck=False)
+            np.ndarray.resize(values, 8, refcheck=False)
             spawn(lambda number: None)
             join()
         """,

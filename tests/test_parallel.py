@@ -181,6 +181,17 @@ def test_every_task_is_done_once(k):
             assert sorted(done) == list(range(count))
 
 
+@pytest.mark.parametrize("k", [-1, 0, 257, 5000])
+def test_a_number_of_workers_that_makes_no_sense_is_refused(k, model):
+    with pytest.raises(ValueError, match=f"workers={k}: a number from 1 to 256"):
+        Workers(k)
+    for engine in ENGINES.values():
+        if k:  # 0 is the default
+            with pytest.raises(ValueError, match=f"workers={k}: "):
+                next(engine.generate(model, [1, 2], 8, k))
+    assert not living_workers()
+
+
 def test_two_teams_at_once():
     with Workers(2) as outer, Workers(3) as inner:
         done = []

@@ -121,7 +121,10 @@ def races(
         if problem:
             result.findings.append(problem)
             return result
-        failed = look_for_races(explorer, seed, schedules, deadline, result)
+        if first.kind in ("livelock", "timeout"):  # it would take far more time while its arrays are tracked
+            failed, result.schedules = first, 1
+        else:
+            failed = look_for_races(explorer, seed, schedules, deadline, result)
         if failed is not None:
             result.findings.append(tell_failed(explorer, failed, seed))
         if not result.findings:
@@ -151,7 +154,7 @@ class Search:
         result, most = self.result, self.plan.schedules
         if self.generate and not run.scheduler.spawned:
             most = min(most, len(tiny.CASES))
-            result.notes.append("generate() starts no threads: there is only one schedule")
+            result.notes.append("generate() starts no threads: there is only one schedule for each prompt")
         index = 0
         if self.plan.strategy == "exhaustive":
             run = self.one(0)
@@ -255,8 +258,9 @@ def conclusion(plan: Plan, result: Findings) -> str:
     """What was done, and what it means."""
     rate = result.schedules / max(result.seconds, 1e-9)
     tried = (
-        f"{counted(result.schedules, 'schedule')}, {result.distinct:,} of them distinct, "
-        f"up to {counted(result.depth, 'decision')} deep, seed {plan.seed}, {result.seconds:.1f} s ({rate:,.0f}/s)"
+        f"{counted(result.schedules, 'schedule')}, "
+        + (f"{result.distinct:,} of them distinct, " if result.schedules > 1 else "")
+        + f"up to {counted(result.depth, 'decision')} deep, seed {plan.seed}, {result.seconds:.1f} s ({rate:,.0f}/s)"
     )
     return tried if result.findings else f"{tried}: nothing found, which is not a proof that nothing is wrong"
 
@@ -272,11 +276,12 @@ def explain(explorer: Explorer, run: Run, plan: Plan) -> Finding:
         return Finding("livelock", failure.message, where=failure.where, seed=plan.seed)
     run = simpler(explorer, run, plan.seed)
     setting, deviations = run.setting, shrink(explorer, run, plan.seed)
-    again = explorer.rerun(setting, deviations, traced=True, tracked=True, blamed=True)
+    tracked = kind != "livelock"  # a million rounds are too many to look at what each reads
+    again = explorer.rerun(setting, deviations, traced=True, tracked=tracked, blamed=tracked)
     if again.kind != kind:  # tracking must change nothing; if it does, tell what can be told without it
         again = explorer.rerun(setting, deviations, traced=True)
     if again.kind == "timeout":
-        message = f"{kind.split(':')[0]}; there was no time left to find out more: replay it"
+        message = f"{failure.message or kind.split(':')[0]}; there was no time left to find out more: replay it"
         return Finding(failure.kind, message, schedule=setting.string(deviations), seed=plan.seed)
     if again.kind != kind:
         message = (

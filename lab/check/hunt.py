@@ -36,6 +36,8 @@ def look_for_races(explorer: Explorer, seed: int, schedules: int, deadline: floa
         for root in run.detector.activations:
             for slot, count in root.writers().items():
                 writers[slot] = writers.get(slot, 0) + count
+        if run.kind in ("livelock", "timeout"):  # the others would take as long
+            break
     result.findings += race_findings(list(found.values()), seed)
     workers = [slot for slot in writers if slot > 0]
     if len(workers) == 1 and threads > 1 and result.schedules >= 4:
@@ -47,15 +49,18 @@ def look_for_races(explorer: Explorer, seed: int, schedules: int, deadline: floa
 def tell_failed(explorer: Explorer, run: Run, seed: int) -> Finding:
     """A tracked run that failed: the program's fault if that schedule fails without tracking, else the checker's."""
     deviations = run.scheduler.deviations
-    if run.kind != "timeout":
+    if run.kind == "timeout":
+        message = f"no end within the time given: {run.failure.message}"
+        return Finding("livelock", message, where=run.failure.where, seed=seed, tool="races")
+    if not run.failure.silent:
         explorer.deadline = max(explorer.deadline, time.monotonic() + LAST_WORDS)
-    if explorer.again(run.setting, Replay(dict(deviations))).failure is None:
+    if run.detector is not None and explorer.again(run.setting, Replay(dict(deviations))).failure is None:
         finding = tell(explorer, run)
         message = f"fails only while its arrays are tracked, so its races are not known: {finding.message}"
         return Finding("refused", message, finding.detail, finding.where, seed=seed, tool="races")
-    finding = tell(
-        explorer, explorer.again(run.setting, Replay(dict(deviations)), traced=True, tracked=True, blamed=True)
-    )
+    tracked = run.detector is not None
+    again = explorer.again(run.setting, Replay(dict(deviations)), traced=True, tracked=tracked, blamed=tracked)
+    finding = tell(explorer, again)
     finding.schedule, finding.seed = run.setting.string(deviations), seed
     return finding
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from lab.check.report import ProgramError
 from lab.check.scheduler import Scheduler
+from lab.files import WriteError, write_text
 
 LONGEST = 400  # lines of a trace that are kept
 LONGEST_ROUND = 6  # lines that are looked for again
@@ -121,13 +122,10 @@ def write_svg(path: Path, scheduler: Scheduler, title: str, schedule: str) -> No
         )
         parts.append(f'<text x="4" y="{y + 9}" fill="#999" font-size="9">{escape(site.rpartition(":")[2])}</text>')
     parts.append("</svg>")
-    partial = path.with_name(path.name + ".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text("\n".join(parts) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise ProgramError(f"{path}: cannot be written: {error.strerror}") from None
+        write_text(path, "\n".join(parts) + "\n")
+    except WriteError as error:
+        raise ProgramError(str(error)) from None
 
 
 def arrows(found: list[tuple[bool, Any, str, str]], place: dict[int, int]) -> list[str]:

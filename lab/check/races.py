@@ -36,6 +36,7 @@ from lab.threadlib import Cond, Mutex, Semaphore
 LARGEST, MOST = 1 << 22, 1 << 24  # bytes of one array, and of all arrays, that several threads reach
 LONGEST = 64  # accesses of the only thread at an array, after which planes take less room than the list
 LOOKING = {"copy", "count", "get", "index", "items", "keys", "values"}  # methods of containers that change nothing
+BY_NAME = (getattr, setattr, delattr)
 MOST_RACES = 200  # different ones kept from one run
 DEEPEST = 12  # calls of the program kept with an access
 KEYS = (int, str, tuple, bytes, type(None))  # what an element of a list or dict is known by
@@ -77,6 +78,7 @@ class Detector(Recorder):
         self.stale_reads: list[tuple[Shadow, str, str, np.ndarray, int, int]] = []
         self.variables: dict[Any, Variable] = {}
         self.activations: list[Shadow] = []
+        self.kinds: set[type] = set()  # of arrays that cannot be tracked
         self.shadows: weakref.WeakSet[Shadow] = weakref.WeakSet()
         self.serial = self.tracked = 0  # tracked: bytes of arrays that two threads have reached
 
@@ -112,6 +114,13 @@ class Detector(Recorder):
         if self.active() is not None:
             site, name = self.scheduler.site(), array._memory.label  # type: ignore[union-attr]
             self.notices[f"{name}{how} at {site}: accesses through it are not seen"] = None
+
+    def unseen_kind(self, kind: type) -> None:
+        """Kept for the report, with the first place."""
+        if kind not in self.kinds and self.active() is not None:
+            self.kinds.add(kind)
+            name = f"{kind.__module__}.{kind.__qualname__}"
+            self.notices[f"{name} at {self.scheduler.site()}: not all accesses to such arrays are seen"] = None
 
     def called(self, value: Any, name: str) -> Any:
         """`name = value`: an array without a name gets this one."""
@@ -359,7 +368,15 @@ class Detector(Recorder):
         if isinstance(owner, list | dict | set | deque) and self.scheduler.traced and self.active() is not None:
             name, _, method = text.rpartition(".")
             self.scheduler.access(name, line, method not in LOOKING)  # no race: each is done in one go
+        if any(function is one for one in BY_NAME):
+            return lambda owner, name, *rest: self._by_name(function, owner, name, rest, line)
         return callee(function)
+
+    def _by_name(self, function: Callable, owner: Any, name: str, rest: tuple, line: int) -> Any:
+        """getattr, setattr, delattr"""
+        text = f"{getattr(owner, '__name__', type(owner).__name__)}.{name}"
+        self.note_attribute(owner, name, text, line, function is not getattr)
+        return self.adopt(function(owner, name, *rest))
 
     def _written(self, value: Any, cell: Any, name: str, line: int) -> Any:
         self.note(cell, name, line, True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.check.recorder import Watched, plain, read, tracked_in, wrote
+from lab.check.recorder import Watched, WatchedRecord, plain, read, tracked_in, wrote
 from lab.check.touches import everything, reads_and_writes, views
 from lab.check.tracked import Flat, perform, recorder_of
 
@@ -68,6 +68,8 @@ def type_of(*arguments: Any, **named: Any) -> Any:
     found = type(*arguments, **named)
     if len(arguments) == 1 and issubclass(found, Watched):
         return np.memmap if issubclass(found, np.memmap) else np.ndarray
+    if len(arguments) == 1 and issubclass(found, WatchedRecord):
+        return np.void
     return found
 
 

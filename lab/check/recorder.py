@@ -22,6 +22,12 @@ class Watched(np.ndarray):
         self._memory = getattr(parent, "_memory", None)
 
 
+class WatchedRecord(np.void):
+    """A record of an array: `_array` is the tracked array of no dimensions on the same bytes (lab.check.records)."""
+
+    _array: Watched | None = None
+
+
 CONTAINERS = {tuple, list, dict}  # what is looked into
 FORMS: dict[type, type[Watched]] = {}  # ordinary kind of array -> its tracked form; filled by lab.check.tracked
 
@@ -74,6 +80,9 @@ class Recorder:
     def unseen(self, array: Watched, how: str) -> None:
         """From now on some accesses to an array cannot be seen."""
 
+    def unseen_kind(self, kind: type) -> None:
+        """The program has an array of a kind whose accesses cannot all be seen."""
+
     def memory_of(self, array: Watched) -> Memory | None:
         """The memory of a tracked array; numpy may have made the array by copying another one out of our sight."""
         memory = array._memory
@@ -92,7 +101,8 @@ class Recorder:
             for memory in list(self.memories.values()):
                 if 0 <= address(array) - memory.address < memory.nbytes:
                     return memory
-            last = whole_buffer(owner, last)
+            buffer = whole_buffer(owner, last)
+            last = last if byte_range(last) == byte_range(buffer) else buffer  # one has a shape and a type
         low, high = byte_range(last)
         memory = self.memories.get(low)
         if memory is None or memory.nbytes < high - low:
@@ -114,6 +124,8 @@ class Recorder:
         elif isinstance(value, tuple) and any(type(part) in (np.ndarray, list) for part in value):
             parts = [self.adopt(part) for part in value]
             return kind._make(parts) if hasattr(kind, "_make") else kind(parts) if kind is tuple else value
+        elif isinstance(value, np.ndarray) and not isinstance(value, Watched):
+            self.unseen_kind(kind)
         return value
 
 
@@ -156,12 +168,12 @@ def tracked_in(value: Any) -> list[Watched]:
         return [value]
     kind = type(value)
     if kind not in CONTAINERS:
-        return []
+        return [value._array] if isinstance(value, WatchedRecord) and value._array is not None else []
     found = []
     for part in value.values() if kind is dict else value:
         if isinstance(part, Watched):
             found.append(part)
-        elif type(part) in CONTAINERS:
+        elif type(part) in CONTAINERS or isinstance(part, WatchedRecord):
             found += tracked_in(part)
     return found
 

@@ -32,7 +32,7 @@ class Runner:
     """A thread of the program under check."""
 
     __slots__ = (
-        "baton", "ended", "fn", "held", "ident", "jolted", "jolted_at", "line", "name", "naps", "number",
+        "baton", "ended", "fn", "held", "ident", "jolted", "jolted_at", "line", "looks", "name", "naps", "number",
         "over_before_the_end", "points", "ready", "rounds", "signalled", "site", "spawned_at", "spun_at", "until",
         "unwound", "verb", "what",
     )  # fmt: skip
@@ -48,7 +48,8 @@ class Runner:
         self.jolted, self.jolted_at = False, ""  # its one spurious wakeup is used up, and where
         self.rounds = 0  # of loops, weighted, since another thread ran
         self.spun_at = -1  # its points when it last went round for long
-        self.naps, self.until = 0, 0.0  # sleeps that ended early, and when the last one should end
+        self.looks = self.naps = 0  # readings of the clock; sleeps that ended early
+        self.until = 0.0  # when the last sleep should end
         self.unwound = self.ident = self.points = self.line = 0
         self.spawned_at = ""
 

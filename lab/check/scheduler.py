@@ -436,7 +436,8 @@ class Scheduler(Operations, Statements):
         rounds = [
             f"{name} goes round {', '.join(sorted(sites, key=site_order))}" for name, sites in sorted(last.items())
         ]
-        where = [site for sites in last.values() for site in sorted(sites, key=site_order)]
+        where = [site for sites in last.values() for site in sorted(sites, key=site_order)] or [self.site()]
+        rounds = rounds or [f"{self.current.name} goes round {where[0]}"]  # without a trace
         waiting = [describe_wait(runner) for runner in self.live if runner.ready is not None and not runner.ready()]
         message = f"no end after {amount}: " + "; ".join(rounds)
         self.fail_run(Failure("livelock", message, "\n".join(waiting), where))

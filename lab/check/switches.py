@@ -78,9 +78,12 @@ class InsideExpressions(ast.NodeTransformer):
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        """Between the arguments of a method and the call."""
+        """Between the arguments of a method, or of setattr, and the call."""
         self.generic_visit(node)
-        if isinstance(node.func, ast.Attribute) and node.args and not isinstance(node.args[-1], ast.Starred):
+        changing = isinstance(node.func, ast.Attribute) or (
+            isinstance(node.func, ast.Name) and node.func.id == "setattr"
+        )
+        if changing and node.args and not isinstance(node.args[-1], ast.Starred):
             node.args[-1] = self.after(node.args[-1])
         return node
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lab.check.recorder import FORMS, Watched, plain, read, tracked_in, wrote
+from lab.check.records import Record
 from lab.check.shadow import READ, WRITE
 from lab.check.touches import FUNCTIONS, INSIDE, METHODS, everything, out_position
 
@@ -82,6 +83,8 @@ class Tracked(Watched):
         if memory is None:
             return result
         recorder = memory.recorder
+        if type(result) is np.void and self.dtype.names:
+            return Record.of(super().__getitem__(whole(index)))
         if not isinstance(result, np.ndarray) or (type(result) is np.ndarray and self.dtype.hasobject):
             recorder.record(super().__getitem__(whole(index)), READ)
             return result
@@ -110,6 +113,25 @@ class Tracked(Watched):
         read(value)
         wrote(self)
         np.asarray(self).flat = plain(value)
+
+    def resize(self, *shape: Any, refcheck: bool = True) -> None:
+        """In place: numpy moves the elements to new memory, for which nobody else may have a view of the old one."""
+        owner = self.base
+        if self._memory is None or not isinstance(owner, np.ndarray) or owner.nbytes != self.nbytes:
+            np.ndarray.resize(self, *shape, refcheck=refcheck)  # says why it cannot
+            return
+        if shape in ((), (None,)):
+            return
+        recorder, new = self._memory.recorder, np.zeros(shape[0] if len(shape) == 1 else shape, self.dtype)
+        read(self)
+        wrote(self)
+        kept = min(new.size, self.size)
+        new.reshape(-1)[:kept] = np.asarray(self).reshape(-1)[:kept]
+        data = new.reshape(-1).tolist() if self.dtype.hasobject else new.tobytes()
+        self.__setstate__((1, new.shape, self.dtype, False, data))  # the only way to give an array other memory
+        name, self._memory = self._memory.name, recorder.find(self) if self.size else None
+        if self._memory is not None and name:
+            self._memory.call(name, self)
 
     def setfield(self, value: Any, *arguments: Any, **options: Any) -> None:
         """A write to one field."""
