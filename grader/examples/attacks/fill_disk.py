@@ -1,6 +1,6 @@
 # Fills the disk.
 # on: nothing
-# expect: public failed | is
+# expect: public failed | 4 of 4 cases fail
 
 
 def generate(model, prompt, n, workers):
