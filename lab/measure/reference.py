@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lab.command import Parser, quietly
-from lab.files import PROFILES, shown, write_text
+from lab.files import PROFILES, ROOT, shown, write_text
 from lab.measure import bench, plots, profile, report, scale, timeline
 from lab.measure.machine import load_now, summary
 from lab.measure.runner import guarded, say
@@ -93,7 +93,10 @@ def reference(out: Path, target: Path, optional: tuple[str, ...] = ('make profil
     for name, (_, text) in outputs.items():
         write_text(target / name, text)
     for name in KEPT:
-        shutil.copyfile(out / name, target / name)
+        if name.endswith(".json"):  # without the folders of this machine
+            write_text(target / name, (out / name).read_text(encoding="utf-8").replace(f"{ROOT}{os.sep}", ""))
+        else:
+            shutil.copyfile(out / name, target / name)
     write_text(target / "README.md", readme(outputs, load))
     Console(highlight=False).print(f"Written: {shown(target)}")
     return 0
