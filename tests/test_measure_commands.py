@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -158,11 +159,11 @@ def test_report_works_in_a_browser(measured):
 # ------------------------------------------------------------------------------------------------ sampling and counting
 
 
-# The built-in sampler has to wait for the interpreter lock, so where calls are as short as on this model it favours the
-# functions that let go of it: by 9 points, measured over five runs on a quiet machine.
-@pytest.mark.parametrize(("sampler", "tolerated"), [("py-spy", 0.05), ("builtin", 0.15)])
-def test_sampled_shares_agree_with_counted_ones(small, sampler, tolerated):
-    program = runner.choose_program("serial", str(small), 60)
+@pytest.mark.parametrize("sampler", ["py-spy", "builtin"])
+def test_sampled_shares_agree_with_counted_ones(tmp_path, sampler):
+    # vectors of GPT-2: on shorter ones the built-in sampler, which waits for the interpreter lock, favours long calls
+    synthetic_checkpoint(tmp_path / "wide.bin", replace(SMALL, channels=768, num_layers=2))
+    program = runner.choose_program("serial", str(tmp_path / "wide.bin"), 30)
     apart = []
     for _ in range(6):  # whoever else uses the machine can only push the two apart
         try:
@@ -172,7 +173,7 @@ def test_sampled_shares_agree_with_counted_ones(small, sampler, tolerated):
             pytest.skip(f"{sampler}: {error}")
         assert {"matmul_forward", "attention_forward"} <= {row.name for row in rows}
         apart.append(max(abs(row.sampled - row.counted) for row in rows))
-        if apart[-1] <= tolerated:
+        if apart[-1] <= 0.05:
             return
     if not load.quiet:
         pytest.skip(f"{apart}: too far apart, but the {load}; make profile with --check is the same measurement")

@@ -89,6 +89,6 @@ def run_worker(address: str, workers: tuple[int, ...]) -> None:
 
     with dask.config.set(SETTINGS | {"distributed.comm.timeouts.connect": CONNECT, "distributed.admin.log-length": 0}):
         try:
-            asyncio.run(asyncio.wait_for(work(), None))
+            asyncio.run(work())
         except (OSError, TimeoutError, ValueError) as error:
             raise no_answer(address, error) from None

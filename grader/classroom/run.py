@@ -51,9 +51,7 @@ class ClassRun:
         self.program = task.program_digest()
         self.running: dict[Future, Work] = {}
         self.later: deque[Work] = deque()  # disturbed timings
-        self.alone: deque[Work] = (
-            deque()
-        )  # their worker was lost: which of those it was running is to blame shows alone
+        self.alone: deque[Work] = deque()  # their worker was lost: which of them is to blame shows alone
         self.done = self.all = 0
 
     def grade(self, again: bool = False) -> int:

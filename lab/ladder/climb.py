@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lab.checkpoint import count_parameters, read_checkpoint
+from lab.checkpoint import count_parameters, read_checkpoint, read_header
 from lab.ladder.peer import LadderError, Peer, RungFailed
 from lab.serial import GPT2
 from lab.train.forward import gpt2_forward
@@ -91,7 +91,7 @@ def flops_per_token(checkpoint: Path, T: int) -> float:
 
     N counts all parameters but wpe: each of those is used in one product, wte in the last one. Padding does not count.
     """
-    config, _ = read_checkpoint(checkpoint)
+    _, config = read_header(checkpoint)
     L, C = config.num_layers, config.channels
     padding = config.padded_vocab_size - config.vocab_size
     N = count_parameters(config) - (config.max_seq_len + padding) * C
@@ -175,13 +175,9 @@ class Climb:
             return result
         result.status, self.tolerance = "measured", result.tolerance
         self.good.append(result.key)
-        if self.job.device == "cpu":
-            for _, old in self.peers[1:]:
-                old.close()
-            self.peers = [*self.peers[:1], (result, peer)]
-        else:
-            peer.close()
-            self.peers = [*self.peers[:1], (result, peer)]
+        for old in [before for _, before in self.peers[1:]] if self.job.device == "cpu" else [peer]:
+            old.close()
+        self.peers = [*self.peers[:1], (result, peer)]
         return result
 
     def check(self, result: Result, peer: Peer) -> None:
