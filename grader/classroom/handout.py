@@ -26,7 +26,8 @@ LEFT_OUT = (  # ... and of what the instructor keeps of that
     *("lab/parallel.py", "lab/cached.py", "lab/measure/reference.py", "notebooks/source/*"),
     *("grader/classroom/*", "grader/examples/*", "grader/selftest.py", "grader/environments.py"),
     *("docs/instructor.md", "docs/architecture.md", "docs/cast.py", "tests/zoo/right/submission.py"),
-    *("profiles/reference/README.md", "profiles/reference/parallel.*", "profiles/reference/cached.*"),
+    *("profiles/reference/README.md", "profiles/reference/bench.*"),
+    *("profiles/reference/parallel.*", "profiles/reference/cached.*"),
 )
 ANSWERS = ("lab/parallel.py", "lab/cached.py", "solutions/*")  # nothing of these may be found in it
 GIVEN = (  # from which the answers start

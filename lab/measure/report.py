@@ -46,12 +46,12 @@ class Part(NamedTuple):
 
 
 def needed(program: Program, out: Path) -> list[Part]:
-    """All parts, in the order to make them."""
+    """All parts, in the order to make them: a program that cannot run says so before anything else is measured."""
     serial, one = serial_program(program), replace(program, workers=1)
     workers = ["--workers", str(program.workers)]
     return [
-        Part(out / "serial.profile.json", serial, profile.main, ["--engine", "serial"]),
         Part(out / f"{program.name}.profile.json", program, profile.main, ["--engine", program.engine, *workers]),
+        Part(out / "serial.profile.json", serial, profile.main, ["--engine", "serial"]),
         Part(out / f"{program.name}.timeline.json", program, timeline.main, ["--engine", program.engine, *workers]),
         Part(out / f"{program.name}.scale.json", one, scale.main, ["--engine", program.engine]),
         Part(out / f"{program.name}.plots.json", program, plots.main, ["--engine", program.engine, *workers]),
