@@ -11,8 +11,9 @@ library picks for the processor: on some AVX-512 processors it has a path for sm
 weights, so a product is best done a few rows at a time; a row times a vector is quicker in some processors' "dot" than
 in their "gemv". So there is a small table of formulations, and the quickest of each is found by a measurement of a few
 milliseconds when this module is imported: the idea of ATLAS (Whaley and Dongarra 1998) and FFTW (Frigo and Johnson
-1998). The environment variable GPT_KERNELS fixes the choice, GPT_KERNELS=matmul:plain,matvec:vecdot,columns:plain, and
-choose() returns it in these words.
+1998). The environment variable GPT_KERNELS fixes the choice, as
+GPT_KERNELS=matmul:plain,long:plain,matvec:vecdot,columns:plain,
+and choose() returns it in these words.
 """
 
 import os
@@ -24,6 +25,8 @@ import numpy as np
 
 VARIABLE = "GPT_KERNELS"
 CHANNELS, ROWS = 768, 512  # of the products that are measured
+FEW = 48  # positions up to which a product counts as short: from there on copying the weights costs the less
+CLEARLY = 1.1  # times as quick
 PARTS = 16  # so many different ones: 25 MB of weights, which do not stay in a core's own cache
 SMALL_PRODUCT = 1_000_000  # rows * C * T up to which OpenBLAS's SkylakeX kernel multiplies without copying the weights
 GELU_SCALING_FACTOR = np.float32(np.sqrt(2.0 / np.pi))
@@ -62,7 +65,8 @@ def einsum(weight: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
 
 VECTOR: dict[str, Formulation] = {"vecdot": vecdot, "plain": plain, "einsum": einsum}
 TABLE: dict[str, dict[str, Formulation]] = {
-    "matmul": {"plain": plain, "stacked": stacked},
+    "matmul": {"plain": plain, "stacked": stacked},  # X has up to FEW columns
+    "long": {"plain": plain, "stacked": stacked},  # or more
     "matvec": VECTOR,  # whole rows, one behind the other in memory
     "columns": VECTOR,  # matvec with columns of a larger matrix
 }
@@ -73,7 +77,7 @@ def matmul(weight: np.ndarray, X: np.ndarray, out: np.ndarray) -> None:
     if X.shape[1] == 1:
         matvec(weight, X[:, 0], out[:, 0])
     else:
-        _use["matmul"](weight, X, out)
+        _use["matmul" if X.shape[1] <= FEW else "long"](weight, X, out)
 
 
 def matvec(weight: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
@@ -117,25 +121,28 @@ def parse(text: str) -> dict[str, Formulation]:
 def examples(kernel: str, memory: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """What a kernel is measured with: GPT-2's shapes, cut so that a measurement takes little time.
 
-    Weights come from memory, not from a cache, as they do when a model is larger than the caches: each example of the
-    vector kernels is another part of `memory`.
+    Weights come from memory, not from a cache, as they do when a model is larger than the caches: each example is
+    another part of `memory`.
     """
-    if kernel == "matmul":
-        X, out = np.ones((CHANNELS, 32), dtype=np.float32), np.empty((128, 32), dtype=np.float32)
-        return [(memory[:128], X, out)] * PARTS
+    positions = {"matmul": (24,), "long": (96,)}.get(kernel, ())
     columns = slice(CHANNELS // 2 if kernel == "columns" else 0, CHANNELS)
-    x, out = np.ones(CHANNELS, dtype=np.float32), np.empty(ROWS, dtype=np.float32)
+    x, out = np.ones((CHANNELS, *positions), dtype=np.float32), np.empty((ROWS, *positions), dtype=np.float32)
     return [(memory[row : row + ROWS, columns], x[columns], out) for row in range(0, len(memory), ROWS)]
 
 
 def quickest(formulations: dict[str, Formulation], tries: list[tuple[np.ndarray, ...]]) -> Formulation:
-    """The formulation with the shortest time, each in its turn; its first one is to make all warm."""
+    """The formulation with the shortest time, each in its turn; its first one is to make all warm.
+
+    The first of them stays unless another is quicker by CLEARLY: what is nearly equal would change from run to run.
+    """
     times: dict[str, list[float]] = {name: [] for name in formulations}
     for example, name in zip(tries, cycle(formulations), strict=False):
         begin = time.perf_counter()
         formulations[name](*example)
         times[name].append(time.perf_counter() - begin)
-    return formulations[min(times, key=lambda name: min(times[name][1:]))]
+    best = {name: min(found[1:]) for name, found in times.items()}
+    first, winner = next(iter(best)), min(best, key=best.__getitem__)
+    return formulations[winner if best[winner] * CLEARLY < best[first] else first]
 
 
 def chosen() -> dict[str, Formulation]:

@@ -103,10 +103,10 @@ def test_golden_cases_of_the_stages(name, k, golden, model):
         assert list(STAGES[name].generate(model, case["prompt"], case["n"], k)) == case["tokens"]
 
 
-@pytest.mark.parametrize("name", ["matmul:plain", "matmul:stacked"])
+@pytest.mark.parametrize("name", ["plain", "stacked"])
 def test_the_pass_computes_what_serial_does(name, model, tiny, monkeypatch):
-    kernel, formulation = name.split(":")
-    monkeypatch.setitem(kernels._use, kernel, kernels.TABLE[kernel][formulation])
+    for kernel in ("matmul", "long"):
+        monkeypatch.setitem(kernels._use, kernel, kernels.TABLE[kernel][name])
     other = serial.gpt2_build_from_checkpoint(tiny)
     L, NH = model.config.num_layers, model.config.num_heads
     for T in (1, 2, 30, 64):
