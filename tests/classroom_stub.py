@@ -5,7 +5,9 @@
 # inconclusive        never to be timed
 # shaky               inconclusive once, then graded
 # dies                ends the worker that grades it
+# once timing         ends its worker the first time that this stage is run
 # slow 0.5            takes that many seconds
+# score 73.5 slow     takes a tenth of a second for each stage
 """
 
 import json
@@ -14,6 +16,7 @@ import signal
 import time
 from pathlib import Path
 
+from grader.classroom import task
 from grader.classroom.gradebook import GRADED, INCONCLUSIVE
 from grader.classroom.task import TIMED, Order, Outcome
 
@@ -47,15 +50,28 @@ def perform(order: Order, timed_cores: int) -> Outcome:
             file.write(json.dumps([words, order.stages, os.getpid(), time.time()]) + "\n")
     if words[0] == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
-    if words[0] == "slow":
-        time.sleep(float(words[1]))
+    if words[0] == "once" and words[1] in order.stages and not (done := Path(f"{log}.{words[1]}")).exists():
+        done.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "slow" in words:
+        time.sleep(float(words[1]) if words[0] == "slow" else 0.1)
     if words[0] == "raises":
         raise ValueError("a fault of the grader")
     if TIMED[0] not in order.stages:
-        return Outcome(GRADED, report(20.0, None), evidence=b"evidence", to_time=words[0] != "wrong", seconds=0.1)
+        return Outcome(GRADED, report(20.0, None), evidence=b"evidence", to_time=words[0] != "wrong", seconds=5.0)
     rounds = (order.earlier or {"rounds": 0})["rounds"] + 1
     if words[0] == "inconclusive" or (words[0] == "shaky" and rounds < 2):
         return Outcome(INCONCLUSIVE, report(None, None), timing={"rounds": rounds})
     score = float(words[1]) if words[0] == "score" else 100.0
     e = float(words[3]) if "e" in words else None
     return Outcome(GRADED, report(score, e), "<h1>page</h1>", {"rounds": rounds}, host="here", seconds=1.0)
+
+
+def nothing(order: Order) -> Outcome:
+    """Empty grading: what is left is what handing out costs."""
+    return Outcome(GRADED, report(100.0, None), to_time=True)
+
+
+def perform_nothing(order: Order, timed_cores: int) -> Outcome:
+    """As grader.classroom.task.perform does it, in a process of its own, but for the grading."""
+    return task.perform(order, timed_cores, nothing)

@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from classroom_rehearsal import wrong as rehearsal_wrong
 from classroom_stub import report
 
 from grader.classroom import collect as collecting
@@ -452,6 +453,18 @@ def test_a_larger_example_class_has_no_two_equal_submissions(tmp_path):
     found = collect(example.write(tmp_path, 200)[0])
     assert len(found) == 200
     assert len({s.sha256 for s in found if s.source}) == sum(bool(s.source) for s in found)
+
+
+def test_a_rehearsal_tells_what_is_not_as_expected():
+    tests = [{"tags": [row], "visibility": "visible", "status": status, "score": 1.0} for row, status in (
+        ("runs", "passed"), ("public", "failed"))]  # fmt: skip
+    result = Result("x", GRADED, {"tests": tests})
+    assert rehearsal_wrong(result, "argmax", ["runs passed", "public failed"]) == []
+    assert rehearsal_wrong(result, "argmax", ["public passed", "hidden failed"]) == [
+        "public failed instead of passed", "hidden missing instead of failed",
+    ]  # fmt: skip
+    assert rehearsal_wrong(result, "nothing", []) == ["graded instead of not graded"]
+    assert rehearsal_wrong(None, "argmax", []) == ["no result instead of graded"]
 
 
 # ----------------------------------------------------------------------------------------------------- what goes wrong

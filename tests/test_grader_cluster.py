@@ -4,9 +4,11 @@ import csv
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,12 +17,14 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from classroom_stub import perform
+from classroom_stub import perform, perform_nothing
 
 from grader.classroom import cluster, example
 from grader.classroom.__main__ import main
 from grader.classroom.collect import collect
+from grader.classroom.exports import write_exports
 from grader.classroom.gradebook import GRADED, INCONCLUSIVE, NOT_GRADED, Gradebook
+from grader.classroom.policy import Policy, standings
 from grader.classroom.run import RETRIES, ClassRun
 from grader.classroom.task import Settings
 from grader.points import load
@@ -86,6 +90,67 @@ def test_a_worker_that_is_killed_loses_no_submission(tmp_path):
         found = run(tmp_path, client, {"eve": "dies", **{f"s{i:02}": f"score {i}" for i in range(12)}})
     assert found.pop("eve")[0] == NOT_GRADED
     assert [status for status, *_ in found.values()] == [GRADED] * 12
+
+
+@pytest.mark.parametrize("first_stage", ["tokens", "timing"])
+def test_a_worker_that_is_lost_once_costs_no_grade(tmp_path, monkeypatch, first_stage):
+    """In either stage, also where the first one took long."""
+    monkeypatch.setenv("CLASSROOM_LOG", str(tmp_path / "log"))
+    with cluster.connected(None, WORKERS) as client:
+        assert run(tmp_path, client, {"ada": f"once {first_stage}"})["ada"] == (GRADED, 100.0, 1, 1)
+
+
+KILLS = int(os.environ.get("CLASSROOM_KILLS", "3"))  # CLASSROOM_KILLS=10 for longer
+
+
+def test_a_worker_that_is_killed_at_any_moment_changes_nothing(tmp_path):
+    """The same table as without, nothing lost, nothing twice."""
+    programs = {f"s{i:02}": f"score {20 + i} slow" for i in range(10 * KILLS)} | {"max": "shaky", "zoe": "wrong"}
+    folder, tables = write_class(tmp_path / "class", programs), []
+    for name, kills in (("calm", 0), ("killed", KILLS)):
+        with Gradebook(tmp_path / f"{name}.sqlite") as book, cluster.connected(None, WORKERS) as client:
+            book.add(collect(folder))
+            with killing_workers(client, kills) as killed:
+                ClassRun(book, client, Settings(load()), perform=perform).grade()
+            assert len(set(killed)) == kills
+            assert book.db.execute("select count(*) from result").fetchone() == (len(programs),)
+            assert {record.attempts for record in book.records()} == {1}
+            assert [r.result.report["output"] for r in book.records() if r.result.status != GRADED] == []
+            write_exports(standings(book.records(), Policy()), tmp_path / name)
+            table = (tmp_path / name / "grades.csv").read_text(encoding="utf-8")
+            tables.append(re.sub(r"\d{4}-\d\d-\d\dT[\d:]+", "when", table))  # collected
+    assert tables[0] == tables[1] and tables[0].count(",graded,0,") == len(programs)
+
+
+@contextmanager
+def killing_workers(client, kills: int, seed: int = 4) -> Iterator[list[int]]:
+    """While the block runs, kill -9 the worker that many times, each a while after it came: the processes killed."""
+    chance, killed, over = random.Random(seed), [], threading.Event()
+
+    def kill() -> None:
+        while len(killed) < kills and not over.wait(chance.uniform(0.1, 1.6)):
+            for pid in client.run(os.getpid, on_error="ignore").values():
+                if pid not in killed:
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_handing_out_costs_less_than_a_fifth_of_a_second(tmp_path, client):
+    """Of each submission, with its two stages in processes of their own that do nothing."""
+    folder, ends = write_class(tmp_path / "class", {f"s{i:02}": "score 100" for i in range(41)}), []
+    with Gradebook(tmp_path / "g.sqlite") as book:
+        book.add(collect(folder))
+        ClassRun(book, client, Settings(load()), lambda *_: ends.append(time.monotonic()), perform_nothing).grade()
+        assert [record.result.score for record in book.records()] == [100.0] * 41
+    assert (ends[-1] - ends[0]) / 40 < 0.2
 
 
 def test_a_timed_run_has_its_host_for_itself_where_it_uses_all_cores(monkeypatch):

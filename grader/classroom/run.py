@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from distributed import CancelledError, Client, Future, KilledWorker, as_completed
 from distributed.comm import CommClosedError
@@ -12,7 +12,7 @@ from grader.classroom.gradebook import GRADED, INCONCLUSIVE, NOT_GRADED, Gradebo
 from grader.classroom.task import TIMED, UNTIMED, Order, Outcome, Settings
 
 RETRIES = 2  # of a timing that was inconclusive, before anybody sees it
-DEATHS = 2  # of its worker while nothing else ran there, after which a submission is not tried again
+DEATHS = 3  # of its worker while nothing else ran there, after which a submission is not tried again
 LOST = "the scheduler is gone; finished results are kept, and the same command continues once it is there again"
 AHEAD = 2  # tasks given to the cluster for each that it can run
 
@@ -125,7 +125,7 @@ class ClassRun:
 
     def other_hosts(self, host: str) -> list[str] | None:
         """Addresses of workers on other hosts than this one."""
-        names = self.client.run(task.platform.node)
+        names = self.client.run(task.platform.node, on_error="ignore")  # one that is lost just now is no other host
         return [address for address, name in names.items() if name != host] or None
 
     # -------------------------------------------------------------------------------------------------------- taking
@@ -140,12 +140,10 @@ class ClassRun:
         outcome = outcome or task.failed("the worker that graded this file was lost each time")
         work.spent += outcome.seconds
         if outcome.status != NOT_GRADED and not work.timed and outcome.to_time and TIMED[0] in self.settings.stages:
-            waiting.appendleft(Work(work.record, TIMED, outcome.evidence, work.earlier, work.host, 0, work.spent))
+            waiting.appendleft(replace(work, stages=TIMED, evidence=outcome.evidence, deaths=0))
         elif outcome.status == INCONCLUSIVE and work.timed and work.tries < RETRIES:
             earlier = outcome.timing if outcome.timing else work.earlier
-            self.later.append(
-                Work(work.record, TIMED, work.evidence, earlier, outcome.host, work.tries + 1, work.spent)
-            )
+            self.later.append(replace(work, earlier=earlier, host=outcome.host, tries=work.tries + 1, deaths=0))
         else:
             self.finish(work, outcome)
 

@@ -12,6 +12,7 @@ import platform
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from multiprocessing.connection import Connection, wait
@@ -95,12 +96,12 @@ def program_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def perform(order: Order, timed_cores: int) -> Outcome:
+def perform(order: Order, timed_cores: int, grading: Callable[[Order], Outcome] | None = None) -> Outcome:
     """Grade in a process of its own. For a worker's thread; timed_cores belong to timed runs where others are left."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=in_process, args=(theirs, order, timed_cores))
+    process = context.Process(target=in_process, args=(theirs, order, timed_cores, grading or graded))
     process.start()
     theirs.close()
     try:
@@ -116,14 +117,14 @@ def perform(order: Order, timed_cores: int) -> Outcome:
     return answer
 
 
-def in_process(answers: Connection, order: Order, timed_cores: int) -> None:
+def in_process(answers: Connection, order: Order, timed_cores: int, grading: Callable[[Order], Outcome]) -> None:
     """What the process runs."""
     threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         if order.program != program_digest():
             raise WrongProgram(f"{platform.node()} has another version of the grader; install the same one everywhere")
         own_cores(order.stages, timed_cores)
-        answers.send(graded(order))
+        answers.send(grading(order))
     except WrongProgram as wrong:
         answers.send(wrong)
     except Exception as error:  # whatever the grader stumbles over, the others go on
