@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from grader_boxes import GOOD, backend, run, started
+from test_grader_workspace import gone
 
 from grader import child as child_module
 from grader import explain, grade, sandbox
@@ -18,7 +19,6 @@ from grader.child import Child, Patience, Run
 from grader.estimates import estimate_scaling
 from grader.examples import BASE, program
 from grader.points import load
-from grader.processes import alive
 from grader.sandbox import Limits, SandboxError
 from grader.timing import Timing
 from grader.workspace import temporary_folder
@@ -300,7 +300,7 @@ def test_without_seccomp_other_processes_are_found(each_box, monkeypatch):
             left = child.started.strays(child.pid)
     assert run.outcome == "processes" and run.status is not None
     assert "starts other processes" in explain.run_line(run, [1], Limits(), attack)
-    assert not any(alive(pid) for pid in left)
+    assert gone(*left)
 
 
 def test_files_without_end_are_stopped(each_box):
