@@ -22,6 +22,7 @@ from grader.sandbox import Limits, Sandbox
 
 PAUSES = (0.001, 0.005, 0.02)  # seconds that a worker rests after a product of a tiny model, until all have had tasks
 HITS, SAMPLES = 2, 16  # products that must matter, of so many
+TABLES = ("weights", "attention", "visits", "work")  # of a report, thread -> number
 SECONDS = 30.0  # for all of it: then what was seen so far counts
 LAST = 0.97  # samples lie in this part of a worker's work: who does less the next time still reaches them
 
@@ -45,6 +46,7 @@ class Inside:
     used: list[bool] = field(default_factory=list)  # whether what it computes is needed
     cpu: list[float] = field(default_factory=list)  # seconds for the first token, seen from outside
     problem: str = ""  # why nothing could be seen, one line
+    visits: list[float] = field(default_factory=list)  # the share of the layers in which it came to attention
 
     @property
     def worked(self) -> float:
@@ -62,8 +64,13 @@ class Inside:
 
     @property
     def shared_attention(self) -> bool:
-        """Whether every worker does a fair share of attention; where it has no products, this cannot be told."""
-        return not self.attention or self.fair(self.attention)
+        """Whether every worker does a fair share of attention, in most layers; this cannot be told if it has no products.
+
+        One task for all of attention, now this worker's and now that one's, is not shared: no two workers can come to
+        more than half of the layers' attention then.
+        """
+        often = not self.visits or sorted(self.visits)[-self.k] > 0.5
+        return not self.attention or (self.fair(self.attention) and often)
 
     def words(self) -> str:
         """What was seen, for the student."""
@@ -76,6 +83,8 @@ class Inside:
             text += f"; what worker {unused[0]} computes is not used"
         if self.attention and not self.shared_attention:
             text += f"; of attention the workers do {', '.join(f'{share:.0%}' for share in self.attention)}"
+            if self.fair(self.attention):
+                text += ", but a layer's is done by one alone"
         return text
 
 
@@ -138,10 +147,10 @@ class Watch:
         shares = [attention.get(name, 0.0) for name in self.names] if len(attention) > 1 or self.k == 1 else []
         if set(attention) == {"MainThread"}:
             shares = [0.0] * self.k
+        visits = [notes["visits"].get(name, 0.0) for name in self.names]
         cpu = [seconds for seconds, _ in run.use.threads.values()]
-        return Inside(
-            self.k, [weights.get(name, 0.0) for name in self.names], weights.get("MainThread", 0.0), shares, cpu=cpu
-        )
+        read = [weights.get(name, 0.0) for name in self.names]
+        return Inside(self.k, read, weights.get("MainThread", 0.0), shares, cpu=cpu, visits=visits)
 
     def why_not(self, run: Run | None) -> str:
         """Why a run showed nothing."""
@@ -168,10 +177,10 @@ class Watch:
 
 def well_formed(notes: object) -> dict:
     """The report of grader.shares, if it is one; else nothing."""
-    if not isinstance(notes, dict) or not all(isinstance(notes.get(name), dict) for name in ("weights", "attention")):
+    if not isinstance(notes, dict) or not all(isinstance(notes.get(name), dict) for name in TABLES):
         return {}
     found: dict = {"poisoned": notes.get("poisoned") is True}
-    for name in ("weights", "attention", "work"):
+    for name in TABLES:
         table = notes.get(name)
         if not isinstance(table, dict) or len(table) > 64:
             return {}

@@ -6,6 +6,8 @@ compute as always, but note for each thread
     the weights that it computes with, each counted once       {"worker-1": 0.5, "worker-2": 0.5}, shares of all that
                                                                are read; reordered copies of weights count as well
     the work of its products that have no weights in them      attention: queries with keys, weights with values
+    how often it comes to such products from one with weights  once a layer if attention is shared; a worker that does
+                                                               all of it comes there in the others' place
 
 and can put NaN in place of the result of one product of one thread: if the token is still right, nobody used it.
 
@@ -34,7 +36,10 @@ class Notes:
         self.roots: dict[tuple, np.ndarray] = {}  # where copied weights came from -> their readers
         self.seen: set[tuple] = set()
         self.attention: dict[str, float] = {}
+        self.visits: dict[str, int] = {}  # how often a thread's products become those of attention
+        self.attending: set[str] = set()  # threads whose last product was one
         self.work: dict[str, float] = {}  # of products with weights, in the order they are made
+        self.layers = 1
         self.large = 0  # elements from which a result of weights alone is weights again: scaled, say
         self.pause = 0.0  # seconds that a worker rests after a product, so that others get their tasks
         self.rested: dict[str, float] = {}
@@ -56,7 +61,7 @@ class Notes:
                 np.bitwise_or(readers, bit, out=readers)
 
     def shares(self) -> dict:
-        """{"weights": {thread: share of the weights that are read}, "attention": {thread: share}, "work": ...}."""
+        """{"weights": {thread: share of the weights that are read}, "attention": {thread: share}, "visits": ...}."""
         readers = list(self.roots.values())
         read = sum(int(np.count_nonzero(marks)) for marks in readers)
         weights = {
@@ -65,7 +70,10 @@ class Notes:
         }
         whole = sum(self.attention.values()) or 1.0
         attention = {thread: work / whole for thread, work in self.attention.items()}
-        return {"weights": weights, "attention": attention, "work": self.work, "poisoned": self.poisoned}
+        visits = {thread: count / self.layers for thread, count in self.visits.items()}
+        return {
+            "weights": weights, "attention": attention, "visits": visits, "work": self.work, "poisoned": self.poisoned
+        }  # fmt: skip
 
 
 NOTES = Notes()
@@ -172,7 +180,11 @@ def note_product(inputs: tuple, result: object, weights: bool, thread: str) -> o
     work = work_of([x for x in inputs if isinstance(x, np.ndarray)], result)
     if not weights:
         NOTES.attention[thread] = NOTES.attention.get(thread, 0.0) + work
+        if thread not in NOTES.attending:
+            NOTES.attending.add(thread)
+            NOTES.visits[thread] = NOTES.visits.get(thread, 0) + 1
     else:
+        NOTES.attending.discard(thread)
         before = NOTES.work.get(thread, 0.0)
         NOTES.work[thread] = before + work
         who, after = NOTES.poison
@@ -231,7 +243,8 @@ def watch_arrays() -> None:
 def begin(model, pause: float = 0.0, poison: str = "", after: float = 0.0) -> None:
     """Notes for the next run, of a model whose weights are watched. poison: a thread, `after`: that much work."""
     NOTES.__init__()
-    NOTES.pause, NOTES.poison, NOTES.large = pause, (poison, after), model.config.channels**2
+    NOTES.pause, NOTES.poison = pause, (poison, after)
+    NOTES.layers, NOTES.large = model.config.num_layers, model.config.channels**2
     memory = model.params_memory.view(np.ndarray)
     array = memory.view(Noted)
     array.root = Root(array, ("weights",))

@@ -10,6 +10,7 @@ from grader.examples import BASE
 from grader.inside import Inside, look_inside, well_formed
 from grader.sandbox import Limits
 from grader.workspace import temporary_folder
+from lab.files import ROOT
 
 PRODUCTS = {  # the body of a worker's product: rows (slice) of weight times inp.T, into out[:, rows]
     "matmul": "out[:, rows] = (weight[rows] @ inp.T).T",
@@ -95,7 +96,22 @@ def test_why_nothing_could_be_seen(box, change, said):
     assert said in found.problem and found.words() == found.problem and not found.used
 
 
-GOOD = {"weights": {"MainThread": 0.1, "worker-1": 0.9}, "attention": {}, "work": {"worker-1": 5.0}, "poisoned": False}
+def test_attention_that_now_this_worker_does_and_now_that_one_is_not_shared():
+    shares = Inside(2, [0.5, 0.5], attention=[0.5, 0.5], visits=[0.5, 0.5])
+    assert shares.shared_products and not shares.shared_attention and "by one alone" in shares.words()
+    assert Inside(2, [0.5, 0.5], attention=[0.5, 0.5], visits=[1.0, 0.75]).shared_attention
+
+
+@pytest.mark.parametrize("name", ["stage3", "stage4"])
+def test_what_the_answers_of_stages_share(box, name):
+    found = seen(box, (ROOT / "solutions" / f"{name}.py").read_text())
+    assert found.problem == "" and found.shared_products and found.shared_attention == (name == "stage4"), found
+
+
+GOOD = {
+    "weights": {"MainThread": 0.1, "worker-1": 0.9}, "attention": {}, "visits": {"worker-1": 1.0},
+    "work": {"worker-1": 5.0}, "poisoned": False,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -108,6 +124,7 @@ GOOD = {"weights": {"MainThread": 0.1, "worker-1": 0.9}, "attention": {}, "work"
         {"work": {"worker-1": float("nan")}},
         {"attention": {f"worker-{i}": 0.0 for i in range(1000)}},
         {"work": []},
+        {"visits": None},
     ],
 )
 def test_a_forged_report_says_nothing(change):
