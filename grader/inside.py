@@ -64,7 +64,7 @@ class Inside:
 
     @property
     def shared_attention(self) -> bool:
-        """Whether every worker does a fair share of attention, in most layers; this cannot be told if it has no products.
+        """Whether every worker does a fair share of attention, in most layers; without products it cannot be told.
 
         One task for all of attention, now this worker's and now that one's, is not shared: no two workers can come to
         more than half of the layers' attention then.
