@@ -42,7 +42,7 @@ class Notes:
         self.layers = 1
         self.large = 0  # elements from which a result of weights alone is weights again: scaled, say
         self.pause = 0.0  # seconds that a worker rests after a product, so that others get their tasks
-        self.rested: dict[str, float] = {}
+        self.rested: dict[tuple[str, bool], float] = {}
         self.poison = ("", 0.0)  # thread, and the work after which its next product becomes NaN
         self.poisoned = False
 
@@ -194,8 +194,9 @@ def note_product(inputs: tuple, result: object, weights: bool, thread: str) -> o
                 result[...] = np.nan
             else:
                 result = np.float32(np.nan)
-    if NOTES.pause and thread != "MainThread" and NOTES.rested.get(thread, 0.0) < MOST_REST:
-        NOTES.rested[thread] = NOTES.rested.get(thread, 0.0) + NOTES.pause
+    kind = (thread, weights)  # long loops over attention leave the rests of the products with weights alone
+    if NOTES.pause and thread != "MainThread" and NOTES.rested.get(kind, 0.0) < MOST_REST:
+        NOTES.rested[kind] = NOTES.rested.get(kind, 0.0) + NOTES.pause
         time.sleep(NOTES.pause)
     return result
 
