@@ -5,7 +5,7 @@
 # inconclusive        never to be timed
 # shaky               inconclusive once, then graded
 # dies                ends the worker that grades it
-# once timing         ends its worker the first time that this stage is run
+# lost 2 timing       ends its worker the first two times that this stage is run
 # slow 0.5            takes that many seconds
 # score 73.5 slow     takes a tenth of a second for each stage
 """
@@ -50,9 +50,11 @@ def perform(order: Order, timed_cores: int) -> Outcome:
             file.write(json.dumps([words, order.stages, os.getpid(), time.time()]) + "\n")
     if words[0] == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
-    if words[0] == "once" and words[1] in order.stages and not (done := Path(f"{log}.{words[1]}")).exists():
-        done.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
+    if words[0] == "lost" and words[2] in order.stages:
+        lost = Path(f"{log}.{words[2]}")
+        lost.write_text(lost.read_text() + "x" if lost.exists() else "x")
+        if len(lost.read_text()) <= int(words[1]):
+            os.kill(os.getpid(), signal.SIGKILL)
     if "slow" in words:
         time.sleep(float(words[1]) if words[0] == "slow" else 0.1)
     if words[0] == "raises":

@@ -25,7 +25,7 @@ from grader.classroom.collect import collect
 from grader.classroom.exports import write_exports
 from grader.classroom.gradebook import GRADED, INCONCLUSIVE, NOT_GRADED, Gradebook
 from grader.classroom.policy import Policy, standings
-from grader.classroom.run import RETRIES, ClassRun
+from grader.classroom.run import DEATHS, RETRIES, ClassRun
 from grader.classroom.task import Settings
 from grader.points import load
 from grader.sandbox import SandboxError, choose
@@ -97,7 +97,18 @@ def test_a_worker_that_is_lost_once_costs_no_grade(tmp_path, monkeypatch, first_
     """In either stage, also where the first one took long."""
     monkeypatch.setenv("CLASSROOM_LOG", str(tmp_path / "log"))
     with cluster.connected(None, WORKERS) as client:
-        assert run(tmp_path, client, {"ada": f"once {first_stage}"})["ada"] == (GRADED, 100.0, 1, 1)
+        assert run(tmp_path, client, {"ada": f"lost 1 {first_stage}"})["ada"] == (GRADED, 100.0, 1, 1)
+
+
+@pytest.mark.parametrize("stage", ["tokens", "timing"])
+def test_bad_luck_with_the_workers_costs_no_grade(tmp_path, monkeypatch, stage):
+    """A file whose worker is lost time and again is tried once more when all others are done."""
+    monkeypatch.setenv("CLASSROOM_LOG", str(tmp_path / "log"))
+    with cluster.connected(None, WORKERS) as client:
+        found = run(tmp_path, client, {"ada": f"lost {DEATHS + 1} {stage}", **{f"s{i}": "score 50" for i in range(4)}})
+    assert found == {"ada": (GRADED, 100.0, 1, 1), **{f"s{i}": (GRADED, 50.0, 1, 1) for i in range(4)}}
+    words, stages, *_ = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()][-1]
+    assert (words[0], stages) == ("lost", ["timing"])  # the others came before
 
 
 KILLS = int(os.environ.get("CLASSROOM_KILLS", "3"))  # CLASSROOM_KILLS=10 for longer

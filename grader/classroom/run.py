@@ -12,7 +12,7 @@ from grader.classroom.gradebook import GRADED, INCONCLUSIVE, NOT_GRADED, Gradebo
 from grader.classroom.task import TIMED, UNTIMED, Order, Outcome, Settings
 
 RETRIES = 2  # of a timing that was inconclusive, before anybody sees it
-DEATHS = 3  # of its worker while nothing else ran there, after which a submission is not tried again
+DEATHS = 3  # of its worker while nothing else ran there, after which a submission waits for the end of the run
 LOST = "the scheduler is gone; finished results are kept, and the same command continues once it is there again"
 AHEAD = 2  # tasks given to the cluster for each that it can run
 
@@ -28,6 +28,7 @@ class Work:
     host: str = ""  # that timed it before
     tries: int = 0
     deaths: int = 0  # of the workers that ran it
+    last: bool = False  # it has had its try at the end of the run
     spent: float = 0.0
 
     @property
@@ -52,6 +53,7 @@ class ClassRun:
         self.running: dict[Future, Work] = {}
         self.later: deque[Work] = deque()  # disturbed timings
         self.alone: deque[Work] = deque()  # their worker was lost: which of them is to blame shows alone
+        self.at_end: deque[Work] = deque()  # lost time and again: by their own fault, or by bad luck with the machines
         self.done = self.all = 0
 
     def grade(self, again: bool = False) -> int:
@@ -69,14 +71,14 @@ class ClassRun:
         waiting = deque(self.first(record) for record in self.book.records() if again or self.is_due(record))
         self.all = len(waiting)
         arriving = as_completed(loop=self.client.loop)
-        while waiting or self.running or self.later or self.alone:
+        while waiting or self.running or self.later or self.alone or self.at_end:
             self.hand_out(waiting, arriving)
             if self.running:
                 future = next(arriving)
                 self.take(future, self.running.pop(future), waiting)
                 future.release()
-            elif self.alone:
-                work = self.alone.popleft()
+            elif self.alone or self.at_end:
+                work = (self.alone or self.at_end).popleft()
                 future = self.submit(work)
                 self.take(future, work, waiting)
                 future.release()
@@ -133,19 +135,26 @@ class ClassRun:
     def take(self, future: Future, work: Work, waiting: deque[Work]) -> None:
         """What a task gave: a result to store, a timing to make, or a timing to make again later."""
         outcome = self.outcome_of(future)
-        if outcome is None and work.deaths < DEATHS:
-            work.deaths += 1
-            self.alone.append(work)
+        if outcome is None and not work.last:
+            self.set_aside(work)
             return
         outcome = outcome or task.failed("the worker that graded this file was lost each time")
         work.spent += outcome.seconds
         if outcome.status != NOT_GRADED and not work.timed and outcome.to_time and TIMED[0] in self.settings.stages:
-            waiting.appendleft(replace(work, stages=TIMED, evidence=outcome.evidence, deaths=0))
+            waiting.appendleft(replace(work, stages=TIMED, evidence=outcome.evidence, deaths=0, last=False))
         elif outcome.status == INCONCLUSIVE and work.timed and work.tries < RETRIES:
             earlier = outcome.timing if outcome.timing else work.earlier
-            self.later.append(replace(work, earlier=earlier, host=outcome.host, tries=work.tries + 1, deaths=0))
+            tries = work.tries + 1
+            self.later.append(replace(work, earlier=earlier, host=outcome.host, tries=tries, deaths=0, last=False))
         else:
             self.finish(work, outcome)
+
+    def set_aside(self, work: Work) -> None:
+        """Its worker was lost: it runs alone next, and after too many losses once more when all others are done."""
+        if work.deaths < DEATHS:
+            self.alone.append(replace(work, deaths=work.deaths + 1))
+        else:
+            self.at_end.append(replace(work, last=True))
 
     def outcome_of(self, future: Future) -> Outcome | None:
         """A task's outcome, None if its worker was lost. Raises WrongProgram; any other fault is an outcome too."""
