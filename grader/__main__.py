@@ -1,6 +1,7 @@
 """python -m grader [FILE]: is it the same program, does it scale, and if not, why."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -46,8 +47,10 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--points", type=Path, metavar="TOML", help="another points table than grader/points.toml")
     p.add_argument(
-        "--seed", type=int, default=1, help="of the hidden cases; a class gets a seed of its own (default: 1)"
-    )
+        "--seed",
+        help="of the hidden cases; a class gets a seed of its own (default: $GRADER_SEED, else 1). Every user of the "
+        "machine can read a command line, nobody else the environment",
+    )  # fmt: skip
     p.add_argument("--cases", type=Path, metavar="JSON", help="hidden cases from a file instead of a seed")
     p.add_argument("--model", help="for the timed runs (default: gpt2_124M if it is there, else the synthetic 124M)")
     p.add_argument("--stages", default=",".join(grade.STAGES), help="some of tokens,checks,timing (default: all)")
@@ -106,8 +109,10 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown or not stages:
         errors.print(f"--stages {args.stages}: give some of {', '.join(grade.STAGES)}")
         return 2
-    if args.seed < 0:
-        errors.print(f"--seed {args.seed}: a seed is not negative")
+    in_environment = os.environ.pop("GRADER_SEED", "")  # so no submission inherits it
+    args.seed = args.seed or in_environment or "1"
+    if not args.seed.isdecimal():
+        errors.print(f"--seed {args.seed}: must be a whole number, not negative")
         return 2
     try:
         report.remove_older(args.out)
@@ -147,7 +152,7 @@ def grade_file(args: argparse.Namespace, stages: tuple[str, ...], errors: Consol
         points = load(args.points) if args.points else load()
         options = grade.Options(
             points,
-            seed=args.seed,
+            seed=int(args.seed),
             cases=args.cases,
             model=find(args.model) if args.model else None,
             stages=stages,

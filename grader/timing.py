@@ -33,6 +33,7 @@ from grader.inside import Inside
 from grader.points import Points
 from grader.sandbox import MB, Limits, Sandbox, SandboxError
 from grader.weather import Weather
+from lab.check.report import counted
 from lab.checkpoint import read_header
 from lab.margin import MARGIN
 from lab.measure.capacity import layers_of
@@ -265,7 +266,8 @@ def measure(
     model, cores = watch.model, len(watch.cores)
     timing = Timing(model.stem, cores, [k for k in points.workers if k <= cores])
     timing.whole = watch.config.num_layers / layers_of(watch.config)
-    timing.not_measured = {k: f"this machine has {cores} cores" for k in points.workers if k > cores}
+    has = f"this machine has {counted(cores, 'core')}"
+    timing.not_measured = {k: has for k in points.workers if k > cores}
     if not timing.measured:
         return timing
     if earlier is not None and (earlier.model, earlier.measured) == (timing.model, timing.measured):

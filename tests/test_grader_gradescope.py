@@ -69,6 +69,7 @@ def test_a_submission_is_graded(place, monkeypatch):
     assert gradescope.main([str(place)]) == 0
     found = result(place)
     assert found["score"] > 50 and {"runs", "public"} <= {test["tags"][0] for test in found["tests"]}
+    assert stat.S_IMODE((place / "source" / gradescope.SETTINGS).stat().st_mode) == 0o600  # it holds the seed
 
 
 def test_nothing_to_grade_is_said_with_no_points(place):

@@ -41,6 +41,7 @@ def autograde(place: Path) -> int:
     if handed_in.problem:
         write_json(results / "results.json", {"score": 0.0, "output": handed_in.problem, "tests": []})
         return 0
+    (source / SETTINGS).chmod(0o600)  # the seed is not for the user that submissions run as
     settings = json.loads((source / SETTINGS).read_text(encoding="utf-8"))
     options = ["--seed", str(settings["seed"]), "--out", str(results), "--require-sandbox", "--quiet", "--exit-zero"]
     options += ["--metadata", str(place / "submission_metadata.json")]
