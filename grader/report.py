@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from grader.estimates import Scaling
-from grader.verdict import FAILED, INCONCLUSIVE, PARTIAL, PASSED, SKIPPED, Row, Verdict
+from grader.verdict import FAILED, INCONCLUSIVE, PARTIAL, PASSED, SKIPPED, STAGES, Row, Verdict, stage
 from lab.files import remove, write_json, write_text
 
 MARKS = {
@@ -49,6 +49,12 @@ def headline(verdict: Verdict) -> str:
     return text
 
 
+def stage_line(verdict: Verdict) -> str:
+    """How far the program is in the handout's stages."""
+    reached = stage(verdict)
+    return f"stage {reached} of the handout: {STAGES[reached]}"
+
+
 # ------------------------------------------------------------------------------------------------------------ terminal
 
 
@@ -72,6 +78,8 @@ def show(verdict: Verdict, console: Console, instructor: bool = False, file: str
     console.print(table)
     for scaling in verdict.scaling:
         console.print(Text(speeds(scaling)))
+    if not verdict.evidence.bad:
+        console.print(Text(stage_line(verdict)))
     if verdict.evidence.lacks:
         console.print(Text(f"sandbox: {verdict.evidence.sandbox}; {verdict.evidence.lacks}", "yellow"))
     console.print(Text(headline(verdict), "bold"), Text(f"({verdict.evidence.seconds:.0f} s)", "dim"))
@@ -141,6 +149,7 @@ def gradescope(verdict: Verdict, earlier: float | None = None) -> dict:
     evidence = verdict.evidence
     extra = {
         "exit_code": verdict.exit_code, "inconclusive": verdict.inconclusive, "max_score": verdict.most,
+        "stage": stage(verdict),
         "sandbox": evidence.sandbox,
         "not_protected": evidence.lacks, "timing": evidence.timing.to_json() if evidence.timing else None,
         "scaling": [asdict(scaling) for scaling in verdict.scaling],
@@ -153,6 +162,7 @@ def gradescope(verdict: Verdict, earlier: float | None = None) -> dict:
         board.append({"name": f"S_{scaling.k} (speedup)", "value": round(scaling.speedup.median, 2), "order": "desc"})
     score = {"score": verdict.score} if final else {}
     lines = [headline(verdict), *(speeds(scaling) for scaling in verdict.scaling)]
+    lines += [] if evidence.bad else [stage_line(verdict)]
     if verdict.inconclusive and earlier is not None:
         score = {"score": max(earlier, verdict.score)}
         lines.insert(1, f"Until then the score is {number(score['score'])}, your best so far. {AGAIN}")
@@ -179,7 +189,7 @@ def html(verdict: Verdict, instructor: bool = False, schedule: str = SCHEDULE) -
     )
     return environment.get_template("report.html").render(
         verdict=verdict, rows=[(row, MARKS[row.status][0], points_text(row)) for row in verdict.rows],
-        headline=headline(verdict),
+        headline=headline(verdict), stage="" if verdict.evidence.bad else stage_line(verdict),
         plots=plots(verdict.scaling) if verdict.scaling else [], speeds=[speeds(s) for s in verdict.scaling],
         instructor=instructor, schedule=schedule if page_of(verdict) else "",
         evidence=verdict.evidence,

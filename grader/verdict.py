@@ -6,7 +6,10 @@ from grader.evidence import Evidence, Row, Verdict, printable
 from grader.points import CHECKS, FAILED, INCONCLUSIVE, PARTIAL, PASSED, SKIPPED, Check, Result
 from lab.check.report import counted
 
-__all__ = ["FAILED", "INCONCLUSIVE", "PARTIAL", "PASSED", "SKIPPED", "Evidence", "Row", "Verdict", "judge", "printable"]
+__all__ = [
+    "FAILED", "INCONCLUSIVE", "PARTIAL", "PASSED", "SKIPPED", "STAGES", "Evidence", "Row", "Verdict", "judge",
+    "printable", "stage",
+]  # fmt: skip
 
 
 def judge(evidence: Evidence) -> Verdict:
@@ -18,6 +21,32 @@ def judge(evidence: Evidence) -> Verdict:
     if evidence.fault:
         found.append(Row("grader", "grader", 0.0, 0.0, INCONCLUSIVE, evidence.fault))
     return Verdict(evidence, found, list(evidence.scaling.values()))
+
+
+STAGES = {  # of docs/handout.md: what a program of that stage does
+    0: "it runs; its tokens are not right yet",
+    1: "it is right, and serial",
+    2: "its workers do the work, piece by piece",
+    3: "its workers share the products",
+    4: "its workers share the products and attention",
+    5: "its threads gain what they should",
+}
+
+
+def stage(verdict: Verdict) -> int:
+    """The stage of the handout that a program has reached, as far as it was judged."""
+    evidence, rows_by_name = verdict.evidence, {row.name: row for row in verdict.rows}
+    if not evidence.right:
+        return 0
+    if (workers := rows_by_name.get("workers")) is None or workers.status != PASSED:
+        return 1
+    share, _ = rows.shared_work(evidence)
+    if share < evidence.points.tokens["products"]:
+        return 2
+    if share < 1:
+        return 3
+    threads = [row for row in verdict.rows if row.name.startswith("threads-") and row.most]
+    return 5 if threads and all(row.status == PASSED for row in threads) else 4
 
 
 def judged(check: Check, evidence: Evidence) -> list[Row]:

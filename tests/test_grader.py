@@ -32,7 +32,7 @@ from grader.inside import Inside
 from grader.points import CHECKS, PointsError, Result, gain, load, row
 from grader.sandbox import Limits
 from grader.timing import Player, Sample, Timing, Unjudgeable, WrongRun, check_token, disturbance
-from grader.verdict import FAILED, INCONCLUSIVE, PARTIAL, PASSED, Evidence, Row, judge
+from grader.verdict import FAILED, INCONCLUSIVE, PARTIAL, PASSED, Evidence, Row, judge, stage
 from grader.workspace import temporary_folder
 from lab.margin import in_double, other_sums, safe_tokens
 from lab.serial import generate, gpt2_build_from_checkpoint, gpt2_forward, sample_mult, softmax_forward
@@ -331,6 +331,12 @@ def test_verdict_on_generated_timings(name, status, phrase):
     assert threads.status == status and phrase in threads.reason, threads
     if status == FAILED:
         assert threads.score == speed.score == 0
+
+
+def test_stage_5_is_reached_with_all_points_for_threads():
+    """The injected timings; the tokens are right, and the first token's time proves that the workers share the work."""
+    assert stage(judge(evidence(timings.named("reference")))) == 5
+    assert stage(judge(evidence(timings.named("uneven")))) < 5
 
 
 def test_slow_code_that_scales_earns_threads_in_proportion_to_its_speed_and_nothing_for_speed():

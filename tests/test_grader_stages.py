@@ -4,12 +4,13 @@ import ast
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
-from grader import grade
+from grader import grade, report
 from grader.examples import program
 from grader.points import load
 from grader.selftest import STAGES
-from grader.verdict import Verdict, judge
+from grader.verdict import Verdict, judge, stage
 
 ROOT = grade.LAB.parent
 STARTER = ROOT / "handout" / "parallel.py"
@@ -59,6 +60,19 @@ def test_every_stage_is_worth_something(earned):
     assert row(earned["stage 3"], "public") == pytest.approx(load().tokens["products"] * public)
     assert row(earned["stage 4"], "public") == row(earned["stage 5"], "public") == public
     assert row(earned["serial's loops, split"], "public") == row(earned["stage 3"], "public")
+
+
+def test_the_stage_that_was_reached_is_shown(earned):
+    reached = {"starter": 1, "stage 2": 2, "serial's loops, split": 3, "stage 3": 3, "stage 4": 4, "stage 5": 4}
+    assert {name: stage(verdict) for name, verdict in earned.items()} == reached  # 5 needs threads that were timed
+    verdict = earned["stage 3"]
+    line = "stage 3 of the handout: its workers share the products"
+    result = report.gradescope(verdict)
+    assert line in result["output"] and result["extra_data"]["stage"] == 3
+    assert line in report.html(verdict)
+    console = Console(record=True, width=100)
+    report.show(verdict, console)
+    assert line in console.export_text()
 
 
 def test_what_is_missing_for_more_is_said(earned):

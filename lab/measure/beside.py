@@ -62,7 +62,7 @@ def draw_scaling(
     axes.set_xlabel("workers k")
     axes.set_ylabel("self-scaling  $E_k = T_1 / T_k$")
     axes.grid(True)
-    axes.legend(loc="upper left", fontsize=8.5)
+    style.legend_below(axes, columns=3)
     style.header(figure, title)
     style.footnote(figure, note)
     return figure

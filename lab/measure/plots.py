@@ -123,7 +123,7 @@ def draw_speedup(data: Speedups, title: str, note: str) -> Any:
     axes.set_xlabel("workers k")
     axes.set_ylabel("speedup  $T_1 / T_k$")
     axes.grid(True)
-    axes.legend(loc="upper left", fontsize=8.5, frameon=True, facecolor="white", edgecolor="none", framealpha=1)
+    style.legend_below(axes, columns=2)
     style.header(figure, title)
     style.footnote(figure, note)
     return figure

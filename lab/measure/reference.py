@@ -6,6 +6,7 @@ where they come from.
 
 import contextlib
 import io
+import json
 import os
 import shutil
 import sys
@@ -16,13 +17,15 @@ from pathlib import Path
 from rich.console import Console
 
 from lab.command import Parser, quietly
-from lab.files import PROFILES, ROOT, shown, write_text
+from lab.files import PROFILES, ROOT, shown, write_json, write_text
 from lab.measure import bench, plots, profile, report, scale, timeline
 from lab.measure.machine import load_now, summary
 from lab.measure.runner import guarded, say
 
 JOB = ["--prompt", "96", "-n", "99"]  # what the grade times: long prompts
 Command = tuple[str, str, Callable[[list[str]], int], list[str]]
+STAGES = "serial,solutions/stage3.py,solutions/stage4.py,parallel,cached"
+STAGES_JOB = ["--prompt", "96", "-n", "100", "--engines", STAGES, "--workers", "1,2", "--rounds", "5"]
 KEPT = (
     "serial.svg",
     "parallel.svg",
@@ -37,7 +40,9 @@ KEPT = (
     "bench.json",
     "parallel.plots.json",
     "parallel.scale.json",
+    "stages.json",
 )
+PREDICTION = "prediction.json"  # of parallel.scale.json, what a student's copy may show: no name of a function
 ABOUT = {
     "serial.svg": "flame graph of the serial program (open it in a browser: it zooms and searches)",
     "parallel.svg": "flame graph of the parallel program",
@@ -59,6 +64,7 @@ def commands(out: Path) -> list[Command]:
         ("parallel.timeline.txt", f"make timeline {job}", timeline.main, [*JOB, *to]),
         ("parallel.scale.txt", f"make scale {job}", scale.main, [*JOB, *to]),
         ("bench.txt", f"make bench {job}", bench.main, [*JOB, "--out", str(out / "bench.json")]),
+        ("", f'make bench ARGS="{" ".join(STAGES_JOB)}"', bench.main, [*STAGES_JOB, "--out", str(out / "stages.json")]),
         ("", f"make plots {job}", plots.main, [*JOB, *to]),
         ("", f"make report {job}", report.main, [*JOB, *to]),
     ]
@@ -97,9 +103,18 @@ def reference(out: Path, target: Path, optional: tuple[str, ...] = ('make profil
             write_text(target / name, (out / name).read_text(encoding="utf-8").replace(f"{ROOT}{os.sep}", ""))
         else:
             shutil.copyfile(out / name, target / name)
+    write_json(target / PREDICTION, curves(json.loads((out / "parallel.scale.json").read_text(encoding="utf-8"))))
     write_text(target / "README.md", readme(outputs, load))
     Console(highlight=False).print(f"Written: {shown(target)}")
     return 0
+
+
+def curves(scale: dict) -> dict:
+    """What `make scale` has found, without the names of the program's regions."""
+    rows = [
+        {name: row[name] for name in ("k", "predicted", "limited", "times") if name in row} for row in scale["rows"]
+    ]
+    return {"rows": rows} | {name: scale[name] for name in ("engine", "model", "n", "capacity", "machine", "date")}
 
 
 def readme(outputs: dict[str, tuple[str, str]], load: str) -> str:

@@ -123,6 +123,11 @@ def header(figure: Any, title: str, items: Sequence[tuple[str, str, str]] = (), 
     figure.set_layout_engine("constrained", rect=(0, 0.22 / height, 1, 1 - (0.67 + 0.22 * rows) / height))
 
 
+def legend_below(axes: Any, columns: int) -> None:
+    """The legend below the axes: inside, it would cover some program's curve."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=columns, fontsize=8.5)
+
+
 def edge(fill: str) -> dict[str, Any]:
     """The edge of a square in a legend: white, but grey around a white one, which could not be seen."""
     return {"edgecolor": GREY, "lw": 0.8} if fill.upper() == "#FFFFFF" else {"edgecolor": "white", "lw": 0}

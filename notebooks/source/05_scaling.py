@@ -121,8 +121,25 @@ notebook.picture(plots.draw_roofline(roofs, plots.points(seconds, costs), f"Roof
 #
 # `make scale` records every task of a program one at a time and computes how k workers would share them, k up to 64:
 # what the tasks divide into, the interpreter lock and handing out the work, the memory that all share. Amdahl's law
-# knows only the serial part, and is the most cheerful of all predictions. A program that names no regions (the starter)
-# can only be measured:
+# knows only the serial part, and is the most cheerful of all predictions.
+#
+# **Predict** how many times as fast as on one core the answer to stage 5 would be on 64 cores with this machine's
+# memory.
+
+# %%
+prediction = {"E_64": None}
+
+# %%
+foreseen = json.loads((notebook.REFERENCE / "prediction.json").read_text())
+speedups = plots.speedups(foreseen, None, {int(k): c for k, c in foreseen["capacity"].items()})
+notebook.compare(prediction, {"E_64": speedups.limited[64]}, "{:.1f}")
+note = f"{foreseen['model']}, {foreseen['n']} tokens, {foreseen['date']}; {foreseen['machine']}"
+notebook.picture(plots.draw_speedup(speedups, "Stage 5: predicted up to 64 cores, measured on 2", note))
+
+# %% [markdown]
+# Where the blue line falls, every further worker costs more (it has to be woken, given its share, and waited for) than
+# it brings. With 12 heads, attention has work for 12. Now yours; a program that names no regions (the starter) can only
+# be measured:
 
 # %%
 notebook.tool(scale.main, "--engine", file, "--rounds", ROUNDS, *model)
