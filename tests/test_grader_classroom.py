@@ -228,6 +228,25 @@ def test_a_submission_is_taken_in_once_and_results_have_a_history(tmp_path):
         assert second.result is None
 
 
+def test_one_run_at_a_time_grades_into_a_gradebook(tmp_path, capsys):
+    """Two would grade everything twice; reading it meanwhile is no harm, and a run that has ended leaves it free."""
+    folder = lay_out(tmp_path / "class", {"ada/notes.txt": "x"})
+    with book_of(tmp_path / "gradebook.sqlite", (submission("ada"), 90.0)) as book:
+        with book.reserved():
+            assert main(["grade", str(folder), "--out", str(tmp_path)]) == 2
+            error = capsys.readouterr().err.strip()
+            assert "another run is grading into this gradebook" in error and len(error.splitlines()) == 1
+            assert main(["report", "--out", str(tmp_path)]) == 0
+        with Gradebook(tmp_path / "gradebook.sqlite") as other, other.reserved():
+            assert len(other.records()) == 1  # the refused run took nothing in
+
+
+def test_a_gradebook_without_rights_is_no_other_kind_of_file(tmp_path):
+    (tmp_path / "g").mkdir()
+    with pytest.raises(GradebookError, match="g: cannot be used: unable to open database file"):
+        Gradebook(tmp_path / "g")
+
+
 def test_a_gradebook_that_cannot_be_used_is_one_line(tmp_path):
     (tmp_path / "text").write_text("not a database, and long enough to be looked at as one " * 30)
     with pytest.raises(GradebookError, match="not a gradebook"):
@@ -327,7 +346,7 @@ def test_what_students_get_has_no_hidden_part(tmp_path):
     results = json.loads((tmp_path / "out" / "results" / "ada.json").read_text())
     assert results["score"] == 90.0 and "secret" not in json.dumps(results)
     assert (tmp_path / "out" / "feedback" / "ada.html").read_text() == "<h1>hi</h1>"
-    assert len({file_name(name) for name in ("a/b", "a?b", "a_b", "..", "李明")}) == 5
+    assert len({file_name(name) for name in ("a/b", "a?b", "a_b", "..", "李明", "", "-")}) == 7
 
 
 def test_the_page_escapes_what_students_write(tmp_path):
@@ -456,18 +475,53 @@ def test_a_larger_example_class_has_no_two_equal_submissions(tmp_path):
 
 
 def test_a_rehearsal_tells_what_is_not_as_expected():
-    tests = [{"tags": [row], "visibility": "visible", "status": status, "score": 1.0} for row, status in (
-        ("runs", "passed"), ("public", "failed"))]  # fmt: skip
+    tests = [{"tags": [row], "visibility": "visible", "status": status, "score": score, "max_score": 2.0}
+             for row, status, score in (("runs", "passed", 2.0), ("public", "failed", 0.0), ("hidden", "failed", 1.0))
+             ]  # fmt: skip
     result = Result("x", GRADED, {"tests": tests})
-    assert rehearsal_wrong(result, "argmax", ["runs passed", "public failed"]) == []
-    assert rehearsal_wrong(result, "argmax", ["public passed", "hidden failed"]) == [
-        "public failed instead of passed", "hidden missing instead of failed",
+    assert rehearsal_wrong(result, "argmax", ["runs passed", "public failed", "hidden partial"]) == []
+    assert rehearsal_wrong(result, "argmax", ["public partial", "hidden failed", "quiet passed"]) == [
+        "public failed instead of partial", "hidden partial instead of failed", "quiet missing instead of passed",
     ]  # fmt: skip
     assert rehearsal_wrong(result, "nothing", []) == ["graded instead of not graded"]
     assert rehearsal_wrong(None, "argmax", []) == ["no result instead of graded"]
 
 
 # ----------------------------------------------------------------------------------------------------- what goes wrong
+
+
+def test_who_hands_in_an_empty_folder_is_in_the_table(tmp_path):
+    folder = lay_out(tmp_path / "class", {"ada/parallel.py": "a", "eve/src/notes.txt": "x"})
+    (folder / "bob").mkdir()
+    (folder / "max" / "parallel.py").mkdir(parents=True)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path in [folder, *sorted(folder.rglob("*"))]:
+            archive.write(path, path.relative_to(tmp_path))
+    (tmp_path / "class.zip").write_bytes(packed.getvalue())
+    for source in (folder, tmp_path / "class.zip"):
+        assert {s.student: s.problem for s in collect(source)} == {
+            "ada": "", "bob": "no parallel.py was handed in (found: nothing)",
+            "eve": "no parallel.py was handed in (found: notes.txt)",
+            "max": "no parallel.py was handed in (found: nothing)",
+        }  # fmt: skip
+
+
+def test_programs_named_after_students_in_one_folder_of_a_zip(tmp_path):
+    (tmp_path / "a.zip").write_bytes(
+        zipped({"class/ada.py": "a", "class/bob.PY": "b", "class/eve.zip": zipped({"parallel.py": "e"})})
+    )
+    assert [(s.student, s.source) for s in collect(tmp_path / "a.zip")] == [("ada", b"a"), ("bob", b"b"), ("eve", b"e")]
+    (tmp_path / "b.zip").write_bytes(zipped({"ada/PARALLEL.PY": "a", "ada/other.py": "x"}))
+    assert [(s.student, s.source) for s in collect(tmp_path / "b.zip")] == [("ada", b"a")]
+
+
+def test_metadata_of_another_kind_is_one_line(tmp_path):
+    lay_out(
+        tmp_path, {"submission_metadata.yml": "submission_1:\n  :submitters: ada\n", "submission_1/parallel.py": "a"}
+    )
+    with pytest.raises(CollectError, match="not the metadata that Gradescope exports"):
+        collect(tmp_path)
 
 
 def test_a_submission_that_disappears_costs_nobody_else(tmp_path, monkeypatch):

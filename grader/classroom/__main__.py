@@ -20,7 +20,7 @@ from grader.cases import CasesError
 from grader.classroom import cluster, example, gradescope, handout, page, watch
 from grader.classroom.collect import CollectError, collect
 from grader.classroom.exports import file_name, plain_page, write_exports
-from grader.classroom.gradebook import Gradebook, GradebookError, Record, Result
+from grader.classroom.gradebook import NOT_GRADED, Gradebook, GradebookError, Record, Result
 from grader.classroom.policy import Policy, Standing, read_policy, standings
 from grader.classroom.proof import Proof
 from grader.classroom.run import ClassRun, summary
@@ -28,6 +28,7 @@ from grader.classroom.similar import similar
 from grader.classroom.task import Settings, WrongProgram
 from grader.points import PointsError, load
 from grader.sandbox import BACKENDS, SandboxError, choose
+from lab.check.report import counted
 from lab.command import INTERRUPTED, Parser, quietly, whole_number
 from lab.files import PROFILES, ROOT, WriteError, shown, write_text
 from lab.models import ModelError, find, timing_model
@@ -128,7 +129,7 @@ def grade_class(options: argparse.Namespace, console: Console) -> int:
     """Collect, grade, report. Raises ERRORS."""
     policy, settings = read_policy(options.policy), settings_of(options)
     found = collect(options.submissions)
-    with Gradebook(options.out / "gradebook.sqlite") as book:
+    with Gradebook(options.out / "gradebook.sqlite") as book, book.reserved():
         if options.seed is None:
             settings = replace(settings, seed=book.seed())
         book.add(found)
@@ -137,7 +138,9 @@ def grade_class(options: argparse.Namespace, console: Console) -> int:
             view.serving(console) if options.watch else nullcontext(),
             cluster.connected(options.scheduler, settings.points.workers) as client,
         ):
-            console.print(f"{len(found)} submissions in {shown(options.submissions)}; gradebook {shown(book.path)}")
+            console.print(
+                f"{counted(len(found), 'submission')} in {shown(options.submissions)}; gradebook {shown(book.path)}"
+            )
             console.print(f"{hosts(client)}; {dashboard(client)}")
             try:
                 with progress(console) as tell:
@@ -155,7 +158,7 @@ def grade_class(options: argparse.Namespace, console: Console) -> int:
 def hosts(client: cluster.Client) -> str:
     """How many there are to grade on."""
     count = len(client.nthreads())
-    return f"grading on {count} host{'s' if count != 1 else ''}" if count else "waiting for workers"
+    return f"grading on {counted(count, 'host')}" if count else "waiting for workers"
 
 
 def dashboard(client: cluster.Client) -> str:
@@ -174,8 +177,10 @@ def progress(console: Console) -> Iterator:
 
         def tell(done: int, every: int, record: Record, result: Result) -> None:
             bar.update(task, total=every, completed=done)
-            points = "" if result.score is None else f", {result.score:g} points"
-            bar.console.print(f"  {record.submission.name}: {result.status}{points}", style="dim", highlight=False)
+            more = "" if result.score is None else f", {result.score:g} points"
+            if result.status == NOT_GRADED:
+                more = f": {result.report['output']}"
+            bar.console.print(f"  {record.submission.name}: {result.status}{more}", style="dim", highlight=False)
 
         yield tell
 

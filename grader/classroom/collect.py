@@ -16,7 +16,7 @@ import re
 import stat
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
@@ -61,6 +61,7 @@ class Entry:
     changed: datetime | None
     read: Callable[[], bytes]
     trouble: str = ""  # why it must not be read
+    folder: bool = False  # no file: somebody may have handed in an empty folder
 
 
 # --------------------------------------------------------------------------------------------------- folders and zips
@@ -83,9 +84,11 @@ def in_folder(folder: Path) -> Iterator[Entry]:
     """Files below a folder; links are not followed."""
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if name not in SKIPPED)
+        if Path(place) != folder:
+            yield folder_entry(PurePosixPath(*map(printable, Path(place).relative_to(folder).parts)))
         for name in sorted(files):
             path = Path(place, name)
-            relative = PurePosixPath(*(printable(part) for part in path.relative_to(folder).parts))
+            relative = PurePosixPath(*map(printable, path.relative_to(folder).parts))
             try:
                 status = path.lstat()
             except OSError as error:  # it disappeared, or is on a disk that fails: the others go on
@@ -101,14 +104,21 @@ def in_zip(data: bytes) -> Iterator[Entry]:
     """Members of a zip; what leads outside, is a link or is packed too tightly says so instead of being read."""
     archive = zipfile.ZipFile(io.BytesIO(data))
     for info in archive.infolist():
-        if info.is_dir():
-            continue
         path = PurePosixPath(printable(member_name(info)).replace("\\", "/"))
         if any(part in SKIPPED for part in path.parts):
+            continue
+        if info.is_dir():
+            if path.parts and not danger(info, path):
+                yield folder_entry(path)
             continue
         yield Entry(
             path, info.file_size, member_time(info), lambda info=info: unpacked(archive, info), danger(info, path)
         )
+
+
+def folder_entry(path: PurePosixPath) -> Entry:
+    """A folder, whatever is in it."""
+    return Entry(path, 0, None, bytes, folder=True)
 
 
 def danger(info: zipfile.ZipInfo, path: PurePosixPath) -> str:
@@ -116,7 +126,7 @@ def danger(info: zipfile.ZipInfo, path: PurePosixPath) -> str:
     if path.is_absolute() or ".." in path.parts or re.match(r"^[A-Za-z]:", str(path)):
         return "its name leads outside the archive"
     mode = info.external_attr >> 16
-    if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+    if mode and stat.S_IFMT(mode) not in (0, stat.S_IFDIR if info.is_dir() else stat.S_IFREG):
         return "not a regular file"
     return "encrypted" if info.flag_bits & 1 else ""
 
@@ -178,22 +188,32 @@ def collect(source: str | os.PathLike) -> list[Submission]:
 
 def without_wrapping(entries: list[Entry]) -> list[Entry]:
     """Without folders that hold everything else: an export is often one folder in a zip."""
-    while entries and all(len(entry.path.parts) > 2 for entry in entries):
-        if len({entry.path.parts[0] for entry in entries}) != 1:
-            break
-        entries = [Entry(PurePosixPath(*e.path.parts[1:]), e.size, e.changed, e.read, e.trouble) for e in entries]
+    while is_wrapped(entries):
+        entries = [replace(e, path=PurePosixPath(*e.path.parts[1:])) for e in entries if len(e.path.parts) > 1]
     return entries
+
+
+def is_wrapped(entries: list[Entry]) -> bool:
+    """Whether all lies in one folder that is nobody's: it holds only folders, or programs with names of their own."""
+    files = [entry.path for entry in entries if not entry.folder]
+    if not files or len({entry.path.parts[0] for entry in entries}) != 1:
+        return False
+    directly = [path for path in files if len(path.parts) <= 2]
+    programs = [
+        path.name.lower() for path in directly if len(path.parts) == 2 and path.suffix.lower() in (".py", ".zip")
+    ]
+    return not directly or (len(programs) > 1 and FILE not in programs)
 
 
 def by_name(entries: list[Entry]) -> list[Submission]:
     """A folder, or a file, for each student; who they are is in its name."""
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
-        if len(entry.path.parts) > 1:
+        if len(entry.path.parts) > 1 or entry.folder:
             groups.setdefault(entry.path.parts[0], []).append(entry)
     found = [one(*student_of(name), files) for name, files in groups.items()]
     for entry in entries:
-        if len(entry.path.parts) == 1 and entry.path.suffix in (".py", ".zip"):
+        if len(entry.path.parts) == 1 and not entry.folder and entry.path.suffix.lower() in (".py", ".zip"):
             found.append(one(*student_of(entry.path.name), [entry]))
     prefix = common_prefix([s.student for s in found if "-" in s.student]) if groups else ""
     return [renamed(s, prefix) for s in found]
@@ -205,7 +225,7 @@ def student_of(name: str) -> tuple[str, str, bool]:
         return match["id"], match["name"], False
     if match := CANVAS.match(name):
         return match["id"], match["name"], bool(match["late"])
-    stem = name.removesuffix(".py").removesuffix(".zip")
+    stem = re.sub(r"(\.py|\.zip)$", "", name, flags=re.IGNORECASE)
     return stem, stem, False
 
 
@@ -233,6 +253,7 @@ def gradescope(entries: list[Entry], metadata: Entry) -> list[Submission]:
     try:
         described = yaml.safe_load(metadata.read())
         folders = {str(folder): dict(told) for folder, told in described.items()}
+        people = {folder: [dict(one) for one in told.get(":submitters") or [{}]] for folder, told in folders.items()}
     except (yaml.YAMLError, AttributeError, TypeError, ValueError, OSError):
         raise CollectError(f"{metadata.path}: not the metadata that Gradescope exports") from None
     base = metadata.path.parent
@@ -241,7 +262,7 @@ def gradescope(entries: list[Entry], metadata: Entry) -> list[Submission]:
         files = [entry for entry in entries if entry.path.is_relative_to(base / folder)]
         created = told.get(":created_at")
         when = created.astimezone(UTC) if isinstance(created, datetime) else None
-        for person in told.get(":submitters") or [{}]:
+        for person in people[folder]:
             name = printable(str(person.get(":name") or folder))
             student = printable(str(person.get(":sid") or person.get(":email") or folder))
             submission = one(student, name, False, files)
@@ -271,11 +292,11 @@ def one(student: str, name: str, marked_late: bool, files: list[Entry]) -> Submi
 def the_file(files: list[Entry]) -> tuple[Entry | None, str]:
     """(the file, "") or (None, why there is none): parallel.py nearest to the top, or the only .py file there is."""
     bad = next((entry for entry in files if entry.trouble), None)
-    files = [entry for entry in files if not entry.trouble]
+    files = [entry for entry in files if not entry.trouble and not entry.folder]
     packed = [entry for entry in files if entry.path.suffix.lower() == ".zip"]
-    if packed and not any(entry.path.suffix == ".py" for entry in files):
+    sources = [entry for entry in files if entry.path.suffix.lower() == ".py"]
+    if packed and not sources:
         return from_zip(packed)
-    sources = [entry for entry in files if entry.path.suffix == ".py"]
     named = [entry for entry in sources if is_ours(entry.path.name)]
     choice = min(named, key=lambda entry: (len(entry.path.parts), str(entry.path)), default=None)
     if choice is None and len(sources) == 1:
@@ -290,7 +311,7 @@ def the_file(files: list[Entry]) -> tuple[Entry | None, str]:
 
 def is_ours(name: str) -> bool:
     """parallel.py, or what Canvas and browsers make of it: parallel-1.py, parallel (2).py, ..._parallel.py."""
-    return re.search(r"(^|_)parallel([-_ ]?\(?\d+\)?)?\.py$", name) is not None
+    return re.search(r"(^|_)parallel([-_ ]?\(?\d+\)?)?\.py$", name, re.IGNORECASE) is not None
 
 
 def from_zip(packed: list[Entry]) -> tuple[Entry | None, str]:
@@ -303,6 +324,7 @@ def from_zip(packed: list[Entry]) -> tuple[Entry | None, str]:
         inside = list(in_zip(packed[0].read()))
     except (OSError, zipfile.BadZipFile):
         return None, f"{packed[0].path.name} is no readable zip file"
-    if any(entry.path.suffix.lower() == ".zip" for entry in inside) and not any(e.path.suffix == ".py" for e in inside):
+    kinds = {entry.path.suffix.lower() for entry in inside if not entry.folder}
+    if ".zip" in kinds and ".py" not in kinds:
         return None, f"{packed[0].path.name} holds another zip file; expected {FILE}"
     return the_file(inside)

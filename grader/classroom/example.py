@@ -63,7 +63,7 @@ class Member:
     what: str
     source: str | None
     timing: dict | None = None
-    expect: tuple[str, ...] = ()  # ROW STATUS of results.json, where what is partly right has failed
+    expect: tuple[str, ...] = ()  # ROW STATUS, where a status is passed, partial or failed
 
 
 def members() -> Iterator[Member]:
@@ -103,9 +103,9 @@ def right(path: Path, chance: random.Random, **changes: float) -> Member:
 def wrong(path: Path, chance: random.Random) -> Member:
     """A wrong program or an attack, and what is expected of it."""
     told = examples.head(path)
-    rows = dict.fromkeys(line.split(" |")[0] for line in told.get("expect", ()))
-    # what is told of a program without its timing says nothing of part of the points with one
-    expect = tuple(row.replace(" partial", " failed") for row in rows if "timing" in told or "partial" not in row)
+    rows = dict(line.split(" |")[0].split() for line in told.get("expect", ()))
+    rows |= dict(line.split() for line in told.get("whole", ()))
+    expect = tuple(f"{row} {status}" for row, status in rows.items() if status != "open")
     return Member(path.stem, examples.program(path), timed(told.get("timing", ["reference"])[0], chance), expect)
 
 

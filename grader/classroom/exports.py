@@ -18,7 +18,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
 def file_name(student: str) -> str:
     """A student's id as the name of a file: readable, and no two the same."""
     safe = UNSAFE.sub("_", student).strip(".")[:60]
-    return safe if safe == student else f"{safe}-{sha256(student.encode()).hexdigest()[:6]}"
+    return safe if safe and safe == student else f"{safe}-{sha256(student.encode()).hexdigest()[:6]}"
 
 
 def row_names(standings: Sequence[Standing]) -> list[str]:

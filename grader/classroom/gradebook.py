@@ -4,6 +4,7 @@ A result is stored in a transaction of its own the moment it is there, so a run 
 is stored twice: the run that made it and its number within that run are its key. Nothing is ever deleted.
 """
 
+import fcntl
 import json
 import secrets
 import sqlite3
@@ -83,6 +84,8 @@ class Gradebook:
             self.db = sqlite3.connect(self.path, timeout=30.0, isolation_level=None, check_same_thread=False)
             self.db.execute("pragma foreign_keys = on")
             self.prepare()
+        except sqlite3.OperationalError as error:  # no room, no rights
+            raise GradebookError(f"{self.path}: cannot be used: {error}") from None
         except sqlite3.DatabaseError as error:
             raise GradebookError(f"{self.path}: not a gradebook: {error}") from None
         except OSError as error:
@@ -130,6 +133,24 @@ class Gradebook:
             self.db.execute("commit")
         except sqlite3.OperationalError as error:
             raise GradebookError(f"{self.path}: cannot be written: {error}") from None
+
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        """For one run at a time, as two would grade everything twice; a run that is killed leaves it free.
+
+        Raises GradebookError.
+        """
+        try:
+            lock = self.path.with_suffix(".lock").open("a")
+        except OSError as error:
+            raise GradebookError(f"{self.path}: cannot be reserved: {error.strerror}") from None
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                why = "another run is grading into this gradebook; wait until it ends, or give another --out"
+                raise GradebookError(f"{self.path}: {why}") from None
+            yield
 
     def seed(self) -> int:
         """Of this class's hidden cases: drawn once, known to nobody who has only the program. Raises GradebookError."""

@@ -6,6 +6,8 @@ what is expected, in comments at their head:
     # on: base                           stands on base.py, which comes before it
     # cases: 2 workers, long             kinds of cases that are run (default: 2 workers)
     # expect: ROW STATUS | PHRASE        a row of the result, its status, a part of its reason
+    # whole: ROW STATUS                  where the status is another one, or is known only, once all cases are run and a
+    #                                    timing is judged; "open": nothing can be said of that row then
     # timing: NAME                       the generated timing that the verdict is fed (timings.py)
     # check: KIND                        lab.check finds this kind of error
     # checked: KIND | PHRASE             what is found, when lab.check itself is attacked
@@ -32,6 +34,6 @@ def head(path: Path) -> dict[str, list[str]]:
     """The comments at the head of a file: key -> values."""
     found: dict[str, list[str]] = {}
     for line in path.read_text(encoding="utf-8").split("\n\n")[0].splitlines():
-        if match := re.match(r"# (on|cases|expect|timing|check|checked|sandboxes|dangerous): (.*)", line):
+        if match := re.match(r"# (on|cases|expect|whole|timing|check|checked|sandboxes|dangerous): (.*)", line):
             found.setdefault(match[1], []).append(match[2])
     return found

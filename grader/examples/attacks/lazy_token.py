@@ -2,6 +2,7 @@
 # on: nothing
 # expect: public partial | they were given
 # expect: workers failed |
+# whole: public open
 
 from lab import serial
 

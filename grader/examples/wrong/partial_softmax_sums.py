@@ -3,6 +3,7 @@
 # cases: 2 workers, GPT-2's vocabulary
 # expect: public partial | is what comes out if the softmax adds its 50,257 exponentials up
 # expect: hidden failed | GPT-2's vocabulary
+# whole: hidden partial
 
 
 def softmax(probs, logits, V):

@@ -2,6 +2,7 @@
 # on: base
 # expect: public partial | threads that are not lab.threadlib
 # expect: workers failed | threads come from lab.threadlib only
+# whole: public open
 
 import threading
 

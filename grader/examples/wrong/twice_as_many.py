@@ -2,6 +2,7 @@
 # on: base
 # expect: public partial |
 # expect: workers failed | threads for workers=
+# whole: public open
 
 
 class Twice(Workers):
