@@ -6,10 +6,12 @@ import re
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
 
+from lab import machine
 from lab.check import api, explore, tiny
 from lab.check.program import Program
 from lab.check.report import Findings, ProgramError
@@ -464,6 +466,13 @@ def test_checked_mode_in_any_program(name: str, says: str, tmp_path: Path):
     assert run.returncode == 4
     assert says in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_checked_mode_knows_a_thread_that_is_joined_while_it_is_started(monkeypatch):
+    """main joins all there are while boss is still inside spawn()."""
+    monkeypatch.setattr(machine, "bind", lambda threads: time.sleep(0.05))
+    result = api.run_checked(ZOO / "wrong" / "joins_what_waits_for_it.py")
+    assert [finding.kind for finding in result.findings] == ["deadlock"]
 
 
 def test_checked_mode_lets_right_programs_end(tmp_path: Path):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.check import api, explore
+from lab.check import api, explore, runner
 from lab.check.explorer import Explorer
 from lab.check.picture import folded
 from lab.check.program import Program
@@ -548,3 +548,13 @@ def test_random_walks_are_those_of_the_seed():
     explorer = Explorer(Program(ZOO / "right" / "counter.py"))
     runs = [explorer.run(RandomWalk(seeded(3, 1)), Setting(3)).scheduler.deviations for _ in range(2)]
     assert runs[0] == runs[1]
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="the policy is Linux's")
+def test_threads_do_not_interrupt_the_one_that_wakes_them(tmp_path: Path):
+    """Else each handing over takes two switches more, twice the time."""
+    program = write(tmp_path / "policy.py", "def main():\n    assert os.sched_getscheduler(0) == os.SCHED_BATCH\n")
+    before = os.sched_getscheduler(0)
+    runner.idle.clear()  # threads made elsewhere
+    assert look(program, schedules=2).ok
+    assert os.sched_getscheduler(0) == before

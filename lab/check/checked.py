@@ -104,6 +104,7 @@ class Checked(Runtime):
         super().__init__()
         self.report = report
         self.records: dict[int, Record] = {get_ident(): Record("main")}
+        self.spawned: dict[Thread, Record] = {}
         self.alive: list[Record] = list(self.records.values())
         self.guard = threading.RLock()
         self.namer = Namer()
@@ -141,11 +142,10 @@ class Checked(Runtime):
 
     def spawn(self, thread: Thread, fn: Callable[[int], object]) -> None:
         """The thread is known from now on, also while it has not begun to run."""
-        record = Record(thread.name)
+        record = self.spawned[thread] = Record(thread.name)  # others may join it as soon as it runs
         with self.guard:
             self.alive.append(record)
         super().spawn(thread, lambda number: self.body(record, fn, number))
-        thread.system.record = record
 
     def work(self, thread: Thread, fn: Callable[[int], object]) -> None:
         """What a spawned thread runs."""
@@ -170,7 +170,7 @@ class Checked(Runtime):
 
     def join(self, threads: list[Thread]) -> None:
         """Waiting for threads to end is waiting too."""
-        records = [thread.system.record for thread in threads]
+        records = [self.spawned[thread] for thread in threads]
 
         def over() -> bool:
             return all(record.ended for record in records)

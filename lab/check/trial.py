@@ -84,7 +84,7 @@ def run_once(program: Any, workers: int, result: Findings, late: threading.Event
             module = program.fresh({"__loop__": loop}, False, False, {"os": NoExit(leave)})
             drive(program, module, workers, result)
             if runtime.failure is None and not late.is_set():
-                look_for_unjoined(result)
+                look_for_unjoined(runtime, result)
     except CheckFailed:
         pass
     except WorkerFailed as failure:
@@ -121,14 +121,13 @@ def drive(program: Any, module: Any, workers: int, result: Findings) -> None:
         )
 
 
-def look_for_unjoined(result: Findings) -> None:
+def look_for_unjoined(runtime: Checked, result: Findings) -> None:
     """At the end of a program every thread has been joined."""
     left = threadlib.threads()
     if left:
         words = []
         for thread in left:
-            record = getattr(thread.system, "record", None)
-            state = record.blocked if record is not None else None
+            state = runtime.spawned[thread].blocked
             words.append(f"{thread.name}, {f'waiting at {at(state[2])}' if state else 'which has ended or still runs'}")
         result.findings.append(
             Finding("unjoined", f"the program is over, but nobody has joined {'; '.join(words)}", tool="checked")
