@@ -12,7 +12,7 @@ correctness.py  the stage of tokens and workers
 inside.py       who does the work, and whether it is used; shares.py: the arrays that note it, in the sandbox
 timing.py       the stage of scaling: programs that take turns, capacity, disturbance
 estimates.py    from timings to E_k and C_k, with intervals
-weather.py      what other programs and the hypervisor take
+load.py         what other programs and the hypervisor take
 threads.py      what lab.check found; examiner.py: the program inside the sandbox that runs it
 explain.py      from what was observed to a sentence that helps
 points.py       the rows, and the table of points; evidence.py: what they are judged from

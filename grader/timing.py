@@ -30,9 +30,9 @@ from grader.cases import timing_prompts
 from grader.child import Child, Patience, Run, Use
 from grader.estimates import estimate_scaling
 from grader.inside import Inside
+from grader.load import Load
 from grader.points import Points
 from grader.sandbox import MB, Limits, Sandbox, SandboxError
-from grader.weather import Weather
 from lab.check.report import counted
 from lab.checkpoint import read_header
 from lab.margin import MARGIN
@@ -202,10 +202,10 @@ class Player:
         """One token; allowed: seconds from the prompt on, after which it is stopped. Raises WrongRun."""
         if allowed is not None:
             self.child.patience = Patience(token=allowed, idle=max(3.0, allowed / SLOWEST), total=allowed)
-        before = Weather.now(self.cores).steal
+        before = Load.now(self.cores).steal
         count = len(self.run.tokens)
         self.child.turn(self.run)
-        self.steal += Weather.now(self.cores).steal - before
+        self.steal += Load.now(self.cores).steal - before
         if self.run.outcome != "done" or len(self.run.tokens) != count + 1:
             raise WrongRun(self)
 
@@ -396,21 +396,21 @@ class Group:
             player.turn(SLOWEST * trusted.stamps[0] * len(trusted.tokens) + 5.0)
             check_token(player, trusted)
 
-    def now(self) -> tuple[Weather, float]:
-        """The weather, and the CPU seconds that the grader and the programs it started have used."""
+    def now(self) -> tuple[Load, float]:
+        """The load, and the CPU seconds that the grader and the programs it started have used."""
         children = [player.child for player in self.players] + list(self.kernels.values())
-        return Weather.now(self.cores), time.process_time() + sum(child.cpu_time() for child in children)
+        return Load.now(self.cores), time.process_time() + sum(child.cpu_time() for child in children)
 
     def others(self) -> float:
         """The share of the cores that others have used since the first turn, or since the programs were started."""
-        (weather, own), (before, own_before) = self.now(), self.begin
-        return weather.others(before, own - own_before)
+        (load, own), (before, own_before) = self.now(), self.begin
+        return load.others(before, own - own_before)
 
     def round(self) -> Round:
         """What was seen."""
         one = [programs[1].sample() for programs in self.sets]
         many = {k: [programs[k].sample() for programs in self.sets] for k in self.counts}
-        pressure = Weather.now(self.cores).pressed(self.begin[0])
+        pressure = Load.now(self.cores).pressed(self.begin[0])
         capacity = {k: turns[: len(self.sets)] for k, turns in self.capacity.items()}
         found = Round(self.trusted[1].sample(), one, many, capacity, self.others(), pressure)
         found.disturbed = disturbance(found)

@@ -121,9 +121,9 @@ def positive(text: str) -> int:
 
 
 def natural(text: str) -> int:
-    """An argument that is a number from 0 on."""
+    """An argument that is a whole number, not negative."""
     if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, not negative")
     return int(text)
 
 

@@ -37,5 +37,5 @@ def estimate(values: Sequence[float], seed: int = 0) -> Estimate:
 
 
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
-    """Round by round: what was measured in one round had the same weather. Raises ValueError on unequal lengths."""
+    """Round by round: what was measured in one round met the same conditions. Raises ValueError on unequal lengths."""
     return [a / b for a, b in zip(numerators, denominators, strict=True)]

@@ -1,4 +1,4 @@
-"""The weather on the machine: what other programs and the hypervisor take of the cores while something is timed."""
+"""The load of the machine: what other programs and the hypervisor take of the cores while something is timed."""
 
 import os
 import time
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Weather:
+class Load:
     """Counters of the machine at one moment, for some of its cores; what lies between two moments is a Share."""
 
     at: float
@@ -16,7 +16,7 @@ class Weather:
     pressure: float = 0.0  # seconds in which something waited for a core
 
     @classmethod
-    def now(cls, cores: list[int]) -> "Weather":
+    def now(cls, cores: list[int]) -> "Load":
         """Read /proc/stat and /proc/pressure/cpu; without them nothing is known of the others."""
         found = cls(time.perf_counter(), len(cores), pressure=cpu_pressure())
         try:
@@ -32,12 +32,12 @@ class Weather:
                 found.steal += stolen
         return found
 
-    def others(self, before: "Weather", own: float) -> float:
+    def others(self, before: "Load", own: float) -> float:
         """The share of these cores that others used since that moment; own: CPU seconds of ours."""
         wall = max(1e-6, self.at - before.at)
         return max(0.0, (self.busy - before.busy - own) / wall / self.cores)
 
-    def pressed(self, before: "Weather") -> float:
+    def pressed(self, before: "Load") -> float:
         """The share of the time since that moment in which something waited for a core (PSI)."""
         return max(0.0, (self.pressure - before.pressure) / max(1e-6, self.at - before.at))
 
