@@ -78,13 +78,13 @@ class Inside:
             return self.problem
         unused = [number for number, used in enumerate(self.used, 1) if not used and self.weights[number - 1] > 0]
         shares = ", ".join(f"{share:.0%}" for share in self.weights) or "none"
-        text = f"of the weights that are read the main thread reads {self.main:.0%}, the workers {shares}"
+        text = f"the main thread reads {self.main:.0%} of the weights, the workers {shares}"
         if unused:
             text += f"; what worker {unused[0]} computes is not used"
         if self.attention and not self.shared_attention:
-            text += f"; of attention the workers do {', '.join(f'{share:.0%}' for share in self.attention)}"
+            text += f"; the workers do {', '.join(f'{share:.0%}' for share in self.attention)} of attention"
             if self.fair(self.attention):
-                text += ", but a layer's is done by one alone"
+                text += ", but each layer's is done by one worker alone"
         return text
 
 

@@ -70,7 +70,7 @@ def tokens_result(evidence: Evidence, hidden: bool) -> Result:
 
 
 def shared_work(evidence: Evidence) -> tuple[float, str]:
-    """What equal tokens count, for they were given with the starter, and what is missing for more."""
+    """What equal tokens count, for the starter makes them too, and what is missing for more."""
     worth, seen = evidence.points.tokens, witnesses(evidence)
     if any(map(evidence.proven, evidence.scaling)) or any(
         inside.shared_products and inside.shared_attention for inside in seen
@@ -80,7 +80,7 @@ def shared_work(evidence: Evidence) -> tuple[float, str]:
         inside = next(inside for inside in seen if inside.shared_products)
         return worth["products"], f"they count in full once the workers share attention as well: {inside.words()}"
     how = seen[0].words() if seen else "nobody looked"
-    return worth["given"], f"they were given, and count more once every worker does a fair share: {how}"
+    return worth["given"], f"the starter makes the same; they count for more once every worker does a fair share: {how}"
 
 
 def witnesses(evidence: Evidence) -> list:

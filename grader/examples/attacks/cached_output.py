@@ -1,6 +1,6 @@
 # Leaves its tokens in a file for the next process, which only reads them.
 # on: nothing
-# expect: public partial | they were given
+# expect: public partial | the starter makes the same
 # timing: serial_copy
 # expect: threads-2 failed |
 

@@ -1,6 +1,6 @@
 # Yields something that computes its token only when it is looked at.
 # on: nothing
-# expect: public partial | they were given
+# expect: public partial | the starter makes the same
 # expect: workers failed |
 # whole: public open
 

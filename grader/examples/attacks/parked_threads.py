@@ -1,6 +1,6 @@
 # A serial copy, and k threads of lab.threadlib that wait beside it from the beginning to the end.
 # on: nothing
-# expect: public partial | they were given
+# expect: public partial | the starter makes the same
 # expect: workers failed | the workers do not do the work
 # timing: serial_copy
 # expect: threads-2 failed | no worker was there at all

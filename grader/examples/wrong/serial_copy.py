@@ -1,6 +1,6 @@
 # The serial program under another name.
 # on: nothing
-# expect: public partial | they were given
+# expect: public partial | the starter makes the same
 # expect: workers failed | no worker is there
 # timing: serial_copy
 # expect: threads-2 failed | no worker was there at all
