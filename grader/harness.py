@@ -267,6 +267,7 @@ def main():
                 import shares
 
                 shares.watch_arrays()
+                shares.watch_tasks(threadlib)
             guard(threadlib, report)
             report("loaded")
             import lab.parallel

@@ -20,7 +20,7 @@ from pathlib import Path
 from grader.child import Child, Patience, Run
 from grader.sandbox import Limits, Sandbox
 
-PAUSES = (0.001, 0.005, 0.02)  # seconds that a worker rests after a product of a tiny model, until all have had tasks
+PAUSES = (0.001, 0.005, 0.02, 0.05)  # seconds that a worker rests in each task of a tiny model, until all have had some
 HITS, SAMPLES = 2, 16  # products that must matter, of so many
 TABLES = ("weights", "attention", "visits", "work")  # of a report, thread -> number
 SECONDS = 30.0  # for all of it: then what was seen so far counts

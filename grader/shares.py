@@ -25,7 +25,8 @@ PRODUCTS = {np.matmul, np.vecdot, np.dot, np.inner, np.einsum, np.tensordot, np.
 MADE = ("empty", "zeros", "ones", "full")  # functions of numpy whose arrays are noted
 TAKEN = {"asarray": None, "ascontiguousarray": "C", "asfortranarray": "F"}  # ... that would lose the class: their order
 MOST_THREADS = 8  # that are told apart
-MOST_REST = 0.5  # seconds: who makes many small products gives the others their turn without that
+MOST_REST = 1.0  # seconds of one thread in a run: many small tasks give the others their turn without that
+WAITS = (("Mutex", "lock"), ("Semaphore", "P"), ("Cond", "wait"))  # of lab.threadlib: where a worker gets its next task
 
 
 class Notes:
@@ -41,8 +42,9 @@ class Notes:
         self.work: dict[str, float] = {}  # of products with weights, in the order they are made
         self.layers = 1
         self.large = 0  # elements from which a result of weights alone is weights again: scaled, say
-        self.pause = 0.0  # seconds that a worker rests after a product, so that others get their tasks
-        self.rested: dict[tuple[str, bool], float] = {}
+        self.pause = 0.0  # seconds that a worker rests after the first product of a task, so that others get theirs
+        self.rested: dict[str, float] = {}  # seconds of each thread
+        self.resting: set[str] = set()  # threads that have rested since they last waited for anything
         self.poison = ("", 0.0)  # thread, and the work after which its next product becomes NaN
         self.poisoned = False
 
@@ -194,11 +196,17 @@ def note_product(inputs: tuple, result: object, weights: bool, thread: str) -> o
                 result[...] = np.nan
             else:
                 result = np.float32(np.nan)
-    kind = (thread, weights)  # long loops over attention leave the rests of the products with weights alone
-    if NOTES.pause and thread != "MainThread" and NOTES.rested.get(kind, 0.0) < MOST_REST:
-        NOTES.rested[kind] = NOTES.rested.get(kind, 0.0) + NOTES.pause
-        time.sleep(NOTES.pause)
+    rest(thread)
     return result
+
+
+def rest(thread: str) -> None:
+    """Let the other workers have their tasks: on a busy machine the first one awake would do all of them."""
+    spent = NOTES.rested.get(thread, 0.0)
+    if NOTES.pause and thread != "MainThread" and thread not in NOTES.resting and spent < MOST_REST:
+        NOTES.resting.add(thread)
+        NOTES.rested[thread] = spent + NOTES.pause
+        time.sleep(NOTES.pause)
 
 
 def work_of(arrays: list[np.ndarray], result: object) -> float:
@@ -210,6 +218,20 @@ def work_of(arrays: list[np.ndarray], result: object) -> float:
 
 
 # ---------------------------------------------------------------------------------------------------- for the harness
+
+
+def watch_tasks(threadlib) -> None:
+    """From now on a thread that has waited for anything may have a new task, and rests again after a product."""
+
+    def waiting(method):
+        def wait(*args):
+            NOTES.resting.discard(threading.current_thread().name)
+            return method(*args)
+
+        return wait
+
+    for kind, name in WAITS:
+        setattr(getattr(threadlib, kind), name, waiting(getattr(getattr(threadlib, kind), name)))
 
 
 def watch_arrays() -> None:

@@ -98,7 +98,7 @@ def test_why_nothing_could_be_seen(box, change, said):
 
 def test_attention_that_now_this_worker_does_and_now_that_one_is_not_shared():
     shares = Inside(2, [0.5, 0.5], attention=[0.5, 0.5], visits=[0.5, 0.5])
-    assert shares.shared_products and not shares.shared_attention and "by one alone" in shares.words()
+    assert shares.shared_products and not shares.shared_attention and "by one worker alone" in shares.words()
     assert Inside(2, [0.5, 0.5], attention=[0.5, 0.5], visits=[1.0, 0.75]).shared_attention
 
 
