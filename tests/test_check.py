@@ -15,7 +15,7 @@ from lab import machine
 from lab.check import api, explore, tiny
 from lab.check.program import Program
 from lab.check.report import Findings, ProgramError
-from lab.check.schedule import EXPRESSIONS, PRIMITIVES, STATEMENTS, Setting, parse_schedule
+from lab.check.schedule import EXPRESSIONS, PRIMITIVES, ROUNDS, STATEMENTS, Setting, parse_schedule
 from lab.check.strategies import Default, RandomWalk, seeded
 
 sys.path.insert(0, str(Path(__file__).parent / "zoo"))
@@ -166,7 +166,7 @@ def test_what_is_not_a_schedule_is_refused(text: str):
 
 
 def test_schedule_strings_can_be_read_back():
-    for level, mark in ((PRIMITIVES, ""), (STATEMENTS, "s"), (EXPRESSIONS, "x")):
+    for level, mark in ((PRIMITIVES, ""), (STATEMENTS, "s"), (EXPRESSIONS, "x"), (ROUNDS, "r")):
         setting = Setting(4, 2, level, True)
         text = setting.string([(3, 1), (17, 0)])
         assert text == f"v2k4c2{mark}w:3=1,17=0"

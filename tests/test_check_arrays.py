@@ -7,11 +7,12 @@ The expressions run as the program under check would run them, instrumented; `x`
 
 import ast
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lab.check import races
+from lab.check import api, races
 from lab.check.instrument import instrument
 from lab.check.scheduler import Scheduler
 from lab.check.shadow import READ, WRITE
@@ -131,6 +132,7 @@ EXACT = [
     ("np.lib.stride_tricks.sliding_window_view(p,3)[2].sum()", np.s_[0, 2:5], NONE),
     ("np.lib.stride_tricks.as_strided(x,(2,3),(4,8)).sum()", np.s_[0, :6], NONE),
     ("np.broadcast_to(x[1],(3,6)).sum()", 1, NONE),
+    ("np.einsum('ii->i',x[:,:4])[1:].sum()", ([1, 2, 3], [1, 2, 3]), NONE),
     ("np.split(x,2)[1].sum()", [2, 3], NONE),
     ("np.rot90(x)[0].sum()", np.s_[:, 5], NONE),
     ("np.asarray(x)[1].sum()", 1, NONE),
@@ -296,3 +298,45 @@ def test_the_table_covers_numpy():
     text = " ".join(text for text, _read, _written in TABLE)
     missing = sorted(name for name in public | methods if not re.search(rf"{re.escape(name)}\b\(", text))
     assert len(missing) <= 0.07 * len(public | methods), missing
+
+
+# ------------------------------------------------------------------------------ what two threads do to arrays of a kind
+
+
+RECORDS = "r = np.rec.array([(1.0, 2), (3.0, 4)], dtype=[('x', 'f8'), ('y', 'i4')])"
+MASKED = "m = np.ma.array(np.arange(6.0), mask=np.zeros(6, bool))"
+OBJECTS = "o = np.array([np.zeros(2), np.zeros(3)], dtype=object)"
+PAIRS = [  # how it is made, what one thread does, what the other does, what the race is on ("": there is none)
+    (RECORDS, "r.x[0] = 5", "r.x[0] = 6", "r"),
+    (RECORDS, "r.x = 5", "r.x = 6", "r"),
+    (RECORDS, "r.x = 5", "r.y = 6", ""),
+    (RECORDS, "row = r[0]; row.x = 5", "r[0].x += 1", "r"),
+    (RECORDS, "row = r[0]; row.x = 5; row['y'] += 1", "r[1].x += 1; r[1]['y'] = 1; t = r[1].item()", ""),
+    (RECORDS, "r[0].x = 5", "t = r[0].y", ""),
+    (RECORDS, "r[0].x = 5", "print(r)", "r"),
+    (RECORDS, "t = type(r), type(r[0]), r.dtype, len(r)", "r[0] = (1, 2); r[1].x = 3", ""),
+    ("r = np.zeros(2, dtype=[('x', 'f8'), ('y', 'i4')])", "r[0]['x'] = 5", "print('one:', r[0])", "r"),
+    ("a = np.zeros(3)", "a[0] = 5", "print(a)", "a"),
+    (MASKED, "m[0] = 1", "m[0] = 2", "m"),
+    (MASKED, "m[:3] = 1", "m[3:] = 2", ""),
+    (MASKED, "m.mask[1] = True", "t = m.sum()", "m.mask"),
+    (MASKED, "m[1] = np.ma.masked", "t = m.sum()", "m.mask"),
+    (MASKED, "t = m.mean(), m + 1, m[2:4].max()", "t = m.sum(), m.filled(0), m.count()", ""),
+    (OBJECTS, "o[0][1] = 1", "o[0][1] = 2", "o"),
+    (OBJECTS, "o[0][1] = 1", "o[1][1] = 2", ""),
+    (OBJECTS, "o[0] = None", "t = o[0]", "o"),
+]
+
+
+@pytest.mark.parametrize(("made", "one", "two", "on"), PAIRS)
+def test_a_race_is_told_where_there_is_one(made, one, two, on, tmp_path: Path):
+    path = tmp_path / "pair.py"
+    path.write_text(
+        "import numpy as np\nfrom lab.threadlib import join, spawn\n\n"
+        f"def main():\n    {made}\n    def one(number):\n        {one}\n    def two(number):\n        {two}\n"
+        "    spawn(one)\n    spawn(two)\n    join()\n"
+    )
+    found = api.check_races(path, schedules=4).findings
+    assert {finding.kind for finding in found} == ({"race"} if on else set()), found
+    names = {"the array" if "the array made" in finding.message else finding.message.split()[0] for finding in found}
+    assert all(name.startswith(on) or name == "the array" for name in names)

@@ -337,6 +337,34 @@ def main():
     assert "IndexError" in result.findings[0].message
 
 
+@pytest.mark.parametrize(
+    "expression",
+    ["sum(v for v in table.values())", "[k for k in table]", "{k for k in table}", "{v: k for k, v in table.items()}"],
+)
+def test_threads_switch_between_the_rounds_of_a_comprehension(expression: str, tmp_path: Path):
+    program = write(
+        tmp_path / "rounds.py",
+        f"""
+table = {{0: 0, 1: 1}}
+
+def fill(number):
+    table[number + 1] = number
+
+def work(number):
+    {expression}
+
+def main():
+    spawn(fill), spawn(work)
+    join()
+""",
+    )
+    assert look(program, level="statements").ok
+    (finding,) = look(program).findings
+    assert "dictionary changed size during iteration" in finding.message
+    assert "worker-2 was interrupted" in finding.message
+    assert finding.schedule.startswith("v2k3r:")
+
+
 def test_threads_switch_before_an_attribute_is_set_by_its_name(tmp_path: Path):
     program = write(
         tmp_path / "named.py",

@@ -216,7 +216,7 @@ def test_resizing_does_what_it_does_without_tracking(tmp_path):
     ("made", "kind"),
     [
         ("np.ma.masked_array(np.zeros(4), mask=[0, 1, 0, 0])", "numpy.ma.MaskedArray"),
-        ('np.rec.array([(1, 2.0)], dtype=[("i", "i4"), ("f", "f4")])', "numpy.rec.recarray"),
+        ("np.zeros(4).view(type('Own', (np.ndarray,), {}))", "_program_under_check.Own"),
     ],
 )
 def test_arrays_of_other_kinds_are_said_not_to_be_seen(made, kind, tmp_path):
@@ -421,6 +421,7 @@ def test_additions_change_neither_results_nor_lines(steps: bool, notes: bool):
         "__step__": lines.append,
         "__middle__": lambda value, line: value,
         "__between__": lambda value, line: value,
+        "__round__": lambda line: True,
         "__loop__": lambda line, weight=1: lines.append(line) is None,
     } | detector.additions()
     plain = execute(ast.parse(PROGRAM), {})

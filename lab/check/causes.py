@@ -2,7 +2,7 @@
 
 import traceback
 
-from lab.check.culprit import interrupted, not_atomic, order_of_waking, woken_for_nothing
+from lab.check.culprit import elsewhere, interrupted, not_atomic, order_of_waking, woken_for_nothing
 from lab.check.explorer import Explorer, Run, describe_left
 from lab.check.report import Finding, listed, place
 from lab.check.runner import Failure, Runner
@@ -29,8 +29,10 @@ def tell(explorer: Explorer, run: Run) -> Finding:
         finding.where += [site for site in race.where() if site not in finding.where]
     if run.wrong and len(run.wrong) <= 2 and "nobody has written" in run.wrong[0]:
         lines += meanwhile(run)
-    lines += culprits(run, finding, bool(related))
-    lines += hints(explorer, run, finding)
+    causes = culprits(run, finding, bool(related)) + hints(explorer, run, finding)
+    lines += causes
+    if failure.exception is not None and not causes and not related:
+        lines += elsewhere(run)
     if failure.kind in ("assertion", "tokens") and not lines[1:]:
         lines += how_they_ended(explorer, run, finding)
     finding.detail = "\n".join(lines)

@@ -137,9 +137,11 @@ def interrupted(run: Run, suspect: str) -> str:
     """Between or inside which lines the thread `suspect` was interrupted last, and what others did meanwhile."""
     trace = run.scheduler.trace
     mine = [index for index, event in enumerate(trace) if event.runner.name == suspect]
-    for before, after in zip(mine[-2::-1], mine[:0:-1], strict=True):
+    began = next((runner.began for runner in run.scheduler.everyone if runner.name == suspect), 0)
+    for before, after in zip([*mine[-2::-1], began - 1], mine[::-1], strict=False):
         meanwhile = trace[before + 1 : after]
-        if meanwhile and trace[after].verb == "at" and trace[before].verb not in ("joins", "P", "wakes", "waits for"):
+        waited = before in mine and trace[before].verb in ("joins", "P", "wakes", "waits for")
+        if meanwhile and trace[after].verb == "at" and not waited:
             others: dict[str, list[str]] = {}
             for event in meanwhile:
                 sites = others.setdefault(event.runner.name, [])
@@ -148,6 +150,16 @@ def interrupted(run: Run, suspect: str) -> str:
             words = [f"{name} was at {listed(sites[-4:])}" for name, sites in others.items()]
             return f"{suspect} was interrupted at {trace[after].site}; meanwhile {listed(words)}"
     return ""
+
+
+def elsewhere(run: Run) -> list[str]:
+    """Where the other workers were when one failed."""
+    places: dict[str, list[str]] = {}
+    for name, site in run.scheduler.stood.items():
+        if name != "main":
+            places.setdefault(site, []).append(name)
+    words = [f"{listed(names)} stood at {site}" for site, names in places.items()]
+    return [f"at that moment {listed(words)}"] if words else []
 
 
 def woken_for_nothing(run: Run) -> list[tuple[str, str]]:

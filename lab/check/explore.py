@@ -18,7 +18,7 @@ from lab.check.explorer import Explorer, Run, prepared
 from lab.check.hunt import LAST_WORDS, look_for_races, tell_failed
 from lab.check.program import Program
 from lab.check.report import Finding, Findings, counted, place
-from lab.check.schedule import EXPRESSIONS, PRIMITIVES, STATEMENTS, Setting
+from lab.check.schedule import EXPRESSIONS, PRIMITIVES, ROUNDS, STATEMENTS, Setting
 from lab.check.scheduler import Strategy
 from lab.check.shrink import shrink, simpler
 from lab.check.strategies import PCT, Default, Exhaustive, PartialOrder, RandomWalk, Weighted, about, seeded
@@ -219,6 +219,8 @@ class Search:
         level = LEVELS.get(plan.level, level)
         spurious = spurious and self.jolted is None if plan.spurious == "mix" else plan.spurious == "always"
         case = CASES.get(index % 16, 0) if self.generate else 0
+        if level == EXPRESSIONS and explorer.program.goes_through_shared:
+            level = ROUNDS
         self.exhausting = name == "exhaustive" and self.exhaustive is not None
         if self.exhausting:
             level, spurious, case = LEVELS.get(plan.level, PRIMITIVES), plan.spurious == "always", 0

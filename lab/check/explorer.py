@@ -16,7 +16,7 @@ from lab.check.program import NoExit, Program
 from lab.check.races import Detector
 from lab.check.report import listed
 from lab.check.runner import Failure, Runner
-from lab.check.schedule import EXPRESSIONS, STATEMENTS, Setting
+from lab.check.schedule import EXPRESSIONS, ROUNDS, STATEMENTS, Setting
 from lab.check.scheduler import STEP_LIMIT, Scheduler, Strategy
 from lab.check.strategies import Default, Replay
 
@@ -84,7 +84,8 @@ class Explorer:
             limit=STATEMENT_LIMIT if setting.level >= STATEMENTS else STEP_LIMIT,
             deadline=self.deadline,
         )
-        scheduler.switching, scheduler.inside = setting.level >= STATEMENTS, setting.level == EXPRESSIONS
+        scheduler.switching, scheduler.inside = setting.level >= STATEMENTS, setting.level >= EXPRESSIONS
+        scheduler.each_round = setting.level >= ROUNDS
         scheduler.watch = watch
         if detector:
             detector.scheduler = scheduler
@@ -100,7 +101,7 @@ class Explorer:
         scheduler, detector = run.scheduler, run.detector
         additions: dict[str, Any] = {
             "__step__": scheduler.step, "__middle__": scheduler.middle, "__between__": scheduler.between,
-            "__loop__": scheduler.loop,
+            "__loop__": scheduler.loop, "__round__": scheduler.next_round,
         }  # fmt: skip
         stand_ins: dict[str, Any] = {"time": scheduler.clock, "os": NoExit(run.leave)}
         if detector:

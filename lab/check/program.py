@@ -19,6 +19,7 @@ import numpy as np
 
 from lab.check.instrument import instrument, waits_outside_loops
 from lab.check.report import Finding, ProgramError, place
+from lab.check.switches import has_shared_rounds
 
 REFUSED = ("threading", "queue", "multiprocessing", "concurrent", "_thread", "asyncio")
 WHY_REFUSED = (
@@ -61,6 +62,7 @@ class Program:
         self.has_check = "check" in names
         self.random = "random" in self.source
         self.bare_waits = waits_outside_loops(self.tree)
+        self.goes_through_shared = has_shared_rounds(self.tree)  # in comprehensions
         self.others: set[str] = set()  # modules that do not belong to a run
         self._codes: dict[tuple[bool, bool], CodeType] = {}
 
@@ -121,7 +123,7 @@ class Program:
         module.__file__ = self.file
         module.__package__ = self.package
         module.__dict__.update(additions)
-        module.__dict__["__builtins__"] = own_builtins(stand_ins)
+        module.__dict__["__builtins__"] = own_builtins(stand_ins, notes)
         sys.modules[MODULE_NAME] = module  # dataclasses look their module up
         exec(self.code(steps, notes), module.__dict__)
         return module
@@ -181,15 +183,24 @@ def imported(node: ast.AST) -> list[str]:
     return []
 
 
-def own_builtins(stand_ins: dict[str, Any]) -> dict[str, Any]:
+def own_builtins(stand_ins: dict[str, Any], tracked: bool) -> dict[str, Any]:
     """The builtins of a program under check: it prints nothing, and finds some modules replaced."""
+
+    def print_(*values: Any, file: Any = None, **options: Any) -> None:
+        """Looks at the values as print() does; at arrays, which takes long, only while that is recorded."""
+        if file not in (None, sys.stdout, sys.stderr):
+            print(*values, file=file, **options)
+            return
+        for value in values:
+            if tracked or not isinstance(value, np.ndarray):
+                str(value)
 
     def import_(name: str, *arguments: Any, **options: Any) -> Any:
         module = builtins.__import__(name, *arguments, **options)
         stand_in = stand_ins.get(name.split(".")[0])
         return stand_in if stand_in is not None and module.__name__ == stand_in.__name__ else module
 
-    return dict(vars(builtins)) | {"print": lambda *arguments, **options: None, "__import__": import_}
+    return dict(vars(builtins)) | {"print": print_, "__import__": import_}
 
 
 class NoExit(types.ModuleType):

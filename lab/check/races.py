@@ -124,9 +124,11 @@ class Detector(Recorder):
 
     def called(self, value: Any, name: str) -> Any:
         """`name = value`: an array without a name gets this one."""
-        memory = value._memory if isinstance(value, Watched) else None
-        if memory is not None and not memory.name:
-            memory.call(name, value)
+        masked = isinstance(value, np.ma.MaskedArray)
+        for array, text in [(value, name), (value._mask, f"{name}.mask")] if masked else [(value, name)]:
+            memory = getattr(array, "_memory", None) if isinstance(array, np.ndarray) else None
+            if memory is not None and not memory.name:
+                memory.call(text, array)
         return value
 
     def grow(self, slots: int) -> None:

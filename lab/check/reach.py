@@ -4,6 +4,7 @@ The instrumented program calls `callee(f)(...)` instead of `f(...)`: for a few f
 records what the function touches.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -64,12 +65,15 @@ def as_bytes(make: Callable, how: str) -> Callable:
 
 
 def type_of(*arguments: Any, **named: Any) -> Any:
-    """type(x) as it is without tracking."""
+    """type(x) as it is without tracking; a class made by type() belongs to the caller's module."""
+    if len(arguments) == 3:
+        name, bases, members = arguments
+        arguments = name, bases, {"__module__": sys._getframe(1).f_globals["__name__"]} | members
     found = type(*arguments, **named)
     if len(arguments) == 1 and issubclass(found, Watched):
-        return np.memmap if issubclass(found, np.memmap) else np.ndarray
+        return np.memmap if issubclass(found, np.memmap) else found.ordinary
     if len(arguments) == 1 and issubclass(found, WatchedRecord):
-        return np.void
+        return np.record if issubclass(found, np.record) else np.void
     return found
 
 

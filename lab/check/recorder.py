@@ -17,6 +17,7 @@ class Watched(np.ndarray):
     """An array that knows its memory; lab.check.tracked adds what numpy does with it."""
 
     _memory: Memory | None = None
+    ordinary: type[np.ndarray] = np.ndarray  # what it would be without being tracked
 
     def __array_finalize__(self, parent: Any) -> None:
         self._memory = getattr(parent, "_memory", None)
@@ -29,6 +30,7 @@ class WatchedRecord(np.void):
 
 
 CONTAINERS = {tuple, list, dict}  # what is looked into
+MOST_OBJECTS = 1000  # in an array that is looked into
 FORMS: dict[type, type[Watched]] = {}  # ordinary kind of array -> its tracked form; filled by lab.check.tracked
 
 
@@ -115,6 +117,8 @@ class Recorder:
         """The value, with ordinary arrays in it tracked."""
         kind = type(value)
         if kind in FORMS:
+            if value.dtype == object and value.size <= MOST_OBJECTS:
+                self.adopt_elements(value)
             memory = self.find(value) if value.size else None
             return value if memory is None else tracked_view(value, memory)
         if kind is list:
@@ -124,9 +128,27 @@ class Recorder:
         elif isinstance(value, tuple) and any(type(part) in (np.ndarray, list) for part in value):
             parts = [self.adopt(part) for part in value]
             return kind._make(parts) if hasattr(kind, "_make") else kind(parts) if kind is tuple else value
-        elif isinstance(value, np.ndarray) and not isinstance(value, Watched):
+        elif isinstance(value, np.ma.MaskedArray) and value is not np.ma.masked:
+            self.adopt_masked(value)
+        elif isinstance(value, np.ndarray) and not isinstance(value, Watched | np.ma.MaskedArray):
             self.unseen_kind(kind)
         return value
+
+    def adopt_elements(self, value: np.ndarray) -> None:
+        """Arrays in an array of objects."""
+        for index in np.ndindex(value.shape):
+            if type(value[index]) in FORMS:
+                value[index] = self.adopt(value[index])
+
+    def adopt_masked(self, value: np.ma.MaskedArray) -> None:
+        """numpy.ma works on two arrays: the data, which it takes as views of the kind `_baseclass`, and the mask."""
+        self.unseen_kind(type(value))
+        if value._baseclass in FORMS:
+            value._baseclass = FORMS[value._baseclass]
+        if issubclass(value._baseclass, Watched) and value.size and "_memory" not in vars(value):
+            value._memory = self.find(value)
+        if type(value._mask) is np.ndarray:
+            value._mask = self.adopt(value._mask)
 
 
 def whole_buffer(owner: Any, array: np.ndarray) -> np.ndarray:
@@ -150,7 +172,7 @@ def tracked_view(array: np.ndarray, memory: Memory) -> Watched:
 def plain(value: Any, pairs: dict[int, tuple] | None = None) -> Any:
     """Without tracking; inside tuples, lists and dicts too. `pairs` remembers what became of whom."""
     if isinstance(value, Watched):
-        view = value.view(np.ndarray)
+        view = value.view(value.ordinary)
         if pairs is not None:
             pairs[id(view)] = (view, value)
         return view

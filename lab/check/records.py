@@ -14,10 +14,10 @@ from lab.check.recorder import Watched, WatchedRecord, read
 class Record(WatchedRecord):
     """A record whose accesses are recorded, field by field; one that numpy copied has no `_array` and tells nothing."""
 
-    @staticmethod
-    def of(array: Watched) -> "Record":
+    @classmethod
+    def of(cls, array: Watched) -> "Record":
         """The record that a tracked array of no dimensions consists of."""
-        record = np.asarray(array).view(np.dtype((Record, array.dtype)))[()]
+        record = np.asarray(array).view(np.dtype((cls, array.dtype)))[()]
         record._array = array
         return record
 
@@ -34,6 +34,29 @@ class Record(WatchedRecord):
         else:
             self._array[self.field(key)] = value
 
+    def getfield(self, *arguments: Any, **options: Any) -> Any:
+        """One field."""
+        if self._array is None:
+            return super().getfield(*arguments, **options)
+        return self._array.getfield(*arguments, **options)[()]
+
+    def setfield(self, value: Any, *arguments: Any, **options: Any) -> None:
+        """One field."""
+        if self._array is None:
+            super().setfield(value, *arguments, **options)
+        else:
+            self._array.setfield(value, *arguments, **options)
+
+
+class RecordOfRecarray(Record, np.record):
+    """The same with fields as attributes, for which numpy.record calls getfield and setfield."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_array":
+            object.__setattr__(self, name, value)
+        else:
+            np.record.__setattr__(self, name, value)
+
 
 def _reading(name: str) -> Callable:
     original = getattr(np.void, name)
@@ -48,7 +71,7 @@ def _reading(name: str) -> Callable:
 
 READING = """
 __iter__ __eq__ __ne__ __repr__ __str__ __format__ __hash__ __array__ __reduce__ __copy__ __deepcopy__ item tolist
-tobytes copy astype view getfield reshape ravel flatten dump dumps
+tobytes copy astype view reshape ravel flatten dump dumps
 """
 for _name in READING.split():
     if hasattr(np.void, _name):

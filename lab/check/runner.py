@@ -32,9 +32,9 @@ class Runner:
     """A thread of the program under check."""
 
     __slots__ = (
-        "baton", "ended", "fn", "held", "ident", "jolted", "jolted_at", "line", "looks", "name", "naps", "number",
-        "over_before_the_end", "points", "ready", "rounds", "signalled", "site", "spawned_at", "spun_at", "until",
-        "unwound", "verb", "what",
+        "baton", "began", "ended", "fn", "held", "ident", "jolted", "jolted_at", "line", "looks", "name", "naps",
+        "number", "over_before_the_end", "points", "ready", "rounds", "signalled", "site", "spawned_at", "spun_at",
+        "until", "unwound", "verb", "what",
     )  # fmt: skip
 
     def __init__(self, number: int, name: str, fn: Callable[[], object]) -> None:
@@ -51,6 +51,7 @@ class Runner:
         self.looks = self.naps = 0  # readings of the clock; sleeps that ended early
         self.until = 0.0  # when the last sleep should end
         self.unwound = self.ident = self.points = self.line = 0
+        self.began = 0  # events of the trace before it began to run
         self.spawned_at = ""
 
 

@@ -7,8 +7,8 @@ from lab.check import tiny
 from lab.check.report import ProgramError
 
 FORMAT = 2  # format 1 had no version in front, and other rules for sleeping and for loops that go round for long
-PRIMITIVES, STATEMENTS, EXPRESSIONS = 0, 1, 2  # where threads can switch; each includes the one before
-MARKS = ("", "s", "x")
+PRIMITIVES, STATEMENTS, EXPRESSIONS, ROUNDS = range(4)  # where threads can switch; each includes the one before
+MARKS = ("", "s", "x", "r")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Setting:
 
 def parse_schedule(text: str) -> tuple[Setting, list[tuple[int, int]]]:
     """The inverse of Setting.string; format 1 is read too. Raises ProgramError."""
-    match = re.fullmatch(r"(?:v(\d+))?k(\d+)(?:c(\d+))?([sx]?)(w?):((?:\d+=\d+(?:,\d+=\d+)*)?)", text.strip())
+    match = re.fullmatch(r"(?:v(\d+))?k(\d+)(?:c(\d+))?([sxr]?)(w?):((?:\d+=\d+(?:,\d+=\d+)*)?)", text.strip())
     if not match or int(match[3] or 0) >= len(tiny.CASES) or int(match[2]) < 1:
         raise ProgramError(f"{text!r} is not a schedule; one looks like v{FORMAT}k3:12=2,15=0")
     if format_of(text) > FORMAT:

@@ -99,12 +99,14 @@ class Scheduler(Operations, Statements):
         self.segments: list[tuple[int, int]] = []  # who ran, in order: (thread, its points by then)
         self.outcome: Failure | None = None
         self.last: Any = None  # the snapshot when it failed
+        self.stood: dict[str, str] = {}  # where each other thread was when one failed
         self.ending = False
         self.chained = False  # has a thread joined others that might be waited for itself?
         self.over = allocate_lock()
         self.namer = Namer() if traced else None
         self.told = False
         self.switching = self.inside = False  # are statements switching points, and places inside expressions?
+        self.each_round = False  # and every round of a comprehension?
         self.place = (0, 0, 0)
         strategy.attach(self)
 
@@ -163,7 +165,7 @@ class Scheduler(Operations, Statements):
 
     def carry(self, runner: Runner, carrier: Carrier) -> None:
         """The life of a runner on its carrier."""
-        runner.ident = get_ident()
+        runner.ident, runner.began = get_ident(), len(self.trace)
         if self.clocks:
             self.clocks.begin(runner)
         try:
@@ -199,6 +201,8 @@ class Scheduler(Operations, Statements):
         """A thread was left by an exception."""
         if self.ending:
             return
+        if not self.stood:
+            self.stood = {other.name: other.site for other in self.live if other is not runner and other.site}
         if runner.number == 0:
             cause = exception.__cause__ if isinstance(exception, WorkerFailed) and exception.__cause__ else exception
             name = self.failed_name if cause is not exception else "main"

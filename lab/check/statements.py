@@ -31,6 +31,12 @@ class Statements:
             self.step(line)
         return value
 
+    def next_round(self: Any, line: int) -> bool:
+        """Between two rounds of a comprehension: a point if those are. Always true."""
+        if self.each_round:
+            self.step(line)
+        return True
+
     def loop(self: Any, line: int, weight: int = WHILE_ROUND) -> bool:
         """A round of a loop: others must get a turn if this is all the thread does. Always true."""
         me = self.current

@@ -96,12 +96,20 @@ class InsideExpressions(ast.NodeTransformer):
                 node.slice = self.after(node.slice)
         return node
 
+    def rounds(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp) -> None:
+        """Between the rounds, if what it goes through may change meanwhile."""
+        for generator in node.generators:
+            if self.depth and may_change(generator.iter):
+                call = ast.Call(ast.Name("__round__", ast.Load()), [ast.Constant(node.lineno)], [])
+                generator.ifs.insert(0, located(call, node))
+
     def visit_ListComp(self, node: ast.ListComp) -> ast.AST:
         """In every round."""
         self.generic_visit(node)
         node.elt = self.before(node.elt)
         for generator in node.generators:
             generator.ifs = [self.before(test) for test in generator.ifs]
+        self.rounds(node)
         return node
 
     visit_SetComp = visit_GeneratorExp = visit_ListComp
@@ -110,7 +118,20 @@ class InsideExpressions(ast.NodeTransformer):
         """In every round."""
         self.generic_visit(node)
         node.value = self.before(node.value)
+        self.rounds(node)
         return node
+
+
+def may_change(node: ast.expr) -> bool:
+    """Is this a container that others may have, too, or a view of one?"""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        return node.func.id in ("enumerate", "zip", "reversed", "map", "filter") and any(map(may_change, node.args))
+    return isinstance(node, ast.Name | ast.Attribute | ast.Subscript | ast.Call)
+
+
+def has_shared_rounds(tree: ast.AST) -> bool:
+    """Does a comprehension in it go through something that may change meanwhile?"""
+    return any(isinstance(node, ast.comprehension) and may_change(node.iter) for node in ast.walk(tree))
 
 
 def located(node: ast.expr, at: ast.AST) -> ast.expr:

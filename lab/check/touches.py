@@ -45,9 +45,10 @@ def views(_function: Any, inputs: tuple, named: dict) -> After:
     sources = tracked_in([inputs, named])
 
     def after(result: Any) -> None:
-        results = [array._memory for array in tracked_in(list(result) if isinstance(result, tuple) else result)]
+        results = tracked_in(list(result) if isinstance(result, tuple) else result)
         for source in sources:
-            if source._memory not in results and not (isinstance(result, np.ndarray) and result.size == 0):
+            viewed = any(np.may_share_memory(plain(array), plain(source)) for array in results)
+            if not viewed and not (isinstance(result, np.ndarray) and result.size == 0):
                 read(source)
 
     return after
@@ -210,7 +211,7 @@ FUNCTIONS: dict[Callable, Callable] = {
             [
                 *functions(
                     "reshape ravel transpose matrix_transpose permute_dims swapaxes moveaxis rollaxis squeeze "
-                    "expand_dims broadcast_to broadcast_arrays split array_split hsplit vsplit dsplit unstack "
+                    "expand_dims broadcast_to broadcast_arrays einsum split array_split hsplit vsplit dsplit unstack "
                     "atleast_1d atleast_2d atleast_3d flip fliplr flipud rot90 diagonal diag ix_ meshgrid astype"
                 ),
                 np.linalg.diagonal,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lab.check.recorder import FORMS, Watched, plain, read, tracked_in, wrote
-from lab.check.records import Record
+from lab.check.records import Record, RecordOfRecarray
 from lab.check.shadow import READ, WRITE
 from lab.check.touches import FUNCTIONS, INSIDE, METHODS, everything, out_position
 
@@ -83,13 +83,13 @@ class Tracked(Watched):
         if memory is None:
             return result
         recorder = memory.recorder
-        if type(result) is np.void and self.dtype.names:
-            return Record.of(super().__getitem__(whole(index)))
-        if not isinstance(result, np.ndarray) or (type(result) is np.ndarray and self.dtype.hasobject):
-            recorder.record(super().__getitem__(whole(index)), READ)
+        if type(result) in RECORDS and self.dtype.names:
+            return RECORDS[type(result)].of(np.ndarray.__getitem__(self, whole(index)))
+        if not isinstance(result, np.ndarray) or (self.dtype.hasobject and is_element(self, index)):
+            recorder.record(np.ndarray.__getitem__(self, whole(index)), READ)
             return result
         if is_basic(index):
-            return result
+            return result if isinstance(result, Watched) else recorder.adopt(result)
         recorder.record_some(self, lambda numbers: numbers[index], READ)
         return recorder.adopt(np.asarray(result))
 
@@ -98,7 +98,7 @@ class Tracked(Watched):
         memory, index = self._memory, plain(index)
         if memory is not None:
             if is_basic(index):
-                memory.recorder.record(super().__getitem__(whole(index)), WRITE)
+                memory.recorder.record(np.ndarray.__getitem__(self, whole(index)), WRITE)
             else:
                 memory.recorder.record_some(self, lambda numbers: numbers[index], WRITE)
         np.asarray(self)[index] = plain(value)
@@ -144,6 +144,12 @@ def whole(index: Any) -> Any:
         return index
     parts = index if isinstance(index, tuple) else (index,)
     return parts if any(part is ... for part in parts) else (*parts, ...)  # `in` would compare arrays
+
+
+def is_element(array: np.ndarray, index: Any) -> bool:
+    """Is the index one number for each dimension?"""
+    parts = index if isinstance(index, tuple) else (index,)
+    return len(parts) == array.ndim and all(isinstance(part, int | np.integer) for part in parts)
 
 
 def is_field(index: Any) -> bool:
@@ -286,10 +292,24 @@ for _name in ("data", "ctypes", "__array_interface__", "__array_struct__"):
 class TrackedMemmap(Tracked, np.memmap):  # type: ignore[misc]
     """A tracked memory map: flush() and filename stay."""
 
+    ordinary = np.ndarray
+
     def __array_finalize__(self, parent: Any) -> None:
         np.memmap.__array_finalize__(self, parent)
         Watched.__array_finalize__(self, parent)
 
 
+class TrackedRecarray(Tracked, np.recarray):  # type: ignore[misc]
+    """A tracked array of records whose fields are attributes, which numpy takes and sets by getfield and setfield."""
+
+    ordinary = np.recarray
+
+    def __array_finalize__(self, parent: Any) -> None:
+        Watched.__array_finalize__(self, parent)
+        np.recarray.__array_finalize__(self, parent)
+
+
+RECORDS = {np.void: Record, np.record: RecordOfRecarray}
 FORMS[np.ndarray] = Tracked
+FORMS[np.recarray] = TrackedRecarray
 FORMS[np.memmap] = TrackedMemmap

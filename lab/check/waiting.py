@@ -1,5 +1,6 @@
 """Who waits for whom, and in words: why nobody can go on."""
 
+from collections.abc import Callable
 from typing import Any
 
 from lab.check.primitives import CondState, SemaphoreState, holder_in_words
@@ -20,7 +21,16 @@ def waits_for(runner: Runner) -> list[Runner]:
     return [other for other in what if not other.ended] if runner.verb == "joins" else []
 
 
-def find_circle(runner: Runner) -> list[Runner]:
+def waits_for_unit_of(runner: Runner) -> list[Runner]:
+    """The same, a semaphore made with 1 being a lock held by whoever took its unit."""
+    state = runner.what
+    if runner.verb != "P" or runner.ready is None or runner.ready():
+        return waits_for(runner)
+    taker = state.last_P[0] if state.initial == 1 and state.last_P else runner
+    return [] if taker is runner or taker.ended else [taker]
+
+
+def find_circle(runner: Runner, waits_for: Callable[[Runner], list[Runner]] = waits_for) -> list[Runner]:
     """The threads, each of which waits for the next one, through which `runner` waits for itself."""
     paths = [[runner]]
     seen = {runner}
@@ -79,7 +89,10 @@ def deadlock_detail(stuck: list[Runner], circle: list[Runner]) -> str:
     """What led to it: circles, lost signals, units of semaphores that went missing."""
     lines = []
     if circle:
-        lines.append("a circle: " + " -> ".join(runner.name for runner in [*circle, circle[0]]))
+        lines.append(circle_in_words(circle))
+    taken = next(filter(None, (find_circle(runner, waits_for_unit_of) for runner in stuck)), [])
+    if taken and not circle:
+        lines.append(f"{circle_in_words(taken)}: each waits for what the next one has taken")
     seen: list[Any] = []
     for runner in sorted(stuck, key=lambda runner: runner.number):
         state = runner.what[0] if runner.verb == "wakes" else runner.what
@@ -87,6 +100,11 @@ def deadlock_detail(stuck: list[Runner], circle: list[Runner]) -> str:
             seen.append(state)
             lines += cond_history(state) if isinstance(state, CondState) else semaphore_history(state)
     return "\n".join(lines)
+
+
+def circle_in_words(circle: list[Runner]) -> str:
+    """Who waits for whom."""
+    return "a circle: " + " -> ".join(runner.name for runner in [*circle, circle[0]])
 
 
 def cond_history(state: CondState) -> list[str]:
