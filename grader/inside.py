@@ -22,7 +22,7 @@ from grader.sandbox import Limits, Sandbox
 
 PAUSES = (0.001, 0.005, 0.02, 0.05)  # seconds that a worker rests in each task of a tiny model, until all have had some
 HITS, SAMPLES = 2, 16  # products that must matter, of so many
-TABLES = ("weights", "attention", "visits", "work")  # of a report, thread -> number
+TABLES = ("weights", "attention", "visits", "passes", "work")  # of a report, thread -> number
 SECONDS = 30.0  # for all of it: then what was seen so far counts
 LAST = 0.97  # samples lie in this part of a worker's work: who does less the next time still reaches them
 
@@ -47,6 +47,8 @@ class Inside:
     cpu: list[float] = field(default_factory=list)  # seconds for the first token, seen from outside
     problem: str = ""  # why nothing could be seen, one line
     visits: list[float] = field(default_factory=list)  # the share of the layers in which it came to attention
+    passes: list[float] = field(default_factory=list)  # how often it read each of its weights
+    positions: int = 1  # of the prompt
 
     @property
     def worked(self) -> float:
@@ -61,6 +63,11 @@ class Inside:
     def shared_products(self) -> bool:
         """Whether every worker reads a fair share of the weights, and is needed."""
         return self.fair(self.weights) and all(self.used)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether a product takes several positions at once: then a weight is not read for each of them."""
+        return all(count <= max(1.5, self.positions / 2) for count in self.passes)
 
     @property
     def shared_attention(self) -> bool:
@@ -79,6 +86,8 @@ class Inside:
         unused = [number for number, used in enumerate(self.used, 1) if not used and self.weights[number - 1] > 0]
         shares = ", ".join(f"{share:.0%}" for share in self.weights) or "none"
         text = f"the main thread reads {self.main:.0%} of the weights, the workers {shares}"
+        if not self.blocked:
+            text += f", each {max(self.passes):.0f} times for {self.positions} positions"
         if unused:
             text += f"; what worker {unused[0]} computes is not used"
         if self.attention and not self.shared_attention:
@@ -148,9 +157,13 @@ class Watch:
         if set(attention) == {"MainThread"}:
             shares = [0.0] * self.k
         visits = [notes["visits"].get(name, 0.0) for name in self.names]
+        passes = [notes["passes"].get(name, 0.0) for name in self.names]
         cpu = [seconds for seconds, _ in run.use.threads.values()]
         read = [weights.get(name, 0.0) for name in self.names]
-        return Inside(self.k, read, weights.get("MainThread", 0.0), shares, cpu=cpu, visits=visits)
+        return Inside(
+            self.k, read, weights.get("MainThread", 0.0), shares, cpu=cpu, visits=visits, passes=passes,
+            positions=len(self.prompt),
+        )  # fmt: skip
 
     def why_not(self, run: Run | None) -> str:
         """Why a run showed nothing."""

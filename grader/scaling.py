@@ -29,7 +29,7 @@ TOO_GOOD = 1.05  # of the possible gain: more than the machine gives to trusted 
 
 @row("threads", "threads", 25)
 def threads_row(evidence: Evidence) -> list[Result]:
-    """The share of what k cores can gain over one; of a program that is slow, in proportion to its speed."""
+    """The share of what k cores can gain over one."""
     return for_each(evidence, threads_result)
 
 
@@ -84,27 +84,12 @@ def threads_result(evidence: Evidence, found: Scaling) -> Result:
         return Result(0.0, f"{reason}: {unproven}", private="for the instructor: a gain above what the machine gives")
     taken = gain_without_steal(found) if points.measure == "gain" else share.high
     result = credited(reason, found, share, points.credit, points.scaling["full_credit"], taken)
-    result = paced(result, found, points)
     if result.credit < 1 and (slow := slow_line(evidence.timing.recorded.get(k, {}), k)) and not result.status:
         result = Result(result.credit, f"{result.reason}; {slow}")
     if found.gain.median > 1 and result.credit:
         note = "for the instructor: a gain above what the machine gives to trusted threads"
         result = Result(result.credit, result.reason, note, result.status)
     return result
-
-
-def paced(result: Result, found: Scaling, points: Points) -> Result:
-    """The credit for threads of a program that is slower than the speed row asks for, in proportion.
-
-    Slow work is easily shared out, and useless work too, so that a gain alone would pay for both. The assignment's own
-    words ask for no speed.
-    """
-    least = points.scaling["no_speed"]
-    pace = min(1.0, found.speed.high / (1 - delayed(found)) / max(least, 1e-9))
-    if points.measure == "speedup" or not result.credit or pace == 1:
-        return result
-    reason = f"{result.reason}; counted {pace:.0%}, for it reaches {found.speed.median:.0%} of the speed of {found.k} "
-    return Result(pace * result.credit, f"{reason}cores, and {least:.0%} is asked for")
 
 
 def speed_result(evidence: Evidence, found: Scaling) -> Result:

@@ -8,6 +8,7 @@ compute as always, but note for each thread
     the work of its products that have no weights in them      attention: queries with keys, weights with values
     how often it comes to such products from one with weights  once a layer if attention is shared; a worker that does
                                                                all of it comes there in the others' place
+    how often it reads each of its weights                     once if a product takes all positions
 
 and can put NaN in place of the result of one product of one thread: if the token is still right, nobody used it.
 
@@ -36,6 +37,7 @@ class Notes:
         self.bits: dict[str, int] = {}  # thread -> its bit in Root.readers
         self.roots: dict[tuple, np.ndarray] = {}  # where copied weights came from -> their readers
         self.seen: set[tuple] = set()
+        self.read_by: dict[str, int] = {}  # thread -> weights that went into its operations, each time counted
         self.attention: dict[str, float] = {}
         self.visits: dict[str, int] = {}  # how often a thread's products become those of attention
         self.attending: set[str] = set()  # threads whose last product was one
@@ -55,6 +57,7 @@ class Notes:
     def read(self, arrays: list["Noted"], thread: str) -> None:
         """Weights were read: mark each element."""
         bit = self.bit(thread)
+        self.read_by[thread] = self.read_by.get(thread, 0) + sum(array.size for array in arrays)
         for array in arrays:
             key = (thread, *array.place())
             if key not in self.seen:
@@ -66,15 +69,17 @@ class Notes:
         """{"weights": {thread: share of the weights that are read}, "attention": {thread: share}, "visits": ...}."""
         readers = list(self.roots.values())
         read = sum(int(np.count_nonzero(marks)) for marks in readers)
-        weights = {
-            thread: sum(int(np.count_nonzero(marks & bit)) for marks in readers) / max(1, read)
-            for thread, bit in self.bits.items()
+        own = {
+            thread: sum(int(np.count_nonzero(marks & bit)) for marks in readers) for thread, bit in self.bits.items()
         }
+        weights = {thread: count / max(1, read) for thread, count in own.items()}
+        passes = {thread: count / max(1, own[thread]) for thread, count in self.read_by.items()}
         whole = sum(self.attention.values()) or 1.0
         attention = {thread: work / whole for thread, work in self.attention.items()}
         visits = {thread: count / self.layers for thread, count in self.visits.items()}
         return {
-            "weights": weights, "attention": attention, "visits": visits, "work": self.work, "poisoned": self.poisoned
+            "weights": weights, "attention": attention, "visits": visits, "passes": passes, "work": self.work,
+            "poisoned": self.poisoned,
         }  # fmt: skip
 
 

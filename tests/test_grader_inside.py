@@ -6,7 +6,7 @@ import pytest
 
 from grader import cases, grade, inside
 from grader.child import Patience
-from grader.examples import BASE
+from grader.examples import BASE, LOOPS_SPLIT, program
 from grader.inside import Inside, look_inside, well_formed
 from grader.sandbox import Limits
 from grader.workspace import temporary_folder
@@ -108,9 +108,16 @@ def test_what_the_answers_of_stages_share(box, name):
     assert found.problem == "" and found.shared_attention == (name == "stage4"), found
 
 
+def test_a_product_for_each_position_reads_its_weights_for_each(box):
+    found = seen(box, program(LOOPS_SPLIT))
+    assert not found.blocked and max(found.passes) > 0.9 * found.positions, found
+    found = seen(box, (ROOT / "solutions" / "stage3.py").read_text())
+    assert found.blocked and max(found.passes) < 1.5, found
+
+
 GOOD = {
     "weights": {"MainThread": 0.1, "worker-1": 0.9}, "attention": {}, "visits": {"worker-1": 1.0},
-    "work": {"worker-1": 5.0}, "poisoned": False,
+    "passes": {"worker-1": 1.0}, "work": {"worker-1": 5.0}, "poisoned": False,
 }  # fmt: skip
 
 
@@ -125,6 +132,7 @@ GOOD = {
         {"attention": {f"worker-{i}": 0.0 for i in range(1000)}},
         {"work": []},
         {"visits": None},
+        {"passes": {"worker-1": -1}},
     ],
 )
 def test_a_forged_report_says_nothing(change):

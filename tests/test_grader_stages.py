@@ -59,11 +59,11 @@ def test_every_stage_is_worth_something(earned):
     assert row(earned["stage 2"], "public") == row(earned["starter"], "public")
     assert row(earned["stage 3"], "public") == pytest.approx(load().tokens["products"] * public)
     assert row(earned["stage 4"], "public") == row(earned["stage 5"], "public") == public
-    assert row(earned["serial's loops, split"], "public") == row(earned["stage 3"], "public")
+    assert row(earned["serial's loops, split"], "public") == row(earned["stage 2"], "public")
 
 
 def test_the_stage_that_was_reached_is_shown(earned):
-    reached = {"starter": 1, "stage 2": 2, "serial's loops, split": 3, "stage 3": 3, "stage 4": 4, "stage 5": 4}
+    reached = {"starter": 1, "stage 2": 2, "serial's loops, split": 2, "stage 3": 3, "stage 4": 4, "stage 5": 4}
     assert {name: stage(verdict) for name, verdict in earned.items()} == reached  # 5 needs threads that were timed
     verdict = earned["stage 3"]
     line = "stage 3 of the handout: its workers share the products"
@@ -80,6 +80,8 @@ def test_what_is_missing_for_more_is_said(earned):
         return next(row.reason for row in earned[name].rows if row.name == "public")
 
     assert "once every worker does a fair share" in reason("starter")
+    loops = reason("serial's loops, split")
+    assert "once a product takes all positions at once" in loops and "times for" in loops
     assert "once the workers share attention as well" in reason("stage 3")
     assert "fair share" not in reason("stage 4")
 
