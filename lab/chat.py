@@ -9,6 +9,7 @@ $ gpt-chat < beginnings.txt                 one a line
 
 import codecs
 import importlib.util
+import io
 import os
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from lab.checkpoint import CheckpointError, Config, read_header
 from lab.command import Parser, quietly, whole_number
 from lab.gpt import add_model_options
 from lab.models import ModelError, resolve
+from lab.pipes import pipe
 from lab.tokenizer import EOT, TokenizerError, decode_bytes, encode, whole
 
 NEW_TOKENS = 40
@@ -42,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         chat = Chat(resolve(options.model), options.engine or best_engine(), options.n, options.workers)
         if options.text:
             return chat.answer(" ".join(options.text))
-        if hasattr(sys.stdin, "reconfigure"):
+        if isinstance(sys.stdin, io.TextIOWrapper):
             sys.stdin.reconfigure(errors="surrogateescape")  # lab.tokenizer.whole reads the rest
         return chat.converse() if sys.stdin.isatty() else chat.answer_lines()
     except (ModelError, CheckpointError, TokenizerError, ChatError) as error:
@@ -127,12 +129,13 @@ class Chat:
         n = min(len(tokens) + self.n, longest)
         self.write(text, style="dim")
         with gpt([*self.arguments, "-n", str(n), *map(str, tokens)]) as process:
+            lines = pipe(process.stdout)
             try:
-                for piece in pieces(map(int, process.stdout)):
+                for piece in pieces(map(int, lines)):
                     self.write(piece)
             finally:
                 self.console.print()
-            if next(process.stdout, None) is not None:  # tokens after the end of the text: nobody needs the rest
+            if next(lines, None) is not None:  # tokens after the end of the text: nobody needs the rest
                 return 0
             return process.wait()
 

@@ -3,6 +3,7 @@
 import argparse
 import codecs
 import errno
+import io
 import os
 import sys
 import unicodedata
@@ -79,7 +80,7 @@ class Stream:
     def __init__(self, stream: TextIO, steady: bool) -> None:
         self.stream, self.steady = stream, steady
         self.error: OSError | None = None
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="lookalike")
 
     def write(self, text: str) -> int:

@@ -33,6 +33,8 @@ def load_engine(name: str) -> ModuleType:
     if not path.is_file():
         raise ImportError(f"{name}: no such file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{name}: not a .py file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)

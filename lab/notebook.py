@@ -8,6 +8,7 @@ A chapter's source is notebooks/source/NN_name.py in jupytext's percent format: 
 comments. Its notebook, notebooks/NN_name.ipynb, is made from that and never edited here; students edit theirs. The cell
 tagged "parameters" says what is measured, and a test runs the chapter with other values for them.
 """
+# pyright: reportMissingImports=false
 
 import argparse
 import atexit

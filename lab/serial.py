@@ -163,7 +163,7 @@ class GPT2:
         self.config = config
         self.params_memory = params_memory
         self.params = SimpleNamespace(**carve(params_memory, parameter_shapes(config)))
-        self.acts_memory = np.zeros(0, dtype=np.float32)
+        self.acts_memory: np.ndarray = np.zeros(0, dtype=np.float32)
         self.acts = SimpleNamespace()
         self.batch_size = 0  # B and T of the activations
         self.seq_len = 0

@@ -12,6 +12,7 @@ import argparse
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,6 +45,7 @@ NEXT = {
     5: "How near it comes to k times as fast is measured by make grade; make timeline shows who waits for what.",
 }
 WORKERS = ("self", "fn", "tasks")  # of run()
+REST = ("close", "__enter__", "__exit__")  # what else the class has
 SIGNATURES = {  # of the starter
     "matmul_forward": ["workers", "out", "inp", "weight", "bias", "B", "T", "C", "OC"],
     "attention_forward": ["workers", "out", "preatt", "att", "inp", "B", "T", "C", "NH"],
@@ -67,10 +69,11 @@ def kept(module: ModuleType, name: str) -> bool:
 def kept_workers(module: ModuleType) -> bool:
     """Has it the starter's class Workers: Workers(k), run(fn, tasks), close(), `with`?"""
     made = getattr(module, "Workers", None)
-    if not inspect.isclass(made) or not all(hasattr(made, name) for name in ("run", "close", "__enter__", "__exit__")):
+    run = getattr(made, "run", None)
+    if not inspect.isclass(made) or not callable(run) or not all(map(partial(hasattr, made), REST)):
         return False
     required = [p for p in inspect.signature(made).parameters.values() if p.default is p.empty]
-    return len(required) <= 1 and tuple(inspect.signature(made.run).parameters) == WORKERS
+    return len(required) <= 1 and tuple(inspect.signature(run).parameters) == WORKERS
 
 
 class Inline:

@@ -127,7 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
         for word in words:
             if not word.isascii() or not word.isdigit() or len(word) > 9 or int(word) > EOT:
                 parser.error(f"{shortened(word)!r} is not a token: they are whole numbers from 0 to {EOT}")
-        print(decode(words))
+        print(decode(map(int, words)))
     except TokenizerError as error:
         print(error, file=sys.stderr)
         return 1

@@ -14,6 +14,7 @@ import time
 from importlib import invalidate_caches
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -119,7 +120,7 @@ def climb(options: argparse.Namespace, python: str, console: Console) -> int:
         job = the_job(options, python, told["device"], Path(folder))
         tell = lambda text: status.update(f"{text} ...")  # noqa: E731
         tell("comparing the first loss with lab.train's")
-        report = {"first_loss": check_first_loss(job)}
+        report: dict[str, Any] = {"first_loss": check_first_loss(job)}
         if told["device"] == "cuda" and not options.batch:
             tell("looking for the largest batch that fits")
             largest_batch(job, console.print)

@@ -3,6 +3,7 @@
 Eager, every operation reads its inputs from memory and writes its outputs back. A compiled step fuses the pointwise
 operations into their neighbours, so only the others (products, attention, normalisations, gathers) are counted there.
 """
+# pyright: reportMissingImports=false
 
 from math import prod
 from typing import Any

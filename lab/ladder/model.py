@@ -2,6 +2,9 @@
 
 Names and shapes are those of lab/serial.py (its glossary holds here too): each line can be read beside its loop there.
 """
+# pyright: reportMissingImports=false
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -51,7 +54,7 @@ class Layer(nn.Module):
 class GPT2(nn.Module):
     """GPT-2 with the vocabulary as the tokenizer has it, not padded. Raises CheckpointError."""
 
-    attention = staticmethod(written_out)
+    attention: Callable[..., torch.Tensor] = staticmethod(written_out)
 
     def __init__(self, checkpoint: str) -> None:
         super().__init__()

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lab.pipes import pipe
+
 PROCESS = Path(__file__).with_name("process.py")
 LIMIT = 600.0  # seconds for one answer; compiling a large model takes minutes
 
@@ -57,6 +59,7 @@ class Peer:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True,
             env=environment(), start_new_session=True,
         )  # fmt: skip
+        self.orders, self.answers = pipe(self.process.stdin), pipe(self.process.stdout)
 
     def __enter__(self) -> "Peer":
         return self
@@ -71,17 +74,17 @@ class Peer:
     def ask(self, do: str, **arguments: Any) -> dict:
         """The answer to an order. Raises RungFailed."""
         with suppress(BrokenPipeError):  # read() says why it has ended
-            self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-            self.process.stdin.flush()
+            self.orders.write(json.dumps({"do": do, **arguments}) + "\n")
+            self.orders.flush()
         return self.read()
 
     def read(self) -> dict:
         """The next answer. Raises RungFailed."""
         with selectors.DefaultSelector() as selector:
-            selector.register(self.process.stdout, selectors.EVENT_READ)
+            selector.register(self.answers, selectors.EVENT_READ)
             if not selector.select(LIMIT):
                 raise RungFailed(f"no answer within {LIMIT:.0f} s, stopped")
-        line = self.process.stdout.readline()
+        line = self.answers.readline()
         if not line:
             status = self.process.wait()
             raise RungFailed(f"crashed: {self.last_words()}", memory=status == -signal.SIGKILL)
@@ -101,6 +104,6 @@ class Peer:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout, self.errors):
+        for stream in (self.orders, self.answers, self.errors):
             with suppress(BrokenPipeError):
                 stream.close()

@@ -7,6 +7,7 @@
 The second form builds the work with these rungs, says {"ready": true}, then answers each line of JSON on standard input
 with one on standard output: {"do": "losses", "count": 10}, "turn", "loss", "memory", "cost", "machine".
 """
+# pyright: reportMissingImports=false
 
 import json
 import os

@@ -4,6 +4,7 @@ A rung is a function that changes a Training or a Generation before it is built.
 function that says why it cannot be done here, or nothing. The tolerance says how far its losses may be from the first
 rung's, as a share of them: a rung that changes the result has failed, however fast it is.
 """
+# pyright: reportMissingImports=false
 
 import re
 import shutil

@@ -1,4 +1,5 @@
 """What the rungs change: a training step, and the generation of a token. Built once, then run many times."""
+# pyright: reportMissingImports=false
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext

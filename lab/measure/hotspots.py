@@ -1,7 +1,7 @@
 """The hot-spot table: which functions the time is in, at which line, and what that promises to whoever makes them
 faster."""
 
-from collections import Counter
+from collections import defaultdict
 from typing import NamedTuple
 
 from rich.console import Console
@@ -52,9 +52,9 @@ def hot_spots(samples: list[Sample], most: int = 10) -> list[Row]:
     if not samples:
         raise ValueError("no samples: the run was too short for this rate; give it more tokens (-n) or a larger model")
     whole = sum(sample.seconds for sample in samples)
-    own: Counter[tuple[str, str]] = Counter()
-    total: Counter[tuple[str, str]] = Counter()
-    lines: Counter[Frame] = Counter()
+    own: defaultdict[tuple[str, str], float] = defaultdict(float)
+    total: defaultdict[tuple[str, str], float] = defaultdict(float)
+    lines: defaultdict[Frame, float] = defaultdict(float)
     for sample in samples:
         ours = [frame for frame in sample.stack if frame.is_ours] or list(sample.stack)
         own[ours[-1].name, ours[-1].file] += sample.seconds
@@ -62,7 +62,7 @@ def hot_spots(samples: list[Sample], most: int = 10) -> list[Row]:
         for function in {(frame.name, frame.file) for frame in ours}:
             total[function] += sample.seconds
     rows = []
-    for (name, file), seconds in own.most_common(most):
+    for (name, file), seconds in sorted(own.items(), key=lambda item: -item[1])[:most]:
         if seconds / whole < LEAST:
             break
         line = max((frame for frame in lines if (frame.name, frame.file) == (name, file)), key=lambda f: lines[f])

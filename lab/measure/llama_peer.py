@@ -5,6 +5,7 @@
 Speaks as torch_peer.py does. The weights go into a temporary GGUF file as they are, in float32, and keys and values are
 kept so; only GELU is llama.cpp's own, a table of 16-bit numbers, so that now and then a token comes out otherwise.
 """
+# pyright: reportMissingImports=false
 
 import json
 import sys

@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -125,12 +125,12 @@ def peak(threads: int = 1, repeats: int = 5, size: int = 768) -> float:
     return threads * 2 * size**3 / 1e9 / best_seconds(jobs, repeats)
 
 
-def best_seconds(jobs: list[Callable[[], object]], repeats: int) -> float:
+def best_seconds(jobs: Sequence[Callable[[], object]], repeats: int) -> float:
     """The shortest time in which all jobs, each on a thread of its own and started together, are done."""
     return min(seconds_together(jobs) for _ in range(repeats + 1))
 
 
-def seconds_together(jobs: list[Callable[[], object]]) -> float:
+def seconds_together(jobs: Sequence[Callable[[], object]]) -> float:
     """Wall seconds from opening a gate to the end of the last job."""
     with threadlib.use(threadlib.Runtime()):  # never recorded, checked or explored
         ready, gate = threadlib.Semaphore(0), threadlib.Semaphore(0)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lab.measure.contender import BenchError, Contender, Run
+from lab.pipes import pipe
 
 MODES = {
     "torch": {"all": "PyTorch", "last": "PyTorch last logits", "cache": "PyTorch KV cache"},
@@ -28,17 +29,18 @@ class Peer:
         program = str(Path(__file__).with_name(PROGRAMS[library]))
         command = [python, program, str(model_path), str(threads)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.orders, self.answers = pipe(self.process.stdin), pipe(self.process.stdout)
         self.library, self.threads = library, threads
         self.answer()  # it has loaded
 
     def close(self) -> None:
         """End it; its CPU time then counts as ours."""
-        self.process.stdin.close()
+        self.orders.close()
         self.process.wait()
 
     def answer(self) -> dict:
         """The next line it prints. Raises BenchError if there is none."""
-        line = self.process.stdout.readline()
+        line = self.answers.readline()
         if not line:
             name = "PyTorch" if self.library == "torch" else "llama.cpp"
             raise BenchError(f"the {name} process ended with code {self.process.wait()}: see its message above")
@@ -55,8 +57,8 @@ class Peer:
         """The run function of a mode."""
 
         def run(prompt: list[int], n: int) -> tuple[list[int], list[float]]:
-            self.process.stdin.write(json.dumps({"mode": mode, "prompt": prompt, "n": n}) + "\n")
-            self.process.stdin.flush()
+            self.orders.write(json.dumps({"mode": mode, "prompt": prompt, "n": n}) + "\n")
+            self.orders.flush()
             answer = self.answer()
             return answer["tokens"], answer["stamps"]
 
@@ -96,7 +98,7 @@ def command_contender(command: str) -> Contender:
             process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
         except OSError as error:
             raise BenchError(f"--peer-cmd {command}: {error.strerror}") from None
-        for line in process.stdout:
+        for line in pipe(process.stdout):
             tokens.append(int(line))
             stamps.append(time.perf_counter() - begin)
         if process.wait() or not tokens:

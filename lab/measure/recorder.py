@@ -79,6 +79,7 @@ class RecordedMutex(Mutex):
     """Only a lock() that has to wait is noted."""
 
     __slots__ = ("label",)
+    runtime: Recorder
 
     def __init__(self, name: str | None = None) -> None:
         super().__init__(name)
@@ -94,6 +95,7 @@ class RecordedCond(Cond):
     """wait() is noted."""
 
     __slots__ = ("label",)
+    runtime: Recorder
 
     def __init__(self, name: str | None = None) -> None:
         super().__init__(name)
@@ -108,6 +110,7 @@ class RecordedSemaphore(Semaphore):
     """P() is noted."""
 
     __slots__ = ("label",)
+    runtime: Recorder
 
     def __init__(self, n: int = 0, name: str | None = None) -> None:
         super().__init__(n, name)

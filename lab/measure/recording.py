@@ -137,7 +137,8 @@ class Recording:
 
 def watch(fn: Callable[[], object]) -> Recording:
     """Run fn(), in this process, and record what the threads do that it spawns; all of it is one pass."""
-    with threadlib.use(Recorder()) as recorder:
+    recorder = Recorder()
+    with threadlib.use(recorder):
         begin = time.perf_counter_ns()
         fn()
         end = time.perf_counter_ns()

@@ -124,7 +124,7 @@ def schedule(tasks: Sequence[float], k: int) -> float:
 def predict(split: Split, overheads: dict[str, Overhead], machine: Machine) -> dict[str, float]:
     """T_k in parts, in seconds: "work" (divided by k) and the CAUSES."""
     k = split.k
-    parts = dict.fromkeys(("work", *CAUSES), 0.0)
+    parts: dict[str, float] = dict.fromkeys(("work", *CAUSES), 0.0)
     parts["work"] = split.serial / k
     parts["main thread"] = split.serial - split.serial / k
     other = Overhead(*map(statistics.median, zip(*overheads.values(), strict=True)))  # for a region of another name
@@ -197,7 +197,7 @@ def region_weights(recording: Recording, weights: Sequence[tuple[str, int]], con
     are others than those noted, or too little was noted (a program may keep its weights in another form)."""
     whole = weight_bytes(config) * len(recording.passes)
     regions = recording.regions
-    noted = [read for _, read in weights]
+    noted = [float(read) for _, read in weights]
     if [region.name for region in regions] == [name for name, _ in weights] and sum(noted) > 0.5 * whole:
         return noted
     work = sum(region.work for region in regions)

@@ -100,7 +100,7 @@ def pyplot() -> Any:
     import matplotlib.pyplot as plt
 
     plt.rcdefaults()
-    plt.rcParams.update(SETTINGS)
+    plt.style.use(SETTINGS)
     return plt
 
 

@@ -137,7 +137,7 @@ def perf_counting(control: Path, acknowledge: Path) -> Iterator[None]:
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line that runner.py writes."""
-    parser = Parser(prog="python -m lab.measure.target", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m lab.measure.target", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("prompt", nargs="+", type=int, metavar="TOKEN")
     parser.add_argument("--engine", required=True, help="serial, parallel, cached, or a .py file with generate()")
     parser.add_argument("--model", required=True)
@@ -175,13 +175,13 @@ def record(options: argparse.Namespace, engine: ModuleType, model: GPT2) -> dict
 
 def observe(options: argparse.Namespace, engine: ModuleType, model: GPT2) -> dict:
     """One run, plain, sampled from inside or with its functions' time counted."""
-    sampler = Sampler(options.sampler) if options.sampler else nullcontext()
-    counter = Counter(serial) if options.count else nullcontext()
-    hardware = perf_counting(*options.control) if options.control else nullcontext()
+    sampler = Sampler(options.sampler) if options.sampler else None
+    counter = Counter(serial) if options.count else None
+    hardware = perf_counting(*options.control) if options.control else None
     monotonic = time.monotonic()  # the clock that perf record -k mono writes
     margins: list[float] = []
     look = (lambda: margins.append(last_margin(model))) if options.margins else None
-    with sampler, counter, hardware:
+    with sampler or nullcontext(), counter or nullcontext(), hardware or nullcontext():
         tokens, marks = generation(engine, model, options.prompt, options.n, options.workers, look)
     report = {
         "tokens": tokens,
@@ -190,9 +190,9 @@ def observe(options: argparse.Namespace, engine: ModuleType, model: GPT2) -> dic
         "seconds": (marks[-1] - marks[0]) / 1e9,
         "monotonic": [monotonic, time.monotonic()],
     }
-    if options.sampler:
+    if sampler is not None:
         report["samples"] = sampler.samples()
-    if options.count:
+    if counter is not None:
         report["count"] = counter.report()
     return report
 

@@ -6,6 +6,7 @@ Reads a line of JSON for each run, {"mode": "all" | "last" | "cache", "prompt": 
 {"tokens": [...], "stamps": [...]}, the seconds from the start at which each token was there. Modes: without a cache,
 computing all logits (as gpt.c does) or only the last ones; or with a KV cache. Written as one would in eager PyTorch.
 """
+# pyright: reportMissingImports=false
 
 import json
 import os

@@ -179,7 +179,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"lab.train: not enough memory ({error}): lower --batch or --seq", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"lab.train: {error.filename or settings.out}: {error.strerror}", file=sys.stderr)
+        print(
+            f"lab.train: {error.filename or (settings.out if settings else arguments.resume)}: {error.strerror}",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         state = settings and Files(settings.out).state

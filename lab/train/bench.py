@@ -21,6 +21,7 @@ from rich.table import Table
 
 from lab.checkpoint import CheckpointError, read_checkpoint
 from lab.command import Parser, quietly, whole_number, worker_count
+from lab.pipes import pipe
 from lab.serial import GPT2
 from lab.train.adamw import AdamW, gpt2_update
 from lab.train.backward import Gradients, gpt2_backward
@@ -75,26 +76,27 @@ class Theirs:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
         )
+        self.orders, self.answers = pipe(self.process.stdin), pipe(self.process.stdout)
         self.version, self.threads = self.answer()[1:3]
 
     def answer(self) -> list[str]:
         """The next line, in words. Raises TorchError when there is none."""
-        line = self.process.stdout.readline()
+        line = self.answers.readline()
         if not line:
-            errors = self.process.stderr.read().strip().splitlines()
+            errors = pipe(self.process.stderr).read().strip().splitlines()
             raise TorchError(errors[-1] if errors else "it ended without a word")
         return line.split()
 
     def step(self) -> tuple[float, float]:
         """Seconds and loss of one step."""
-        self.process.stdin.write("step\n")
-        self.process.stdin.flush()
+        self.orders.write("step\n")
+        self.orders.flush()
         seconds, loss = map(float, self.answer())
         return seconds, loss
 
     def close(self) -> None:
         """End the process."""
-        self.process.stdin.close()
+        self.orders.close()
         self.process.wait(timeout=60)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lab.files import replacing
 
-FIELDS = ("step", "train_loss", "val_loss", "lr", "grad_norm", "ms", "tokens_per_s")
+FIELDS: tuple[str, ...] = ("step", "train_loss", "val_loss", "lr", "grad_norm", "ms", "tokens_per_s")
 
 
 class Curve:

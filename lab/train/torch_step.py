@@ -3,6 +3,7 @@
 Reads one line from standard input for each step wanted, and answers with "seconds loss". Written as one would in
 PyTorch: its fused attention, its fused AdamW, its own threads.
 """
+# pyright: reportMissingImports=false
 
 import os
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from lab.checkpoint import carve, parameter_shapes, read_checkpoint
 
-checkpoint, B, T, threads, lr, decay = sys.argv[1], *map(int, sys.argv[2:5]), *map(float, sys.argv[5:7])
+checkpoint, B, T, threads = sys.argv[1], *map(int, sys.argv[2:5])
+lr, decay = map(float, sys.argv[5:7])
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = str(threads)
 

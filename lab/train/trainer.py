@@ -9,6 +9,7 @@ from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -235,7 +236,11 @@ class Trainer:
         meta = {"settings": asdict(self.settings), "step": self.optimizer.step, "waited": self.waited}
         meta["tokens"] = self.fingerprint
         meta["best"] = None if self.best == float("inf") else self.best
-        arrays = {"params": self.model.params_memory, "m": self.optimizer.m_memory, "v": self.optimizer.v_memory}
+        arrays: dict[str, Any] = {
+            "params": self.model.params_memory,
+            "m": self.optimizer.m_memory,
+            "v": self.optimizer.v_memory,
+        }
         if self.average is not None:
             arrays["average"] = self.average
         with replacing(path) as partial, partial.open("wb") as file:
@@ -244,7 +249,7 @@ class Trainer:
     @cached_property
     def fingerprint(self) -> list[int]:
         """What tells other training data from these."""
-        return [self.train_tokens.size, zlib.crc32(np.ascontiguousarray(self.train_tokens, dtype="<u2"))]
+        return [self.train_tokens.size, zlib.crc32(np.ascontiguousarray(self.train_tokens, dtype="<u2").data)]
 
     def restore(self, path: str | os.PathLike) -> None:
         """Take over what `save` wrote, for a trainer of the same settings. Raises StateError."""
