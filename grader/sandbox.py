@@ -46,6 +46,7 @@ MB = 1 << 20
 PATH = "/usr/bin:/bin"
 UNPRIVILEGED = ["--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]  # setpriv's options
 TRIAL_SECONDS = 20.0
+BLAS_KIND = ("OPENBLAS_CORETYPE",)
 CONFINE = Path(__file__).with_name("confine.py")
 TRIAL = """
 import json, sys
@@ -236,11 +237,14 @@ class Sandbox:
         return Started(process, user, mark, self.backend == "bubblewrap", scratch)
 
     def environment(self, scratch: Path | None = None, mark: str = "") -> dict[str, str]:
-        """The clean environment: one BLAS thread, a place for temporary files, nothing of the caller's."""
+        """The clean environment: one BLAS thread, a place for temporary files, nothing of the caller's but what decides
+        which code BLAS runs: lab.kernels has chosen for that one.
+        """
         environment = dict.fromkeys(BLAS_THREAD_VARIABLES, "1")
         place = str(scratch or "/tmp")
         environment |= {"PATH": PATH, "HOME": place, "TMPDIR": place, "LANG": "C.UTF-8"}
         environment[kernels.VARIABLE] = kernels.choose()  # one choice for all programs that are compared
+        environment |= {name: os.environ[name] for name in BLAS_KIND if name in os.environ}
         if self.python.library_path:
             environment["LD_LIBRARY_PATH"] = self.python.library_path
         return environment | ({MARK: mark} if mark else {})

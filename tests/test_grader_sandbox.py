@@ -27,11 +27,13 @@ from grader.workspace import temporary_folder
 def test_environment_is_clean(each_box, monkeypatch):
     monkeypatch.setenv("SECRET", "tokens")
     monkeypatch.setenv("PYTHONPATH", "/tmp")
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")  # what lab.kernels has chosen for this BLAS holds for no other
     out = run(each_box, "import os, sys; print(dict(os.environ), sys.flags.isolated, sys.path)")
     assert (
         "SECRET" not in out
         and "'/tmp'" not in out.split("sys.path")[0].split("}")[1]
         and "'OPENBLAS_NUM_THREADS': '1'" in out
+        and "'OPENBLAS_CORETYPE': 'Haswell'" in out
     )
 
 
