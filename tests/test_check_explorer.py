@@ -586,3 +586,70 @@ def test_threads_do_not_interrupt_the_one_that_wakes_them(tmp_path: Path):
     runner.idle.clear()  # threads made elsewhere
     assert look(program, schedules=2).ok
     assert os.sched_getscheduler(0) == before
+
+
+def test_what_a_program_writes_is_not_seen_but_files_of_its_own_are(tmp_path: Path):
+    program = write(
+        tmp_path / "loud.py",
+        """
+        import io
+        from sys import stderr
+
+        def main():
+            log = io.StringIO()
+            print("kept", file=log)
+            print("lost"), print("lost", file=sys.stdout), print("lost", file=stderr)
+            sys.stdout.write("lost")
+            sys.stderr.write("lost")
+            assert log.getvalue() == "kept\\n" and sys.argv == [__file__]
+        """,
+    )
+    for tool in ("explore", "races", "check"):
+        done = command(tool, str(program))
+        assert (done.returncode, "lost" in done.stdout + done.stderr) == (0, False), done
+
+
+def test_generators_without_a_seed_give_the_same_in_every_run(tmp_path: Path):
+    program = write(
+        tmp_path / "unseeded.py",
+        """
+        import numpy as np
+
+        drawn, count = [], [0]
+
+        def work(number):
+            drawn.append(int(np.random.default_rng().integers(10**9)))
+            before = count[0]
+            count[0] = before + 1
+
+        def main():
+            spawn(work), spawn(work)
+            join()
+            assert count[0] == 2, drawn
+        """,
+    )
+    (finding,) = look(program).findings
+    assert finding.kind == "assertion"
+    again = api.replay(program, finding.schedule).findings[0]
+    assert again.message == finding.message
+
+
+def test_an_exception_tells_where_the_others_stood(tmp_path: Path):
+    program = write(
+        tmp_path / "stood.py",
+        """
+        s = Semaphore(0)
+
+        def waits(number):
+            s.P()
+
+        def fails(number):
+            raise ValueError("no")
+
+        def main():
+            spawn(waits), spawn(fails)
+            join()
+        """,
+    )
+    found = api.replay(program, "v2k3:2=1").findings[0]
+    assert "at that moment worker-1 stood at stood.py:7" in found.detail

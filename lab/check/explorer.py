@@ -12,7 +12,7 @@ import numpy as np
 
 from lab.check import tiny
 from lab.check.blame import TOLERANCE, blame
-from lab.check.program import NoExit, Program
+from lab.check.program import NoExit, Program, Quiet
 from lab.check.races import Detector
 from lab.check.report import listed
 from lab.check.runner import Failure, Runner
@@ -103,7 +103,7 @@ class Explorer:
             "__step__": scheduler.step, "__middle__": scheduler.middle, "__between__": scheduler.between,
             "__loop__": scheduler.loop, "__round__": scheduler.next_round,
         }  # fmt: skip
-        stand_ins: dict[str, Any] = {"time": scheduler.clock, "os": NoExit(run.leave)}
+        stand_ins: dict[str, Any] = {"time": scheduler.clock, "os": NoExit(run.leave), "sys": Quiet()}
         if detector:
             additions |= detector.additions()
         steps = run.setting.level >= STATEMENTS or scheduler.traced

@@ -4,6 +4,7 @@ import ast
 import builtins
 import copy
 import importlib.util
+import io
 import linecache
 import os
 import random
@@ -63,6 +64,7 @@ class Program:
         self.random = "random" in self.source
         self.bare_waits = waits_outside_loops(self.tree)
         self.goes_through_shared = has_shared_rounds(self.tree)  # in comprehensions
+        self.generators = 0  # that a run has made without a seed
         self.others: set[str] = set()  # modules that do not belong to a run
         self._codes: dict[tuple[bool, bool], CodeType] = {}
 
@@ -88,14 +90,21 @@ class Program:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """As `python FILE` would run it: with its own sys.argv, and with the modules beside it."""
-        argv, path = sys.argv, sys.path[:]
+        argv, path, default_rng = sys.argv, sys.path[:], np.random.default_rng
+
+        def seeded_rng(seed: Any = None) -> np.random.Generator:
+            """Without a seed they would differ from run to run, and a schedule could not be replayed."""
+            self.generators += seed is None
+            return default_rng(self.generators if seed is None else seed)
+
         sys.argv = [self.file]
         sys.path.insert(0, self.folder)
         self.others = set(sys.modules)
+        np.random.default_rng = seeded_rng
         try:
             yield
         finally:
-            sys.argv, sys.path[:] = argv, path
+            sys.argv, sys.path[:], np.random.default_rng = argv, path, default_rng
             self.forget()
 
     def begin_anew(self) -> None:
@@ -103,6 +112,7 @@ class Program:
         if self.random:
             random.seed(0)
             np.random.seed(0)
+            self.generators = 0
         self.forget()
 
     def forget(self) -> None:
@@ -188,7 +198,7 @@ def own_builtins(stand_ins: dict[str, Any], tracked: bool) -> dict[str, Any]:
 
     def print_(*values: Any, file: Any = None, **options: Any) -> None:
         """Looks at the values as print() does; at arrays, which takes long, only while that is recorded."""
-        if file not in (None, sys.stdout, sys.stderr):
+        if not (file is None or file in (sys.stdout, sys.stderr) or isinstance(file, Nowhere)):
             print(*values, file=file, **options)
             return
         for value in values:
@@ -201,6 +211,31 @@ def own_builtins(stand_ins: dict[str, Any], tracked: bool) -> dict[str, Any]:
         return stand_in if stand_in is not None and module.__name__ == stand_in.__name__ else module
 
     return dict(vars(builtins)) | {"print": print_, "__import__": import_}
+
+
+class Nowhere(io.TextIOBase):
+    """What is written here is lost."""
+
+    encoding = "utf-8"
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Its length."""
+        return len(text)
+
+
+class Quiet(types.ModuleType):
+    """Stands in for the module sys: a program that runs thousands of times writes nothing to the terminal."""
+
+    def __init__(self) -> None:
+        super().__init__("sys")
+        self.stdout = self.stderr = self.__stdout__ = self.__stderr__ = Nowhere()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys, name)
 
 
 class NoExit(types.ModuleType):

@@ -8,7 +8,7 @@ from typing import Any
 from lab import threadlib
 from lab.check.checked import Checked, CheckFailed, at
 from lab.check.names import outside
-from lab.check.program import NoExit
+from lab.check.program import NoExit, Quiet
 from lab.check.report import Finding, Findings, counted, place
 from lab.threadlib import WorkerFailed
 
@@ -81,7 +81,7 @@ def run_once(program: Any, workers: int, result: Findings, late: threading.Event
     try:
         program.begin_anew()
         with threadlib.use(runtime):
-            module = program.fresh({"__loop__": loop}, False, False, {"os": NoExit(leave)})
+            module = program.fresh({"__loop__": loop}, False, False, {"os": NoExit(leave), "sys": Quiet()})
             drive(program, module, workers, result)
             if runtime.failure is None and not late.is_set():
                 look_for_unjoined(runtime, result)
@@ -144,4 +144,8 @@ def add_exception(program: Any, exception: BaseException, result: Findings) -> N
     at = f" at {where[0]}" if where else ""
     message = f"{type(exception).__name__}{at}: {exception}"
     detail = "\n".join(f"{place(frame.filename, frame.lineno or 0)} in {frame.name}: {frame.line}" for frame in frames)
+    for line, around in sorted(program.bare_waits.items()):
+        site, inside = place(program.file, line), "stands in an if" if around == "if" else "stands in no loop"
+        detail += f"\nthe wait at {site} {inside}: what was true at the signal need not be true after the wait"
+        where.append(site)
     result.findings.append(Finding(kind, message, detail, where, tool="checked"))
