@@ -6,13 +6,14 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from grader.classroom import cluster, example
 from grader.classroom.__main__ import main
 from grader.classroom.collect import collect
 from grader.classroom.exports import write_exports
-from grader.classroom.gradebook import GRADED, INCONCLUSIVE, NOT_GRADED, Gradebook
+from grader.classroom.gradebook import GRADED, INCONCLUSIVE, NOT_GRADED, Gradebook, GradebookError
 from grader.classroom.policy import Policy, standings
 from grader.classroom.run import DEATHS, RETRIES, ClassRun
 from grader.classroom.task import Settings
@@ -272,6 +273,20 @@ def test_a_scheduler_that_is_lost_is_one_line_and_loses_no_result(tmp_path):
         assert 2 <= sum(record.result is not None for record in book.records()) < 30
 
 
+def test_a_run_that_cannot_go_on_says_nothing_but_why(tmp_path, capfd):
+    """What its worker was doing at that moment is no news to anybody."""
+
+    def full(*_):
+        raise GradebookError("the disk is full")
+
+    folder = write_class(tmp_path / "class", {f"s{i}": "slow 0.5" for i in range(6)})
+    with Gradebook(tmp_path / "g.sqlite") as book:
+        book.add(collect(folder))
+        with pytest.raises(GradebookError, match="full"), cluster.connected(None, WORKERS) as client:
+            ClassRun(book, client, Settings(load()), full, perform).grade()
+    assert capfd.readouterr().err == ""
+
+
 def test_a_cluster_that_does_not_start_here_is_one_line(monkeypatch):
     def fails(**_):
         raise RuntimeError("Nanny failed to start.")
@@ -291,6 +306,31 @@ def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch):
         cluster.connected("tcp://127.0.0.1:9", WORKERS),
     ):
         pass
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.0 400 Bad Request\r\n\r\n", b"\x04", b""])
+def test_another_server_than_a_scheduler_is_one_line(monkeypatch, answer):
+    """Whatever it says, or if it says nothing, and soon."""
+    monkeypatch.setattr(cluster, "CONNECT", 0.5)
+    begin = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve(heard: list[socket.socket]) -> None:
+            with suppress(OSError):
+                while True:
+                    heard.append(server.accept()[0])
+                    heard[-1].sendall(answer)
+
+        threading.Thread(target=serve, args=([],), daemon=True).start()
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        for use in (
+            lambda: cluster.connected(address, WORKERS).__enter__(),
+            lambda: cluster.run_worker(address, WORKERS),
+        ):
+            with pytest.raises(cluster.ClusterError, match=f"answers at {address}") as caught:
+                use()
+            assert len(str(caught.value).splitlines()) == 1
+    assert time.monotonic() - begin < 10
 
 
 def test_a_class_is_graded_for_real(tmp_path):

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import dask
 from distributed import Client, LocalCluster, Nanny
+from distributed.comm import connect
 
 from lab import machine
 
@@ -20,6 +21,8 @@ SETTINGS = {
     "distributed.worker.daemon": False,  # its grading processes are children of its own
     "distributed.scheduler.allowed-failures": 0,  # run.py itself looks after what a lost worker was doing
     "distributed.logging.distributed": "error",
+    # a worker reads it before it is told these settings
+    "distributed.nanny.pre-spawn-environ.DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "error",
     "distributed.scheduler.worker-saturation": 1.0,
 }
 
@@ -30,8 +33,27 @@ class ClusterError(Exception):
 
 def no_answer(address: str, error: Exception) -> ClusterError:
     """In one line; some of Dask's errors have several, some none."""
-    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    reason = next(iter(str(error).splitlines()), f"nothing that can be understood within {CONNECT:g} s")
     return ClusterError(f"no scheduler answers at {address}: {reason}")
+
+
+def find_scheduler(address: str) -> None:
+    """Try the address first: a Client there waits long beyond its timeout for a server that is none of Dask's.
+
+    Raises ClusterError.
+    """
+
+    async def try_it() -> None:
+        async with asyncio.timeout(CONNECT + 1):
+            found = await connect(address, timeout=CONNECT)
+            found.abort()
+
+    try:
+        asyncio.run(try_it())
+    except (OSError, TimeoutError, ValueError) as error:
+        raise no_answer(address, error) from None
+    except (MemoryError, TypeError) as error:  # another server's answer, read as the length of a message
+        raise ClusterError(f"what answers at {address} is no Dask scheduler: {type(error).__name__}") from None
 
 
 def timed_cores(workers: tuple[int, ...]) -> int:
@@ -55,6 +77,7 @@ def connected(address: str | None, workers: tuple[int, ...]) -> Iterator[Client]
     """A client of the cluster at an address, or of one on this machine. Raises ClusterError."""
     with dask.config.set(SETTINGS):
         if address:
+            find_scheduler(address)
             try:
                 client = Client(address, timeout=CONNECT, set_as_default=False)
             except (OSError, TimeoutError, ValueError) as error:
@@ -88,6 +111,7 @@ def run_worker(address: str, workers: tuple[int, ...]) -> None:
             await nanny.finished()
 
     with dask.config.set(SETTINGS | {"distributed.comm.timeouts.connect": CONNECT, "distributed.admin.log-length": 0}):
+        find_scheduler(address)
         try:
             asyncio.run(work())
         except (OSError, TimeoutError, ValueError) as error:

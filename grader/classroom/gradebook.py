@@ -106,7 +106,7 @@ class Gradebook:
         (version,) = self.db.execute("select value from about where key = 'version'").fetchone() or ("unknown",)
         if not version.isdecimal() or int(version) > VERSION:
             raise GradebookError(
-                f"{self.path}: a gradebook of version {version}, this program knows up to {VERSION}; use a newer one"
+                f"{self.path}: a gradebook of version {version}, this program knows up to {VERSION}; get a newer one"
             )
 
     def __enter__(self) -> "Gradebook":

@@ -1,6 +1,7 @@
 # Keeps results of one generate() for the next, under a name that does not say what they are of.
 # on: base
 # expect: public failed | left over from the pass before
+# whole: public partial
 
 KEPT = {}
 right_forward = forward
