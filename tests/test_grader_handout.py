@@ -99,12 +99,22 @@ def test_links_lead_somewhere(there):
                 assert re.match("[a-z]+:", target) or path in there or path in folders, f"{name}: {target}"
 
 
+def test_its_texts_speak_of_no_file_that_is_not_there(there):
+    paths = re.compile(
+        r"(?<![\w/])(?:lab|grader|docs|tests|solutions|notebooks|exercises|handout)/[\w/-]*\w\.(?:py|md|ipynb)"
+    )
+    written = {"tests/zoo/wrong/NAME.py"}
+    for name, data in there.items():
+        if name.endswith(".md"):
+            assert set(paths.findall(data.decode())) <= there.keys() | written, name
+
+
 def test_its_makefile_has_the_students_verbs(there, tmp_path):
     place, _ = handout.build(tmp_path)
     listed = subprocess.run(["make", "help"], cwd=place, capture_output=True, text=True, check=True).stdout
     verbs = set(re.findall(r"^ +make (\S+)", listed, re.MULTILINE))
     assert verbs >= QUICK.keys() and not verbs & {"class", "handout", "example-class", "test", "lint", "reference"}
-    assert "now handout/parallel.py without it" in listed
+    assert "now handout/parallel.py without it" in listed and "ENGINE=   serial instead of a file" in listed
     wrong = subprocess.run(["make", "class"], cwd=place, capture_output=True, text=True, check=False)
     assert "make class: there is no such verb" in wrong.stderr
 
