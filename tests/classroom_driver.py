@@ -1,8 +1,11 @@
-"""python tests/classroom_driver.py SUBMISSIONS GRADEBOOK [ADDRESS]: a run over a class with the stub as its grader."""
+"""python tests/classroom_driver.py SUBMISSIONS GRADEBOOK [ADDRESS]: a run over a class with the stub as its grader.
+
+Each submission has a process of its own, as in a real run; Ctrl-C ends it with 130.
+"""
 
 import sys
 
-from classroom_stub import perform
+from classroom_stub import perform_in_process
 
 from grader.classroom.cluster import connected
 from grader.classroom.collect import collect
@@ -11,9 +14,17 @@ from grader.classroom.run import ClassRun
 from grader.classroom.task import Settings
 from grader.points import load
 
-if __name__ == "__main__":
+
+def run(submissions: str, gradebook: str, address: str | None = None) -> None:
     settings = Settings(load())
-    with Gradebook(sys.argv[2]) as book:
-        book.add(collect(sys.argv[1]))
-        with connected(sys.argv[3] if len(sys.argv) > 3 else None, settings.points.workers) as client:
-            ClassRun(book, client, settings, lambda done, *_: print(done, flush=True), perform).grade()
+    with Gradebook(gradebook) as book:
+        book.add(collect(submissions))
+        with connected(address, settings.points.workers) as client:
+            ClassRun(book, client, settings, lambda done, *_: print(done, flush=True), perform_in_process).grade()
+
+
+if __name__ == "__main__":
+    try:
+        run(*sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -69,6 +69,15 @@ def perform(order: Order, timed_cores: int) -> Outcome:
     return Outcome(GRADED, report(score, e), "<h1>page</h1>", {"rounds": rounds}, host="here", seconds=1.0)
 
 
+def perform_in_process(order: Order, timed_cores: int) -> Outcome:
+    """In a process of its own, as grader.classroom.task.perform does it."""
+    return task.perform(order, timed_cores, perform_here)
+
+
+def perform_here(order: Order) -> Outcome:
+    return perform(order, 0)
+
+
 def nothing(order: Order) -> Outcome:
     """Empty grading: what is left is what handing out costs."""
     return Outcome(GRADED, report(100.0, None), to_time=True)

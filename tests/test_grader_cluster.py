@@ -287,6 +287,27 @@ def test_a_run_that_cannot_go_on_says_nothing_but_why(tmp_path, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_ctrl_c_reaches_all_processes_and_ends_them_without_a_word(tmp_path):
+    """A terminal sends it to the run, its worker and what grades there; the run alone answers, and leaves nobody."""
+    folder = write_class(tmp_path / "class", {f"s{i:02}": "slow 0.3" for i in range(40)})
+    command = [sys.executable, str(DRIVER), str(folder), str(tmp_path / "g.sqlite")]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == "1\n"
+        os.killpg(process.pid, signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (130, "")
+    end = time.monotonic() + 20
+    with suppress(ProcessLookupError):
+        while time.monotonic() < end:
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
+    assert time.monotonic() < end
+    with Gradebook(tmp_path / "g.sqlite") as book:
+        assert 1 <= sum(record.result is not None for record in book.records()) < 40
+
+
 def test_a_cluster_that_does_not_start_here_is_one_line(monkeypatch):
     def fails(**_):
         raise RuntimeError("Nanny failed to start.")

@@ -6,6 +6,7 @@ while something is timed; where it has none, a timed run takes all slots, so it 
 """
 
 import asyncio
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,7 +25,13 @@ SETTINGS = {
     # a worker reads it before it is told these settings
     "distributed.nanny.pre-spawn-environ.DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "error",
     "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.worker.preload": [__name__],  # dask_setup
 }
+
+
+def dask_setup(worker: object) -> None:
+    """Called in each worker. Ctrl-C reaches the whole terminal: the run, which ends its workers, answers it alone."""
+    signal.signal(signal.SIGINT, lambda *_: None)
 
 
 class ClusterError(Exception):

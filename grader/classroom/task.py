@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 import platform
+import signal
 import tempfile
 import threading
 import time
@@ -118,7 +119,8 @@ def perform(order: Order, timed_cores: int, grading: Callable[[Order], Outcome] 
 
 
 def in_process(answers: Connection, order: Order, timed_cores: int, grading: Callable[[Order], Outcome]) -> None:
-    """What the process runs."""
+    """What the process runs. Ctrl-C ends it with its worker; a handler, unlike SIG_IGN, is not passed on."""
+    signal.signal(signal.SIGINT, lambda *_: None)
     threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         if order.program != program_digest():
