@@ -45,7 +45,7 @@ def write_class(folder: Path, size: int) -> Path:
             found = report(score, chance.uniform(0.9, 1.9) if score else None)
             book.store(record.id, Result("x", INCONCLUSIVE if score is None else GRADED, found, "<h1>feedback</h1>"))
         lines = standings(book.records(), Policy())
-    pairs = [Pair("9001", "9002", 0.97)]
+    pairs = [Pair("9001", "9002", 0.97)] + [Pair(f"{n}", f"{n + 1}", 0.8) for n in range(9010, 9016)]
     write_exports(lines, folder)
     path = folder / "report.html"
     path.write_text(page.render(lines, pairs, "Our class"), encoding="utf-8")
@@ -111,6 +111,17 @@ def test_pointing_and_clicking(driver, tmp_path):
     driver.back()
     driver.find_element("link text", names(driver)[0]).click()
     assert "feedback/" in driver.current_url
+
+
+def test_near_identical_programs_are_groups_with_all_their_names(driver, tmp_path):
+    driver.get(write_class(tmp_path, 40).as_uri())
+    heading = driver.find_element("xpath", "//h2[text()='Near-identical submissions']/..")
+    assert "Student 0001 and Student 0002 97" in heading.text.replace("\N{NO-BREAK SPACE}", " ")
+    group = heading.find_element("css selector", "details")
+    assert group.text.startswith("7 programs, among them Student 0010's")
+    group.find_element("css selector", "summary").click()
+    assert [a.text for a in group.find_elements("css selector", "a")] == [f"Student {n:04}" for n in range(10, 17)]
+    assert no_errors(driver)
 
 
 @pytest.mark.parametrize("width", [1280, 400])

@@ -24,7 +24,7 @@ from grader.classroom.collect import CollectError, Submission, collect
 from grader.classroom.exports import file_name, gradebook_csv, write_exports
 from grader.classroom.gradebook import GRADED, INCONCLUSIVE, VERSION, Gradebook, GradebookError, Result
 from grader.classroom.policy import Policy, chosen, read_policy, standings
-from grader.classroom.similar import fingerprints, similar
+from grader.classroom.similar import Pair, fingerprints, groups, similar
 from grader.classroom.task import Settings
 from grader.examples import BASE
 from grader.points import PointsError, load
@@ -372,6 +372,22 @@ def test_causes_are_no_consequences(tmp_path):
     assert only[:2] == ("tokens: they count in full once attention is shared: 98%, 2%", 2)
 
 
+def test_who_was_not_timed_has_none_of_the_points_for_threads(tmp_path):
+    """Not a row of its own, beside that of those who were."""
+
+    def threads(name: str, title: str, score: float) -> dict:
+        return {"name": title, "score": score, "max_score": 25.0, "tags": [name], "output": "", "visibility": "visible"}
+
+    with book_of(tmp_path / "g", (submission("ada"), 1.0), (submission("eve", "y"), 1.0)) as book:
+        ada, eve = book.records()
+        book.store(ada.id, Result("x", GRADED, {"tests": [threads("threads", "threads", 0.0)]}))
+        book.store(eve.id, Result("x", GRADED, {"tests": [threads("threads-2", "threads, 2 workers", 25.0)]}))
+        lines = standings(book.records(), Policy())
+    assert page.stages(lines) == [{"title": "threads, 2 workers", "full": 1, "some": 0, "none": 1}]
+    assert [line["threads-2"] for line in csv.DictReader(io.StringIO(gradebook_csv(lines)))] == ["0.0", "25.0"]
+    assert page.stages(lines[:1]) == [{"title": "threads", "full": 0, "some": 0, "none": 1}]
+
+
 def test_a_thousand_results_are_below_five_megabytes(tmp_path):
     entries = [(submission(f"s{i}", str(i)), float(i % 101)) for i in range(1000)]
     with book_of(tmp_path / "g", *entries) as book:
@@ -390,6 +406,16 @@ def test_renaming_and_reformatting_hide_nothing():
     pairs = similar(programs)
     assert pairs[0][:2] == ("ada", "eve") and pairs[0].share > 0.9
     assert all({p.first, p.second} == {"ada", "eve"} or p.share < pairs[0].share for p in pairs)
+
+
+def test_pairs_become_groups():
+    pairs = [Pair("d", "e", 1.0), Pair("a", "b", 0.9), Pair("b", "c", 0.8), Pair("a", "c", 0.7), Pair("f", "g", 0.65),
+             Pair("c", "f", 0.6)]  # fmt: skip
+    assert groups(pairs) == [
+        {"who": ["d", "e"], "least": 1.0, "most": 1.0},
+        {"who": ["a", "b", "c", "f", "g"], "least": 0.6, "most": 0.9},
+    ]
+    assert groups([]) == []
 
 
 def test_the_starter_is_nobody_s_own():

@@ -6,6 +6,7 @@ while something is timed; where it has none, a timed run takes all slots, so it 
 """
 
 import asyncio
+import logging
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,6 +104,7 @@ def on_this_machine(workers: tuple[int, ...]) -> LocalCluster:
         return LocalCluster(
             n_workers=1, threads_per_worker=slots(workers), resources=resources(workers),
             dashboard_address="127.0.0.1:0", host="127.0.0.1", memory_limit=0,
+            silence_logs=logging.ERROR,
         )  # fmt: skip
     except (OSError, RuntimeError, TimeoutError) as error:
         reason = next(iter(str(error.__cause__ or error).splitlines()), type(error).__name__)

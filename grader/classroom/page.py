@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from grader.classroom.exports import file_name, row_names
 from grader.classroom.gradebook import GRADED, INCONCLUSIVE
 from grader.classroom.policy import Standing
-from grader.classroom.similar import Pair
+from grader.classroom.similar import Pair, groups
 from grader.report import ticks
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 380, 44, 110, 16, 50
@@ -49,7 +49,7 @@ def render(standings: Sequence[Standing], pairs: Sequence[Pair], title: str, liv
         stages=stages(standings),
         causes=causes(standings),
         slowest=slowest(standings),
-        pairs=[(names.get(p.first, p.first), names.get(p.second, p.second), p) for p in pairs],
+        alike=[group | {"who": [(who, names.get(who, who)) for who in group["who"]]} for group in groups(pairs)],
         page_of=lambda student: f"feedback/{file_name(student)}.html",
         rows=row_names(standings),
         table=json.dumps(table(standings), ensure_ascii=False).replace("<", "\\u003c"),
@@ -150,7 +150,8 @@ def stages(standings: Sequence[Standing]) -> list[dict[str, Any]]:
             continue
         full = sum(test["score"] >= test["max_score"] for test in tests)
         none = sum(test["score"] <= 0 for test in tests)
-        found.append({"title": tests[0]["name"], "full": full, "some": len(tests) - full - none, "none": none})
+        title = next((test["name"] for test in tests if test["tags"] == [name]), tests[0]["name"])
+        found.append({"title": title, "full": full, "some": len(tests) - full - none, "none": none})
     return found
 
 

@@ -11,6 +11,7 @@ ada = 2026-11-22T23:59:00+08:00
 """
 
 import math
+import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -83,9 +84,10 @@ class Standing:
         return "too late" if self.too_late else result.status
 
     def row(self, name: str) -> dict | None:
-        """The row of that name of the report, as Gradescope has it."""
+        """The row of that name of the report, as Gradescope has it; "threads" stands for "threads-2" if not timed."""
         tests = self.record.result.report.get("tests", []) if self.record.result else []
-        return next((test for test in tests if test.get("tags") == [name]), None)
+        found = {test["tags"][0]: test for test in reversed(tests) if len(test.get("tags", ())) == 1}
+        return found.get(name) or found.get(re.sub(r"-\d+$", "", name))
 
 
 def read_policy(path: str | Path | None) -> Policy:

@@ -30,6 +30,22 @@ class Pair(NamedTuple):
     share: float
 
 
+def groups(pairs: Iterable[Pair]) -> list[dict]:
+    """Pairs that have somebody in common become one group, the most similar first: who, least and most share."""
+    group_of: dict[str, dict] = {}
+    for pair in pairs:
+        merged = {"who": [], "least": pair.share, "most": pair.share}
+        for student in pair.first, pair.second:
+            group = group_of.get(student, {"who": [student], "least": pair.share, "most": pair.share})
+            if student not in merged["who"]:
+                merged["who"] += group["who"]
+            merged["least"] = min(merged["least"], group["least"])
+            merged["most"] = max(merged["most"], group["most"])
+        group_of |= dict.fromkeys(merged["who"], merged)
+    found = {id(group): group for group in group_of.values()}.values()
+    return sorted(found, key=lambda group: (-group["most"], -len(group["who"]), group["who"]))
+
+
 def words_of(source: bytes) -> list[str]:
     """A program's tokens, names and literals made equal; as many as can be read."""
     words = []
