@@ -104,7 +104,7 @@ def on_this_machine(workers: tuple[int, ...]) -> LocalCluster:
         return LocalCluster(
             n_workers=1, threads_per_worker=slots(workers), resources=resources(workers),
             dashboard_address="127.0.0.1:0", host="127.0.0.1", memory_limit=0,
-            silence_logs=logging.ERROR,
+            silence_logs=logging.CRITICAL,
         )  # fmt: skip
     except (OSError, RuntimeError, TimeoutError) as error:
         reason = next(iter(str(error.__cause__ or error).splitlines()), type(error).__name__)
