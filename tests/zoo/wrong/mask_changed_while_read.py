@@ -12,9 +12,9 @@ def main():
     def hide(number):
         values[number] = np.ma.masked  # BUG
 
-    def add_up(number):
+    def total(number):
         return values.sum()  # BUG
 
     spawn(hide)
-    spawn(add_up)
+    spawn(total)
     join()

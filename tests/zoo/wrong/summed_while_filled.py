@@ -11,11 +11,11 @@ def fill(number):
         table[key] = number
 
 
-def add_up(number):
+def total(number):
     return sum(value for value in table.values())  # BUG
 
 
 def main():
     spawn(fill)
-    spawn(add_up)
+    spawn(total)
     join()
