@@ -81,6 +81,15 @@ def test_what_is_graded_is_not_graded_again_unless_asked_and_rounds_are_pooled(t
     assert run(tmp_path, client, programs, seed=7)["ada"] == (GRADED, 90.0, 3, 1)  # other cases: nothing is pooled
 
 
+def test_what_stayed_inconclusive_is_tried_again_by_the_same_command(tmp_path, client):
+    """It has no grade yet; its rounds are added to those there are."""
+    programs = {"ada": "score 90", "zoe": "inconclusive"}
+    assert run(tmp_path, client, programs)["zoe"] == (INCONCLUSIVE, None, 1, RETRIES + 1)
+    assert run(tmp_path, client, programs) == {
+        "ada": (GRADED, 90.0, 1, 1), "zoe": (INCONCLUSIVE, None, 2, 2 * (RETRIES + 1)),
+    }  # fmt: skip
+
+
 def test_stages_that_are_not_asked_for_are_not_run(tmp_path, client, monkeypatch):
     assert run(tmp_path, client, {"ada": "score 90"}, stages=("tokens",))["ada"] == (GRADED, 20.0, 1, None)
 

@@ -20,7 +20,7 @@ from grader.cases import CasesError
 from grader.classroom import cluster, example, gradescope, handout, page, watch
 from grader.classroom.collect import CollectError, collect
 from grader.classroom.exports import file_name, plain_page, write_exports
-from grader.classroom.gradebook import NOT_GRADED, Gradebook, GradebookError, Record, Result
+from grader.classroom.gradebook import INCONCLUSIVE, NOT_GRADED, Gradebook, GradebookError, Record, Result
 from grader.classroom.policy import Policy, Standing, read_policy, standings
 from grader.classroom.proof import Proof
 from grader.classroom.run import ClassRun, summary
@@ -148,9 +148,9 @@ def grade_class(options: argparse.Namespace, console: Console) -> int:
             except KeyboardInterrupt:
                 console.print("interrupted: finished results are kept, the same command continues")
                 return INTERRUPTED
-        console.print(
-            f"{done} graded now; " + ", ".join(f"{n} {what}" for what, n in summary(book.records()).items() if n)
-        )
+        counts = summary(book.records())
+        again = "; the same command tries the inconclusive ones again" if counts[INCONCLUSIVE] else ""
+        console.print(f"{done} graded now; " + ", ".join(f"{n} {what}" for what, n in counts.items() if n) + again)
         view.write(console)
     return 0
 

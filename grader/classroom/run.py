@@ -85,9 +85,9 @@ class ClassRun:
         return self.done
 
     def is_due(self, record: Record) -> bool:
-        """Whether a submission has no result that was made with these settings."""
+        """Whether a submission has no grade that was made with these settings."""
         return record.result is None or record.result.made_with != self.settings.made_with or (
-            record.result.status == NOT_GRADED and not record.submission.problem
+            record.result.status in (NOT_GRADED, INCONCLUSIVE) and not record.submission.problem
         )  # fmt: skip
 
     def first(self, record: Record) -> Work:
