@@ -18,10 +18,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from grader.plain import loads
 from grader.processes import state_of, stopped, ticks_of
 from grader.sandbox import Limits, Sandbox, SandboxError
+from lab.pipes import pipe
 
 KEPT_OUTPUT = 16 << 10  # bytes of what a program prints that are kept
 PROTOCOL_LIMIT = 8 << 20  # bytes a program may send as results
@@ -67,7 +69,7 @@ class Run:
     most_threads: int = 0  # besides the main one, at the moments looked at
     fewest_threads: int | None = None  # likewise, when a token came
     left_threads: int = 0  # still there when it was done
-    values: dict[str, object] = field(default_factory=dict)  # margins, activations, recorded, value, bypass, notes
+    values: dict[str, Any] = field(default_factory=dict)  # margins, activations, recorded, value, bypass, notes
     printed: bytes = b""  # on stdout during this run
     ahead: float = 0.0  # CPU seconds it took while it was stopped
 
@@ -131,7 +133,8 @@ class Child:
         self.process = self.started.process
         self.selector = selectors.DefaultSelector()
         self.fds = {self.results: "results", self.stacks: "stacks"}
-        self.fds |= {self.process.stdout.fileno(): "stdout", self.process.stderr.fileno(): "stderr"}
+        self.out, self.err = pipe(self.process.stdout), pipe(self.process.stderr)
+        self.fds |= {self.out.fileno(): "stdout", self.err.fileno(): "stderr"}
         for fd, name in self.fds.items():
             os.set_blocking(fd, False)
             self.selector.register(fd, selectors.EVENT_READ, name)
@@ -164,8 +167,8 @@ class Child:
             if fd >= 0:
                 os.close(fd)
         self.commands = self.results = self.stacks = -1
-        self.process.stdout.close()
-        self.process.stderr.close()
+        self.out.close()
+        self.err.close()
         return status
 
     # ---------------------------------------------------------------------------------------------------------- talking
@@ -192,7 +195,7 @@ class Child:
         why = str(run.error[-1]["message"]) if run.error else last[0] if last else f"it ended with status {run.status}"
         return f"cannot load what it is given: {why[:300]}"
 
-    def ask(self, prompt: Sequence[int], n: int, workers: int, **more: object) -> Run:
+    def ask(self, prompt: Sequence[int], n: int, workers: int, **more: Any) -> Run:
         """Send a prompt and follow the program until it is done or something happens; keeps what there is."""
         self.turns, self.step = False, bool(more.get("step"))
         self.last = int(more.get("close_after", 0)) or n - len(prompt)
@@ -213,7 +216,7 @@ class Child:
             run.ahead += max(0.0, self.cpu_time() - self.stopped_cpu)
             self.begun += time.perf_counter() - self.stopped_at
             with suppress(OSError):  # it has ended: follow() will see it
-                os.kill(self.pid, signal.SIGCONT)
+                self.signal(signal.SIGCONT)
                 os.write(self.commands, b"\n")
         if run.outcome == "done":
             self.follow(run, "done" if len(run.tokens) + 1 == self.last else "token")
@@ -223,12 +226,19 @@ class Child:
         """Stop all its threads; the time from now on does not count. Whether they are."""
         self.stopped_at = now
         with suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGSTOP)
-            while not stopped(self.pid):
+            pid = self.signal(signal.SIGSTOP)
+            while not stopped(pid):
                 if time.perf_counter() - self.stopped_at > STOPPING:
                     return False
         self.stopped_cpu = self.cpu_time()
         return True
+
+    def signal(self, number: signal.Signals) -> int:
+        """Send the program a signal; returns its process id. Raises ProcessLookupError if there is none."""
+        if self.pid is None:
+            raise ProcessLookupError
+        os.kill(self.pid, number)
+        return self.pid
 
     def value(self, **command: object) -> object:
         """The answer to a command that makes no tokens (trusted engines only); None if there is none."""
@@ -398,13 +408,11 @@ class Child:
         """Whether a thread is ready to run, or waits for the disk:
         then the program is not idle, however little it gets.
         """
+        pid = self.pid
         try:
-            for tid in os.listdir(f"/proc/{self.pid}/task") if self.pid else ():
-                if state_of(self.pid, tid) in ("R", "D"):
-                    return True
+            return pid is not None and any(state_of(pid, tid) in ("R", "D") for tid in os.listdir(f"/proc/{pid}/task"))
         except OSError:
-            pass
-        return False
+            return False
 
     def cpu_time(self) -> float:
         """CPU seconds of the whole process, threads that have ended included: the kernel's clock of that process."""

@@ -24,6 +24,11 @@ class Outcome:
     threads_at_ready: int = 0
 
     @property
+    def end(self) -> str:
+        """How its run ended; "" if there was none."""
+        return self.run.outcome if self.run is not None else ""
+
+    @property
     def equal(self) -> bool:
         """Whether exactly the serial program's tokens came, and nothing went wrong."""
         return self.run is not None and self.run.outcome == "done" and self.run.tokens == list(self.case.tokens)
@@ -61,8 +66,8 @@ def run_cases(
             while batch and result.start is None and hangs < GIVE_UP_AFTER and crashes < MOST_RESTARTS:
                 done = run_batch(sandbox, tree, case_set.model, batch, limits, patience, result)
                 result.outcomes += done
-                hangs += sum(outcome.run.outcome in ("hang", "spin", "flood", "litter") for outcome in done)
-                crashes += sum(outcome.run.outcome in CRASHES for outcome in done)
+                hangs += sum(outcome.end in ("hang", "spin", "flood", "litter") for outcome in done)
+                crashes += sum(outcome.end in CRASHES for outcome in done)
                 batch = batch[len(done) :]
             result.outcomes += [Outcome(case, None) for case in batch]
     return result

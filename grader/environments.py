@@ -11,9 +11,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from grader.examples import BASE
 from grader.processes import processes
+from lab.pipes import pipe
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 240.0
@@ -42,7 +44,7 @@ def settings(folder: Path, **more: str) -> dict[str, str]:
     return {**os.environ, "TMPDIR": str(folder / "tmp"), "PYTHONPATH": str(ROOT), **more}
 
 
-def graded(folder: Path, line: Sequence[str], code: int = 1, phrase: str = "same tokens", **more: object) -> str:
+def graded(folder: Path, line: Sequence[str], code: int = 1, phrase: str = "same tokens", **more: Any) -> str:
     """Run it: the exit code, a phrase of its output, its results, and that nothing is left."""
     more.setdefault("env", settings(folder))
     done = subprocess.run(line, capture_output=True, timeout=SECONDS, cwd=ROOT, check=False, **more)
@@ -173,7 +175,7 @@ def interrupted(folder: Path, number: signal.Signals, code: int) -> str:
     process = subprocess.Popen(
         command(folder), env=settings(folder), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    for line in process.stderr:
+    for line in pipe(process.stderr):
         if b"public case" in line:
             break
     process.send_signal(number)

@@ -42,7 +42,7 @@ class Evidence:
     source: str = ""
     imports: list[str] = field(default_factory=list)
     threads: list[str] = field(default_factory=list)
-    correctness: Correctness | None = None
+    correctness: Correctness = field(default_factory=Correctness)
     inside: Inside | None = None  # who does the work on the tiny model
     findings: Findings | None = None
     timing: Timing | None = None
@@ -58,10 +58,19 @@ class Evidence:
     def estimate(self) -> None:
         """Fill in `scaling` from the timing."""
         timing, self.scaling = self.timing, {}
-        for k in timing.measured if timing and timing.failure is None and timing.rounds else ():
+        if timing is None or timing.failure is not None or not timing.rounds:
+            return
+        for k in timing.measured:
             rounds = timing.quiet()
             rounds = rounds if len(rounds) >= LEAST_ROUNDS else timing.rounds
             self.scaling[k] = estimate_scaling(rounds, k, timing.whole)
+
+    @property
+    def timed(self) -> Timing:
+        """The timing, where there is one. Raises ValueError."""
+        if self.timing is None:
+            raise ValueError("nothing was timed")
+        return self.timing
 
     def proven(self, k: int) -> bool:
         """Whether the first token came so soon that more than half of the k workers must have computed it: one thread
@@ -73,7 +82,7 @@ class Evidence:
     @property
     def right(self) -> bool:
         """Whether there are public cases, and all tokens are equal."""
-        public = self.correctness.of(hidden=False) if self.correctness else []
+        public = self.correctness.of(hidden=False)
         return bool(public) and all(outcome.equal for outcome in public)
 
 

@@ -5,6 +5,7 @@ import builtins
 import re
 import signal
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ from grader.places import FILE, place, returns_of
 from grader.sandbox import MB, Limits
 from lab.check.report import counted
 from lab.margin import other_sums
-from lab.serial import gpt2_build_from_checkpoint, gpt2_forward
+from lab.serial import GPT2, gpt2_build_from_checkpoint, gpt2_forward
 
 KNOWN_ERRORS = {name for name, value in vars(builtins).items() if isinstance(value, type)} | {"WorkerFailed"}
-TOLERANCE = {"rtol": 2e-3, "atol": 2e-4}  # rounding in another order stays far below, a mistake does not
+near = partial(np.isclose, rtol=2e-3, atol=2e-4)  # rounding in another order stays far below, a mistake does not
 IN_LAYER = (
     "ln1",
     "qkv",
@@ -243,7 +244,7 @@ def first_difference(model_path: Path, prompt: Iterable[int], found: dict) -> st
 
 def writer(ours: np.ndarray, other: np.ndarray, regions: np.ndarray, names: list[str]) -> str:
     """Which region of the pass wrote the wrong numbers, by the name the program gives it; "" if none or several."""
-    numbers = set(regions[~np.isclose(ours, other, **TOLERANCE)].tolist())
+    numbers = set(regions[~near(ours, other)].tolist())
     if len(numbers) != 1 or (number := numbers.pop()) >= len(names):
         return ""
     return f"; written in region {number} of the pass, {names[number]}" if number else "; written outside all regions"
@@ -260,7 +261,7 @@ def pick(tensor: np.ndarray, layer: int | None) -> np.ndarray:
     return tensor[0] if layer is None else tensor[layer, 0]
 
 
-def differs(model: object, theirs: dict, name: str, layer: int | None) -> bool:
+def differs(model: GPT2, theirs: dict, name: str, layer: int | None) -> bool:
     """Whether a tensor of theirs is there and differs;
     of logits and probabilities only the last position, the V real tokens, count.
     """
@@ -272,7 +273,7 @@ def differs(model: object, theirs: dict, name: str, layer: int | None) -> bool:
         ours, other = ours[-1, :V], other[-1, :V]
     if name == "preatt":
         ours, other = np.tril(ours), np.tril(other)
-    return not np.allclose(ours, other, **TOLERANCE)
+    return not near(ours, other).all()
 
 
 def region(ours: np.ndarray, other: np.ndarray, name: str) -> str:
@@ -281,7 +282,7 @@ def region(ours: np.ndarray, other: np.ndarray, name: str) -> str:
         ours, other = ours[-1:], other[-1:]
     if name == "preatt":
         ours, other = np.tril(ours), np.tril(other)
-    wrong = ~np.isclose(ours, other, **TOLERANCE)
+    wrong = ~near(ours, other)
     names = {3: ("heads", "positions", "earlier positions"), 2: ("positions", "channels")}[wrong.ndim]
     if name in ("logits", "probs"):
         names = ("", "tokens of the vocabulary")

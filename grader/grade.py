@@ -84,7 +84,6 @@ def grade(path: str | os.PathLike, options: Options | None = None, evidence: Evi
         raise
     except Exception as error:  # whatever a submission did to get here, what happened is said
         found.fault = fault_line(error)
-        found.correctness = found.correctness or Correctness()
         found.untimed = found.untimed or "the grader failed before"
     found.seconds += time.perf_counter() - begin
     return judge(found)
@@ -110,7 +109,6 @@ def run_stages(evidence: Evidence, box: Sandbox, folder: Path, options: Options)
     tree = build_tree(folder / "lab", GIVEN, evidence.source)
     if "tokens" in options.stages:
         run_tokens(evidence, box, tree, folder, options, tell)
-    evidence.correctness = evidence.correctness or Correctness()
     if "checks" in options.stages and evidence.correctness.start is None:
         tell("thread checks: exploring schedules")
         checking = build_tree(folder / "check", (*GIVEN, *files_of("check")), evidence.source)
@@ -203,7 +201,7 @@ def explain_tokens(
         if o.run and o.run.outcome == "done" and not o.equal and not o.case.close_after
     )
     first = next(wrong, None)
-    if first is None:
+    if first is None or first.run is None:
         return []
     tokens, expected = first.run.tokens, list(first.case.tokens)
     step = next((i for i, (a, b) in enumerate(zip(tokens, expected, strict=False)) if a != b), None)
@@ -228,9 +226,9 @@ def prove_work(evidence: Evidence, watch: timing.Stopwatch) -> None:
     for k, found in evidence.scaling.items():
         if evidence.proven(k) or scaling.objection(evidence, k) or scaling.threads_result(evidence, found).credit == 0:
             continue
-        prompt, token = evidence.timing.known[k]
+        prompt, token = evidence.timed.known[k]
         slowest = timing.SLOWEST * 3 * found.serial + 5.0
-        evidence.timing.inside[k] = look_inside(
+        evidence.timed.inside[k] = look_inside(
             watch.sandbox, watch.tree, watch.model, prompt, token, k, limits=watch.limits, pauses=(0.0,),
             patience=timing.Patience(start=60.0, token=slowest, total=slowest), cpus=watch.cores[:k],
             samples=timing.SAMPLES,
@@ -241,4 +239,4 @@ def explain_speed(evidence: Evidence, watch: timing.Stopwatch, seed: int) -> Non
     """A run with the recorder for each number of workers that did not earn everything."""
     for k, found in evidence.scaling.items():
         if evidence.points.credit(found.gain.high) < FULL:
-            evidence.timing.recorded[k] = timing.record(watch, k, seed)
+            evidence.timed.recorded[k] = timing.record(watch, k, seed)

@@ -83,8 +83,9 @@ def guard(threadlib, report):
         return start_new_thread(*arguments)
 
     _thread.start_new_thread = _thread.start_new = start_noted
-    if hasattr(threading, "_start_new_thread"):
-        threading._start_new_thread = start_noted
+    kept = "_start_new_thread"  # its own name for it, in some versions
+    if hasattr(threading, kept):
+        setattr(threading, kept, start_noted)
     sys.addaudithook(hook)
 
 
@@ -282,14 +283,16 @@ def main():
         if line == b"\n":
             continue  # a "go on" that nobody waited for
         command = json.loads(line)
-        if "capacity" in command:
+        if kernel is not None:
             report("value", kernel.one_and(command["capacity"], command["one_first"]))
             report("done")
             continue
+        assert model is not None  # all but the kernel have one
         prompt, n = command["prompt"], command["n"]
         recorder = Recorder() if command.get("record") else None
         watch = activations_watch(model, n) if command.get("activations") else None
-        before = threadlib.install(recorder or watch) if recorder or watch else None
+        runtime = recorder or watch
+        before = threadlib.install(runtime) if runtime else None
         most, found, stop = n - len(prompt) + 1, [], command.get("close_after", 0)
         step = command.get("step", False)
         try:

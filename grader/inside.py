@@ -182,7 +182,7 @@ class Watch:
             if time.perf_counter() > self.until:
                 return hits > 0
             run, notes = self.run(pause=pause, poison=name, after=choose.uniform(0.0, LAST) * work)
-            hits += bool(notes) and notes["poisoned"] and run.tokens != [self.token]
+            hits += run is not None and bool(notes) and notes["poisoned"] and run.tokens != [self.token]
             if hits == HITS:
                 return True
         return False

@@ -89,10 +89,12 @@ def copied() -> Interpreter:
             if name.startswith("libpython") and ".so" in name:
                 shutil.copy2(os.path.join(sys.base_prefix, "lib", name), folder / "lib" / name)
         for package in package_files():
-            copy = shutil.copytree if package.is_dir() else shutil.copy2
             target = folder / "packages" / package.name
             target.parent.mkdir(exist_ok=True)
-            copy(package, target, **({"ignore": skip} if package.is_dir() else {}))
+            if package.is_dir():
+                shutil.copytree(package, target, ignore=skip)
+            else:
+                shutil.copy2(package, target)
         open_to_all(folder)
         executable.chmod(0o755)
     except (OSError, shutil.Error) as error:

@@ -20,8 +20,8 @@ def functions_of(source: str) -> tuple[tuple[int, int, str], ...]:
     """(first line, last line, name) of every function, the outer ones first."""
     try:
         nodes = ast.walk(ast.parse(source))
-        kinds = ast.FunctionDef | ast.AsyncFunctionDef
-        return tuple((node.lineno, node.end_lineno, node.name) for node in nodes if isinstance(node, kinds))
+        functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+        return tuple((node.lineno, node.end_lineno or node.lineno, node.name) for node in functions)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ()
 

@@ -2,12 +2,13 @@
 
 import json
 import math
+from typing import Any
 
 LARGEST = 1 << 53  # integers; up to here floating point holds them all
 DEEPEST = 40  # lists and objects in each other
 
 
-def loads(text: str | bytes) -> object:
+def loads(text: str | bytes) -> Any:
     """The value of a JSON text without infinities, NaN, huge integers and deep nesting. Raises ValueError."""
     try:
         value = json.loads(text, parse_int=whole, parse_float=finite, parse_constant=finite)

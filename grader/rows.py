@@ -117,19 +117,19 @@ def workers_problem(evidence: Evidence) -> str:
     """What is wrong with the workers, or ""."""
     if evidence.threads:
         return "; ".join(evidence.threads[:3])
-    seen = [outcome for outcome in evidence.correctness.outcomes if outcome.run]
+    seen = [(outcome, outcome.run) for outcome in evidence.correctness.outcomes if outcome.run]
     if not seen:
         return "the program does not start"
-    if any("bypass" in outcome.run.values for outcome in seen):
+    if any("bypass" in run.values for _, run in seen):
         return "a thread was started past lab.threadlib"
-    if any(outcome.threads_at_ready for outcome in seen):
+    if any(outcome.threads_at_ready for outcome, _ in seen):
         return "importing the file starts threads; the workers start when generate() does"
-    for outcome in seen:
-        if outcome.run.outcome == "done" and outcome.run.left_threads:
+    for outcome, run in seen:
+        if run.outcome == "done" and run.left_threads:
             when = "when the iterator was closed early" if outcome.case.close_after else "after the last token"
-            return f"{counted(outcome.run.left_threads, 'thread')} left {when}; stop and join the workers in a finally"
-    for k in sorted({outcome.case.workers for outcome in seen if outcome.case.workers > 1}):
-        runs = [outcome.run for outcome in seen if outcome.case.workers == k]
+            return f"{counted(run.left_threads, 'thread')} left {when}; stop and join the workers in a finally"
+    for k in sorted({outcome.case.workers for outcome, _ in seen if outcome.case.workers > 1}):
+        runs = [run for outcome, run in seen if outcome.case.workers == k]
         most = max(run.most_threads for run in runs)
         fewest = min((run.fewest_threads for run in runs if run.fewest_threads is not None), default=k)
         if fewest == 0:
@@ -145,9 +145,9 @@ def workers_problem(evidence: Evidence) -> str:
 @row("quiet", "prints nothing else", 3, after_tokens=True)
 def quiet_row(evidence: Evidence) -> Result:
     """Standard output belongs to the tokens."""
-    loud = [outcome for outcome in evidence.correctness.outcomes if outcome.run and outcome.run.printed]
+    loud = [(o.case, o.run.printed) for o in evidence.correctness.outcomes if o.run and o.run.printed]
     if not loud:
         return Result(1.0)
-    shown = next((o.run.printed.decode(errors="replace").split("\n")[0][:60] for o in loud if not o.case.hidden), None)
+    shown = next((text.decode(errors="replace").split("\n")[0][:60] for case, text in loud if not case.hidden), None)
     reason = "it prints on standard output, where the tokens go" + (f": {shown!r}" if shown else "")
     return Result(0.0, f"{reason} (standard error is free to use)")

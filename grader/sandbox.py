@@ -257,7 +257,7 @@ class Sandbox:
         line += ["--perms", "0555", "--size", "4096", "--tmpfs", "/dev/shm"]
         line += ["--perms", "1777", "--size", str(limits.tmp_size), "--tmpfs", "/tmp"]
         made = {"/proc", "/dev", "/tmp"}
-        everything = list(dict.fromkeys([*visible, *([tool("setpriv")] if user is not None else [])]))
+        everything: list[str] = list(dict.fromkeys([*visible, *([tool("setpriv")] if user is not None else [])]))
         shown: list[str] = []
         for path in sorted(everything, key=lambda path: (path.count("/"), path)):
             if any(path == other or path.startswith(f"{other}/") for other in shown):
@@ -352,7 +352,7 @@ def working(backend: str) -> Sandbox:
     """A backend after its trial, with its own interpreter or a copy, with the locks that hold. Raises SandboxError."""
     if backend == "other-user" and os.geteuid() != 0:
         raise SandboxError("only root can become another user")
-    reason = None
+    reason: SandboxError | None = None
     try:
         for python in (interpreter.own, interpreter.copied):
             for sealed in (True, False):
@@ -368,7 +368,7 @@ def working(backend: str) -> Sandbox:
                 break
     except OSError as error:
         reason = SandboxError(f"{reason or 'it does not start'}; {error}")
-    raise reason
+    raise reason or SandboxError("it does not start")
 
 
 def lacking(sandbox: Sandbox, reasons: list[str]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from statistics import median
 
 from grader import rows  # noqa: F401  (its rows come before these)
+from grader.child import Run
 from grader.estimates import Estimate, Scaling, typical
 from grader.evidence import Evidence
 from grader.explain import run_line, slow_line
@@ -53,7 +54,7 @@ def for_each(evidence: Evidence, judge: Callable[[Evidence, Scaling], Result]) -
         why = "; ".join(f"{k} workers: {why}" for k, why in timing.not_measured.items())
         return [Result(0.0, f"scaling cannot be measured here: {why}", status=INCONCLUSIVE)]
     if timing.failure is not None:
-        return [Result(0.0, failed_run(evidence, timing))]
+        return [Result(0.0, failed_run(evidence, timing, timing.failure))]
     found, weight = [], 1 / len(timing.measured)
     for k in timing.measured:
         result = objection(evidence, k) or judge(evidence, evidence.scaling[k])
@@ -61,9 +62,8 @@ def for_each(evidence: Evidence, judge: Callable[[Evidence, Scaling], Result]) -
     return [*found, *left_out]
 
 
-def failed_run(evidence: Evidence, timing: Timing) -> str:
+def failed_run(evidence: Evidence, timing: Timing, failed: Run) -> str:
     """What went wrong in a timed run."""
-    failed = timing.failure
     count = len(failed.prompt) and failed.n - len(failed.prompt)
     private = run_line(failed, timing.expected, evidence.limits, evidence.source, private=True, count=count)
     return f"a timed run on {timing.model} with {counted(timing.failed_workers, 'worker')} failed: {private}"
@@ -84,7 +84,7 @@ def threads_result(evidence: Evidence, found: Scaling) -> Result:
         return Result(0.0, f"{reason}: {unproven}", private="for the instructor: a gain above what the machine gives")
     taken = gain_without_steal(found) if points.measure == "gain" else share.high
     result = credited(reason, found, share, points.credit, points.scaling["full_credit"], taken)
-    if result.credit < 1 and (slow := slow_line(evidence.timing.recorded.get(k, {}), k)) and not result.status:
+    if result.credit < 1 and (slow := slow_line(evidence.timed.recorded.get(k, {}), k)) and not result.status:
         result = Result(result.credit, f"{result.reason}; {slow}")
     if found.gain.median > 1 and result.credit:
         note = "for the instructor: a gain above what the machine gives to trusted threads"
@@ -149,7 +149,7 @@ def gain_without_steal(found: Scaling) -> float:
 
 def objection(evidence: Evidence, k: int) -> Result | None:
     """Why neither threads nor speed of k workers earn a point, or cannot be judged."""
-    timing, points = evidence.timing, evidence.points
+    timing, points = evidence.timed, evidence.points
     if reason := idle_worker(timing.rounds, k, points) or worked_ahead(timing.rounds, k):
         return Result(0.0, reason)  # a fact, whatever else goes on on the machine
     if reason := why_not_measured(timing, k):
@@ -286,12 +286,12 @@ def no_trace(evidence: Evidence, k: int) -> str:
     """Whose CPU time left no trace of work, if the first token does not prove that the workers made it."""
     if evidence.proven(k):
         return ""
-    inside = evidence.timing.inside.get(k)
+    inside = evidence.timed.inside.get(k)
     if inside is None:
         return ""  # nobody looked: grader.grade does so whenever points depend on it
     if inside.problem:
         return inside.problem
-    samples = samples_of(evidence.timing.quiet(), k)
+    samples = samples_of(evidence.timed.quiet(), k)
     timed = [typical([[first[0]] for first in threads]) for threads in zip(*(s.threads for s in samples), strict=False)]
     timed, whole = timed[:k], max(1e-9, typical([[sample.cpu[0]] for sample in samples]))
     for number, spent in enumerate(timed, 1):

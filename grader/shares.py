@@ -19,6 +19,7 @@ differently cannot be seen here; grader.scaling compares with the runs that are 
 import sys
 import threading
 import time
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class Notes:
         self.pause = 0.0  # seconds that a worker rests after the first product of a task, so that others get theirs
         self.rested: dict[str, float] = {}  # seconds of each thread
         self.resting: set[str] = set()  # threads that have rested since they last waited for anything
-        self.poison = ("", 0.0)  # thread, and the work after which its next product becomes NaN
+        self.poison: tuple[str, float] = ("", 0.0)  # thread, and the work after which its next product becomes NaN
         self.poisoned = False
 
     def bit(self, thread: str) -> int:
@@ -105,21 +106,32 @@ class Noted(np.ndarray):
     """An array whose use is noted; `root` is None for activations."""
 
     root: Root | None = None
-    __array_priority__ = 1.0  # what is made of one is one
+    __array_priority__ = 1.0  # pyright: ignore[reportAssignmentType]  # what is made of one is one
 
     def __array_finalize__(self, parent: object) -> None:
-        root = getattr(parent, "root", None)
+        if not isinstance(parent, Noted):
+            self.root = None
+            return
+        root = parent.root
         if root is not None and self.size and self.dtype.kind == "f" and not root.holds(self):
             root = Root(self, ("copy", *parent.place(), self.shape))  # reordered, or of another type
         self.root = root
 
     def place(self) -> tuple:
         """Which weights these are."""
-        return (self.root.key, self.__array_interface__["data"][0] - self.root.address, self.shape, self.strides)
+        root = self.origin()
+        return (root.key, self.__array_interface__["data"][0] - root.address, self.shape, self.strides)
+
+    def origin(self) -> Root:
+        """The root of weights. Raises ValueError for activations."""
+        if self.root is None:
+            raise ValueError("activations have no root")
+        return self.root
 
     def readers(self) -> np.ndarray:
         """The marks of these weights."""
-        root, marks = self.root, NOTES.roots[self.root.key]
+        root = self.origin()
+        marks = NOTES.roots[root.key]
         first = (self.__array_interface__["data"][0] - root.address) // root.itemsize
         steps = tuple(step // root.itemsize for step in self.strides)
         return np.lib.stride_tricks.as_strided(marks[first:], self.shape, steps)
@@ -157,11 +169,12 @@ def is_weight(value: object) -> bool:
     return isinstance(value, Noted) and value.root is not None and value.size > 0
 
 
-def made_of(function, parts, result: np.ndarray) -> bool:
+def made_of(function, parts, result: Noted) -> bool:
     """If weights alone have gone into it, and many, then the result is weights, too: put together, or scaled."""
     parts = [part for part in parts if isinstance(part, np.ndarray)]
-    if parts and result.size >= NOTES.large and all(map(is_weight, parts)):
-        result.root = Root(result, (function.__name__, *(part.place() for part in parts)))
+    weights = [part for part in parts if isinstance(part, Noted) and is_weight(part)]
+    if parts and result.size >= NOTES.large and len(weights) == len(parts):
+        result.root = Root(result, (function.__name__, *(part.place() for part in weights)))
         return True
     return False
 
@@ -261,7 +274,11 @@ def watch_arrays() -> None:
     np.array = lambda a, *args, **options: make_array(
         a, *args, **options | ({"subok": True} if isinstance(a, Noted) else {})
     )
-    np.copy = lambda a, order="K", subok=False: make_array(a, order=order, subok=subok or isinstance(a, Noted))
+
+    def copied(a, order: Any = "K", subok=False):
+        return make_array(a, order=order, subok=subok or isinstance(a, Noted))
+
+    np.copy = copied
     for name in MADE:
         setattr(np, name, making(getattr(np, name)))
     for name, order in TAKEN.items():

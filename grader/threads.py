@@ -18,6 +18,7 @@ from grader.plain import loads
 from grader.processes import ticks_of
 from grader.sandbox import Limits, Sandbox, Started
 from lab.check.page import page
+from lab.pipes import pipe
 
 SCHEDULES, SECONDS, WORKERS = 400, 6.0, 3
 OUTPUT_LIMIT = 4 << 20
@@ -102,7 +103,8 @@ class Collected:
 
 def collect(started: Started, seconds: float) -> Collected:
     """Output and end of a program, both bounded; it is ended when its time is over."""
-    buffers = {started.process.stdout.fileno(): bytearray(), started.process.stderr.fileno(): bytearray()}
+    streams = pipe(started.process.stdout), pipe(started.process.stderr)
+    buffers = {stream.fileno(): bytearray() for stream in streams}
     selector = selectors.DefaultSelector()
     for fd in buffers:
         os.set_blocking(fd, False)
@@ -123,8 +125,8 @@ def collect(started: Started, seconds: float) -> Collected:
     finally:
         selector.close()
         status = started.end()
-        started.process.stdout.close()
-        started.process.stderr.close()
+        for stream in streams:
+            stream.close()
     out, err = buffers.values()
     return Collected(status, bytes(out), bytes(err), cpu, late)
 

@@ -65,7 +65,7 @@ def make_folder() -> Path:
             return folder
         except OSError as error:
             problem = problem or error
-    raise problem
+    raise problem or OSError("there is no place for files")
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory:

@@ -157,7 +157,7 @@ def grade_class(options: argparse.Namespace, console: Console) -> int:
 
 def hosts(client: cluster.Client) -> str:
     """How many there are to grade on."""
-    count = len(client.nthreads())
+    count = len(cluster.threads(client))
     return f"grading on {counted(count, 'host')}" if count else "waiting for workers"
 
 

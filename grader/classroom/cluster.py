@@ -10,8 +10,9 @@ import logging
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
-import dask
+import dask.config
 from distributed import Client, LocalCluster, Nanny
 from distributed.comm import connect
 
@@ -93,9 +94,15 @@ def connected(address: str | None, workers: tuple[int, ...]) -> Iterator[Client]
             with client:
                 yield client
             return
-        with on_this_machine(workers) as cluster, Client(cluster, set_as_default=False) as client:
+        cluster = on_this_machine(workers)
+        with cluster, Client(cluster, set_as_default=False) as client:
             cluster.adapt(minimum=1, maximum=1, interval="1s")  # a worker that is gone for good is replaced
             yield client
+
+
+def threads(client: Client) -> dict[str, int]:
+    """How many each worker has, by its address."""
+    return cast(dict[str, int], client.nthreads())  # no coroutine: the client is not used from one
 
 
 def on_this_machine(workers: tuple[int, ...]) -> LocalCluster:

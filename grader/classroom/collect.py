@@ -209,8 +209,9 @@ def by_name(entries: list[Entry]) -> list[Submission]:
     """A folder, or a file, for each student; who they are is in its name."""
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
+        top = entry.path.parts[0]
         if len(entry.path.parts) > 1 or entry.folder:
-            groups.setdefault(entry.path.parts[0], []).append(entry)
+            groups.setdefault(top, []).append(entry)
     found = [one(*student_of(name), files) for name, files in groups.items()]
     for entry in entries:
         if len(entry.path.parts) == 1 and not entry.folder and entry.path.suffix.lower() in (".py", ".zip"):

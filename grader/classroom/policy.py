@@ -49,8 +49,9 @@ class Policy:
     def too_late(self, record: Record) -> bool:
         """Whether it was received after the last moment, which an extension moves as well."""
         s = record.submission
-        last = max(filter(None, (self.last, self.extensions.get(s.student))), default=None)
-        return self.last is not None and s.received is not None and s.received > last + self.grace
+        if self.last is None or s.received is None:
+            return False
+        return s.received > max(self.last, self.extensions.get(s.student, self.last)) + self.grace
 
     def score(self, record: Record) -> float | None:
         """Points after lateness, or None where there are none yet."""
@@ -112,7 +113,7 @@ def read_policy(path: str | Path | None) -> Policy:
     return Policy(
         moment(path, "deadline", table.get("deadline")), moment(path, "last", table.get("last")),
         timedelta(minutes=grace), float(penalty), counts,
-        {str(who): moment(path, f"extensions.{who}", when) for who, when in extensions.items()},
+        {str(who): at for who, when in extensions.items() if (at := moment(path, f"extensions.{who}", when))},
     )  # fmt: skip
 
 

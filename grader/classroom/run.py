@@ -3,9 +3,10 @@
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import cast
 
 from distributed import CancelledError, Client, Future, KilledWorker, as_completed
-from distributed.comm import CommClosedError
+from distributed.comm.core import CommClosedError
 
 from grader.classroom import cluster, task
 from grader.classroom.gradebook import GRADED, INCONCLUSIVE, NOT_GRADED, Gradebook, Record, Result
@@ -102,7 +103,7 @@ class ClassRun:
 
     def hand_out(self, waiting: deque[Work], arriving: as_completed) -> None:
         """Give the cluster enough to do and no more: the queue is here, so a thousand submissions take no memory."""
-        most = AHEAD * max(1, sum(self.client.nthreads().values()))
+        most = AHEAD * max(1, sum(cluster.threads(self.client).values()))
         while not self.alone and len(self.running) < most and (waiting or (self.later and not self.running)):
             work = waiting.popleft() if waiting else self.later.popleft()
             if work.record.submission.problem:
@@ -127,7 +128,7 @@ class ClassRun:
 
     def other_hosts(self, host: str) -> list[str] | None:
         """Addresses of workers on other hosts than this one."""
-        names = self.client.run(task.platform.node, on_error="ignore")  # one that is lost just now is no other host
+        names = cast(dict[str, str], self.client.run(task.platform.node, on_error="ignore"))  # without those just lost
         return [address for address, name in names.items() if name != host] or None
 
     # -------------------------------------------------------------------------------------------------------- taking
@@ -185,7 +186,7 @@ def run_here(perform: Callable[[Order, int], Outcome], order: Order, workers: tu
 
 def summary(records: list[Record]) -> dict[str, int]:
     """How many are graded, inconclusive, not graded, and wait."""
-    counts = dict.fromkeys((GRADED, INCONCLUSIVE, NOT_GRADED, "waiting"), 0)
+    counts: dict[str, int] = dict.fromkeys((GRADED, INCONCLUSIVE, NOT_GRADED, "waiting"), 0)
     for record in records:
         counts[record.result.status if record.result else "waiting"] += 1
     return counts
