@@ -8,6 +8,7 @@
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 READY  := $(VENV)/.ready
+TYPES  := $(VENV)/.types
 SHELL  := /bin/sh
 .DEFAULT_GOAL := help
 
@@ -101,8 +102,9 @@ $(call verb,grade-selftest,grader.selftest,) ## does the grader measure well on 
 #== for maintainers
 test: $(READY) ## all tests, or one stage: ARGS="-m grader"
 	@$(PYTHON) -m pytest -q -n auto --dist worksteal $(ARGS)
-lint: $(READY) ## mistakes, formatting, imports the wrong way
-	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(VENV)/bin/lint-imports --no-cache >/dev/null || \
+lint: $(TYPES) ## mistakes, formatting, imports the wrong way, types
+	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(VENV)/bin/lint-imports --no-cache >/dev/null && \
+	    $(PYTHON) -m basedpyright --pythonpath $(PYTHON) || \
 	    { echo 'make lint: see above; for imports: $(VENV)/bin/lint-imports' >&2; exit 1; }
 format: $(READY) ## format the code
 	@$(PYTHON) -m ruff check --fix-only --quiet . ; $(PYTHON) -m ruff format .
@@ -136,6 +138,11 @@ ifneq "$(shell [ -x $(PYTHON) ] && cat $(READY) 2>/dev/null)" "$(CURDIR)"
 endif
 $(READY): pyproject.toml constraints.txt make/setup.sh
 	@VENV="$(VENV)" READY="$(READY)" sh make/setup.sh
+
+# The type checker is large: only who asks for it gets it.
+$(TYPES): $(READY)
+	@echo "Installing the type checker (once) ..." >&2; \
+	$(PYTHON) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[lint]' && touch $@
 
 # A verb, or a variable, that is not there ends with what was probably meant; python3 only words it.
 meant = $(error $(or $(shell python3 make/meant.py '$1' '$2' '$(takes-$1)' '$(verbs)' 2>/dev/null),make $1: $2 unknown; see make help))

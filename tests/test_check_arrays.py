@@ -340,3 +340,20 @@ def test_a_race_is_told_where_there_is_one(made, one, two, on, tmp_path: Path):
     assert {finding.kind for finding in found} == ({"race"} if on else set()), found
     names = {"the array" if "the array made" in finding.message else finding.message.split()[0] for finding in found}
     assert all(name.startswith(on) or name == "the array" for name in names)
+
+
+def test_an_array_that_has_lost_all_its_elements_can_still_be_gone_through():
+    """It has no memory any more that could tell of accesses."""
+    detector = races.Detector()
+    detector.scheduler = Scheduler(Default(), traced=True, clocks=detector.clocks, user_file="program.py")
+    found = []
+
+    def body() -> None:
+        array = detector.track(np.zeros(4), "x")
+        array.resize(0)
+        array.flat[:] = 1
+        found.append((array._memory, array.flat[:].size))
+
+    failure = detector.scheduler.run(body)
+    assert failure is None, failure.exception
+    assert found == [(None, 0)]

@@ -14,7 +14,7 @@ from typing import cast
 
 import dask.config
 from distributed import Client, LocalCluster, Nanny
-from distributed.comm import connect
+from distributed.comm.core import connect
 
 from lab import machine
 

@@ -101,7 +101,7 @@ def whose_parts(detector: Detector, root: Shadow, rest: dict, start: int, writte
     ]
     gap = start + np.flatnonzero(~written)
     lines.append(f"{root.region(gap)} is not written by anybody")
-    shape = next((array.shape for array in root.names().values() if root.start_of(array) == start), ())
+    shape = next((array.shape for array in root.tensors().values() if root.start_of(array) == start), ())
     for values, size in zip(np.unravel_index(gap - start, shape), shape, strict=True):
         first, last = int(values.min()), int(values.max())
         if rest and np.unique(values).size < size:

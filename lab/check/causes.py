@@ -63,9 +63,8 @@ def culprits(run: Run, finding: Finding, raced: bool) -> list[str]:
 def tell_exception(explorer: Explorer, failure: Failure, finding: Finding, lines: list[str]) -> None:
     """Which exception, where in the program, in which thread."""
     exception = failure.exception
-    frames = [
-        frame for frame in traceback.extract_tb(exception.__traceback__) if frame.filename == explorer.program.file
-    ]
+    trace = traceback.extract_tb(exception.__traceback__ if exception is not None else None)
+    frames = [frame for frame in trace if frame.filename == explorer.program.file]
     sites = [place(frame.filename, frame.lineno or 0) for frame in reversed(frames)]
     name = type(exception).__name__
     text = str(exception).strip() or (frames[-1].line if frames else "") or ""

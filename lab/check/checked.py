@@ -18,7 +18,7 @@ from _thread import allocate_lock, get_ident
 from collections import deque
 from collections.abc import Callable
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from lab.check import seam
 from lab.check.names import Namer, outside
@@ -76,7 +76,7 @@ def caller() -> Site:
     """Whoever called lock(), P() or the like."""
     frame = sys._getframe(2)
     if frame.f_code is _ENTER:
-        frame = frame.f_back
+        frame = frame.f_back or frame
     return frame.f_code, frame.f_lasti
 
 
@@ -125,7 +125,7 @@ class Checked(Runtime):
         label, made_at = self.namer.label(primitive)
         return Info(label, made_at)
 
-    def stop(self, kind: str, message: str, detail: str = "", where: list[str] | None = None) -> None:
+    def stop(self, kind: str, message: str, detail: str = "", where: list[str] | None = None) -> NoReturn:
         """A definite error: tell it, once, and end the program."""
         with self.guard:
             if not self.over:
@@ -262,7 +262,7 @@ class Checked(Runtime):
             me = records.get(get_ident()) or self.me()
             frame = getframe(1)
             if frame.f_code is _ENTER:
-                frame = frame.f_back
+                frame = frame.f_back or frame
             here = frame.f_code, frame.f_lasti
             if me.held:
                 self.look_at_order(me, info, here)
@@ -379,7 +379,7 @@ class Checked(Runtime):
 
         return wait, signal, broadcast
 
-    def stop_wait(self, me: Record, info: Info, mutex: Info | None, here: str) -> None:
+    def stop_wait(self, me: Record, info: Info, mutex: Info | None, here: str) -> NoReturn:
         """me waits without the mutex."""
         label = mutex.label if mutex is not None else "a mutex of another runtime"
         holder = mutex.holder if mutex is not None else None

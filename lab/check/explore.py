@@ -93,9 +93,9 @@ def explore(program: Program, workers: int = 3, plan: Plan | None = None) -> Fin
 def setup_problem(program: Program, first: Run) -> Finding | None:
     """Why the program cannot even be started, if no thread has anything to do with it."""
     failure = first.failure
-    exception = failure.exception if failure is not None else None
-    if exception is None or first.scheduler.spawned or failure.runner != "main":
+    if failure is None or failure.exception is None or first.scheduler.spawned or failure.runner != "main":
         return None
+    exception = failure.exception
     if first.imported and not isinstance(exception, SystemExit):
         return None
     frames = [frame for frame in traceback.extract_tb(exception.__traceback__) if frame.filename == program.file]
@@ -167,7 +167,7 @@ class Search:
                     return
                 if self.jolted is None:  # a failure in which no wait ends without a signal says more about the program
                     self.jolted, most = run, min(most, index + WITHOUT)
-            if self.exhausting and not self.exhaustive.advance():
+            if self.exhausting and self.exhaustive is not None and not self.exhaustive.advance():
                 self.exhaustive = None
                 result.notes.append(
                     f"these are all schedules with at most {counted(self.plan.bound, 'preemption')} at primitives"
@@ -205,7 +205,7 @@ class Search:
 
     def fail(self, run: Run) -> None:
         """The search is over."""
-        if run.failure.kind == "timeout" and self.result.schedules > 1:
+        if run.fault.kind == "timeout" and self.result.schedules > 1:
             self.result.notes.append("the last schedule was broken off: the time was over")
             return
         self.explorer.deadline = max(self.deadline, time.monotonic() + LAST_WORDS)
@@ -221,7 +221,8 @@ class Search:
         case = CASES.get(index % 16, 0) if self.generate else 0
         if level == EXPRESSIONS and explorer.program.goes_through_shared:
             level = ROUNDS
-        self.exhausting = name == "exhaustive" and self.exhaustive is not None
+        exhaustive = self.exhaustive if name == "exhaustive" else None
+        self.exhausting = exhaustive is not None
         if self.exhausting:
             level, spurious, case = LEVELS.get(plan.level, PRIMITIVES), plan.spurious == "always", 0
         setting = Setting(explorer.workers, case, level, spurious)
@@ -230,7 +231,8 @@ class Search:
             if run.failure is not None:
                 self.exhausting = False
                 return run
-        return explorer.run(self.exhaustive if self.exhausting else self.strategy(name, index, level), setting)
+        strategy = exhaustive if exhaustive is not None else self.strategy(name, index, level)
+        return explorer.run(strategy, setting)
 
     def strategy(self, name: str, index: int, level: int) -> Strategy:
         """A new one, with the random numbers of this schedule; PCT goes through its depths 2 to 5."""
@@ -269,7 +271,7 @@ def conclusion(plan: Plan, result: Findings) -> str:
 
 def explain(explorer: Explorer, run: Run, plan: Plan) -> Finding:
     """Shrink the schedule, run it once more with everything on record, and put the failure into words."""
-    failure, kind = run.failure, run.kind
+    failure, kind = run.fault, run.kind
     if failure.kind == "timeout":
         return Finding(
             "livelock", f"no end within the time given: {failure.message}", where=failure.where, seed=plan.seed

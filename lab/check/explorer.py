@@ -45,6 +45,20 @@ class Run:
         scheduler.fail_run(Failure("contract", message, where=[site]))
 
     @property
+    def fault(self) -> Failure:
+        """The failure of a run that failed. Raises ValueError for another one."""
+        if self.failure is None:
+            raise ValueError("this run did not fail")
+        return self.failure
+
+    @property
+    def seen(self) -> Detector:
+        """What a tracked run saw of its arrays. Raises ValueError for another one."""
+        if self.detector is None:
+            raise ValueError("this run was not tracked")
+        return self.detector
+
+    @property
     def kind(self) -> str:
         """The kind of failure; "" for none. Exceptions of different types are different failures."""
         if self.failure is None:

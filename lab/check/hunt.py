@@ -30,10 +30,10 @@ def look_for_races(explorer: Explorer, seed: int, schedules: int, deadline: floa
         threads = max(threads, run.scheduler.spawned)
         if run.kind and (run.kind != "timeout" or not index):  # the end of the time is no failure
             failed = failed or run
-        notices |= run.detector.notices
-        for race in run.detector.races.values():
+        notices |= run.seen.notices
+        for race in run.seen.races.values():
             found.setdefault(race.key, (race, setting.string(run.scheduler.deviations)))
-        for root in run.detector.activations:
+        for root in run.seen.activations:
             for slot, count in root.writers().items():
                 writers[slot] = writers.get(slot, 0) + count
         if run.kind in ("livelock", "timeout"):  # the others would take as long
@@ -50,9 +50,9 @@ def tell_failed(explorer: Explorer, run: Run, seed: int) -> Finding:
     """A tracked run that failed: the program's fault if that schedule fails without tracking, else the checker's."""
     deviations = run.scheduler.deviations
     if run.kind == "timeout":
-        message = f"no end within the time given: {run.failure.message}"
-        return Finding("livelock", message, where=run.failure.where, seed=seed, tool="races")
-    if not run.failure.silent:
+        message = f"no end within the time given: {run.fault.message}"
+        return Finding("livelock", message, where=run.fault.where, seed=seed, tool="races")
+    if not run.fault.silent:
         explorer.deadline = max(explorer.deadline, time.monotonic() + LAST_WORDS)
     if run.detector is not None and explorer.again(run.setting, Replay(dict(deviations))).failure is None:
         finding = tell(explorer, run)
@@ -85,7 +85,7 @@ def race_findings(found: list[tuple[Race, str]], seed: int) -> list[Finding]:
 def one_does_all(explorer: Explorer, slot: int, seed: int, schedules: int) -> Finding:
     """A submission whose work is split so that there is only one piece."""
     run = explorer.run(Default(), Setting(explorer.workers), tracked=True, blamed=True)
-    sites = [site for thread, site, _pass in run.detector.log if thread == f"worker-{slot}"]
+    sites = [site for thread, site, _pass in run.seen.log if thread == f"worker-{slot}"]
     common = max(dict.fromkeys(sites), key=sites.count) if sites else ""
     at = f" (most of its writes are at {common})" if common else ""
     message = (

@@ -10,6 +10,7 @@ made in the syntax tree, not in bytecode, so that a schedule means the same in e
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from lab.check.switches import InsideExpressions, Rounds
 
@@ -158,7 +159,7 @@ class Instrumenter(ast.NodeTransformer):
 
     # ---- statements
 
-    def visit(self, node: ast.AST) -> ast.AST | list[ast.AST]:
+    def visit(self, node: ast.AST) -> Any:
         """Visit a node; a statement inside a function may get company."""
         if not isinstance(node, ast.stmt) or self.scope is None or isinstance(node, (*FUNCTIONS, ast.ClassDef)):
             return super().visit(node)
@@ -166,7 +167,7 @@ class Instrumenter(ast.NodeTransformer):
         changed = super().visit(node)
         return [*before, changed] if before else changed
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
         """Enter a function."""
         outer, self.scope = self.scope, self.scopes.of[node]
         docstring = node.body[:1] if ast.get_docstring(node, clean=False) is not None else []
@@ -180,7 +181,7 @@ class Instrumenter(ast.NodeTransformer):
 
     visit_AsyncFunctionDef = visit_FunctionDef
 
-    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
+    def visit_Lambda(self, node: ast.AST) -> ast.AST:
         """Left as it is."""
         return node
 
@@ -256,10 +257,10 @@ def waits_outside_loops(tree: ast.Module) -> dict[int, str]:
             inner = around
             if isinstance(child, (ast.While, ast.If, *FUNCTIONS)):
                 inner = {ast.While: "while", ast.If: "if"}.get(type(child), "")
-            called = child.func if isinstance(child, ast.Call) else None
             if (
-                isinstance(called, ast.Attribute)
-                and called.attr == "wait"
+                isinstance(child, ast.Call)
+                and isinstance(child.func, ast.Attribute)
+                and child.func.attr == "wait"
                 and len(child.args) == 1
                 and around != "while"
             ):

@@ -118,7 +118,11 @@ def target_of(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> str:
         above = parents.get(parent)
         if isinstance(parent, ast.Tuple | ast.List) and isinstance(above, ast.Assign):
             target = above.targets[0]
-            if isinstance(target, ast.Tuple | ast.List) and len(target.elts) == len(parent.elts):
+            if (
+                isinstance(node, ast.expr)
+                and isinstance(target, ast.Tuple | ast.List)
+                and len(target.elts) == len(parent.elts)
+            ):
                 return written(target.elts[parent.elts.index(node)], suffix)
         if isinstance(parent, ast.Call):
             called = parent.func
@@ -127,7 +131,7 @@ def target_of(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> str:
             if getattr(called, "id", getattr(called, "attr", "")) not in COPY:
                 return ""
         elif isinstance(parent, ast.Dict):
-            key = parent.keys[parent.values.index(node)] if node in parent.values else None
+            key = next((key for key, value in zip(parent.keys, parent.values, strict=True) if value is node), None)
             suffix = f"[{key.value!r}]" if isinstance(key, ast.Constant) else "[]"
         elif isinstance(parent, MANY):
             suffix = "[]"

@@ -43,7 +43,7 @@ class Notes(ast.NodeTransformer):
 
     # ---- statements
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
         """Enter a function."""
         node.decorator_list = [self.visit(decorator) for decorator in node.decorator_list]
         node.args.defaults = [self.visit(default) for default in node.args.defaults]
@@ -88,7 +88,7 @@ class Notes(ast.NodeTransformer):
         node.value = noted(self.visit(node.value), self.writes([node.target]))
         return node
 
-    def visit_For(self, node: ast.For) -> ast.AST:
+    def visit_For(self, node: ast.For | ast.AsyncFor) -> ast.AST:
         """The targets are written at the beginning of each round; the items may be arrays."""
         writes = self.writes(assigned(node))
         self.generic_visit(node)
@@ -99,7 +99,7 @@ class Notes(ast.NodeTransformer):
 
     visit_AsyncFor = visit_For
 
-    def visit_With(self, node: ast.With) -> ast.AST:
+    def visit_With(self, node: ast.With | ast.AsyncWith) -> ast.AST:
         """The same for `as` targets."""
         targets = [target for item in node.items if item.optional_vars for target in flattened(item.optional_vars)]
         writes = self.writes(targets)

@@ -128,9 +128,10 @@ class Operations(Runtime):
             held = mutex.state
             if held.holder is not me:
                 self.misuse(f"waits for {state.label} with {held.label}, {holder_in_words(held)}", [])
-            if state.waiters and state.mutex is not held:
+            other = state.mutex
+            if state.waiters and other is not None and other is not held:
                 self.misuse(
-                    f"waits for {state.label} with {held.label}, but others wait for it with {state.mutex.label}",
+                    f"waits for {state.label} with {held.label}, but others wait for it with {other.label}",
                     [runner.site for runner in state.waiters],
                 )
             state.mutex = held

@@ -74,7 +74,7 @@ class Program:
         for node in ast.walk(self.tree):
             for module in imported(node):
                 if module.split(".")[0] in REFUSED:
-                    at = place(self.file, node.lineno)
+                    at = place(self.file, getattr(node, "lineno", 0))
                     message = f"{at} imports {module}: this program cannot be explored, because {WHY_REFUSED}"
                     found.append(Finding("refused", message, where=[at], tool="scan"))
         return found

@@ -30,7 +30,6 @@ from lab.check.report import place
 from lab.check.runner import Runner
 from lab.check.scheduler import Scheduler
 from lab.check.shadow import READ, WRITE, Memory, Shadow, Where
-from lab.check.tracked import Tracked
 from lab.threadlib import Cond, Mutex, Semaphore
 
 LARGEST, MOST = 1 << 22, 1 << 24  # bytes of one array, and of all arrays, that several threads reach
@@ -84,7 +83,7 @@ class Detector(Recorder):
 
     # ---- arrays
 
-    def track(self, array: np.ndarray, name: str, names: Callable[[], dict[str, np.ndarray]] | None = None) -> Tracked:
+    def track(self, array: np.ndarray, name: str, names: Callable[[], dict[str, np.ndarray]] | None = None) -> Watched:
         """A tracked array on the memory of `array`, which must be in one piece."""
         memory = self.add(array, name, names)
         self.memories[memory.address] = memory
@@ -125,7 +124,7 @@ class Detector(Recorder):
     def called(self, value: Any, name: str) -> Any:
         """`name = value`: an array without a name gets this one."""
         masked = isinstance(value, np.ma.MaskedArray)
-        for array, text in [(value, name), (value._mask, f"{name}.mask")] if masked else [(value, name)]:
+        for array, text in [(value, name), (np.ma.getmask(value), f"{name}.mask")] if masked else [(value, name)]:
             memory = getattr(array, "_memory", None) if isinstance(array, np.ndarray) else None
             if memory is not None and not memory.name:
                 memory.call(text, array)
@@ -212,16 +211,17 @@ class Detector(Recorder):
         if self.blame and memory.names is not None:
             memory.make_planes()
             self.remember(me, memory, where, kind, context)
-        if memory.clock is None:
+        planes = memory.clock
+        if planes is None:
             if memory.owner in (-1, me.number) and len(memory.early) < LONGEST:
                 memory.owner = me.number
                 memory.early.append((where, kind, mine, context))
                 return
             if not self.has_room(memory):
                 return
-            memory.make_planes()
+            planes, _contexts = memory.make_planes()
         used = max(self.clocks.of) + 1
-        shadow = where.of(memory.clock)[: 1 + (kind == WRITE), :used]
+        shadow = where.of(planes)[: 1 + (kind == WRITE), :used]
         known = clock[:used].reshape((1, used) + (1,) * (shadow.ndim - 2))
         conflict = shadow > known
         if conflict.any():
@@ -241,7 +241,7 @@ class Detector(Recorder):
     def report(self, me: Runner, memory: Shadow, where: Where, kind: int, here: int, conflict: np.ndarray) -> None:
         """Keep a race for each thread and kind of access that conflicts."""
         elements = memory.elements(where)
-        contexts = where.of(memory.context)
+        contexts = where.of(memory.make_planes()[1])
         for other_kind, slot in zip(*np.nonzero(conflict.reshape(*conflict.shape[:2], -1).any(axis=2)), strict=True):
             if slot == me.number:
                 continue

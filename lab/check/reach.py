@@ -6,7 +6,7 @@ records what the function touches.
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -93,7 +93,7 @@ def nditer(operands: Any, *inputs: Any, **named: Any) -> Any:
 
 def ndenumerate(array: Any) -> np.ndenumerate:
     """Pairs of index and element."""
-    made = np.ndenumerate(plain(array))
+    made = cast(Any, np.ndenumerate(plain(array)))  # its `iter` is not in numpy's types
     if isinstance(array, Watched) and array._memory is not None:
         made.iter = Flat(array)
     return made

@@ -64,7 +64,7 @@ class Recorder:
         """An access to the elements that pick() takes from an array of their numbers."""
         memory = self.memory_of(array)
         where = memory.picked(array, pick) if memory is not None and array.size and self.wants(memory) else None
-        if where is not None and where.index.size:
+        if memory is not None and where is not None and where.index.size:
             self.access(memory, where, kind)
 
     def wants(self, memory: Memory) -> bool:
@@ -140,8 +140,9 @@ class Recorder:
             if type(value[index]) in FORMS:
                 value[index] = self.adopt(value[index])
 
-    def adopt_masked(self, value: np.ma.MaskedArray) -> None:
-        """numpy.ma works on two arrays: the data, which it takes as views of the kind `_baseclass`, and the mask."""
+    def adopt_masked(self, value: Any) -> None:
+        """A np.ma.MaskedArray works on two arrays: the data, which it takes as views of the kind `_baseclass`, and the
+        mask; numpy's types tell of neither."""
         self.unseen_kind(type(value))
         if value._baseclass in FORMS:
             value._baseclass = FORMS[value._baseclass]

@@ -4,7 +4,7 @@ An index takes a record out of an array of records: a scalar, but one on the arr
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -15,15 +15,15 @@ class Record(WatchedRecord):
     """A record whose accesses are recorded, field by field; one that numpy copied has no `_array` and tells nothing."""
 
     @classmethod
-    def of(cls, array: Watched) -> "Record":
+    def of(cls, array: np.ndarray) -> "Record":
         """The record that a tracked array of no dimensions consists of."""
-        record = np.asarray(array).view(np.dtype((cls, array.dtype)))[()]
-        record._array = array
+        record = cast(Record, np.asarray(array).view(np.dtype((cls, array.dtype)))[()])
+        record._array = cast(Watched, array)
         return record
 
     def field(self, key: Any) -> Any:
         """The name of a field given by name or number, or a list of names."""
-        return key if isinstance(key, str | list) else self.dtype.names[key]
+        return key if isinstance(key, str | list) else (self.dtype.names or ())[key]
 
     def __getitem__(self, key: Any) -> Any:
         return super().__getitem__(key) if self._array is None else self._array[self.field(key)][()]

@@ -31,7 +31,7 @@ def replay(program: Program, schedule: str, picture_file: str | None = None, sec
     if run.failure is not None:
         result.findings.append(tell(explorer, run))
     else:
-        result.findings += race_findings([(race, schedule) for race in run.detector.races.values()], 0)
+        result.findings += race_findings([(race, schedule) for race in run.seen.races.values()], 0)
     for finding in result.findings:
         finding.schedule, finding.preemptions = setting.string(run.scheduler.deviations), run.scheduler.preemptions
         finding.trace = picture.lines(run.scheduler)

@@ -41,7 +41,8 @@ class Runner:
         self.number, self.name, self.fn = number, name, fn
         self.baton: Any = None
         self.ready: Callable[[], bool] | None = None  # None: it can go on at any time
-        self.verb, self.what = "starts", None  # what it is about to do, and with which primitive
+        self.verb = "starts"  # what it is about to do
+        self.what: Any = None  # and with what: a primitive, a condition and its mutex, threads, a line
         self.site = ""  # where, when sites are looked for
         self.held: list[MutexState] = []
         self.ended = self.over_before_the_end = self.signalled = False

@@ -44,6 +44,7 @@ class Strategy(Protocol):
 
     def choose(self, able: list[Runner], default: Runner, free: bool) -> Runner:
         """One of `able` (two or more, by number); free: no choice would be a preemption."""
+        ...
 
     def attach(self, scheduler: "Scheduler") -> None:
         """A run of this scheduler begins."""
@@ -309,9 +310,9 @@ class Scheduler(Operations, Statements):
         if len(able) == 1 and not extra:
             return able[0]
         running = me in able
-        if running and not tired:
+        if me is not None and running and not tired:
             default = me
-        elif running:
+        elif me is not None and running:
             default = next((runner for runner in able if runner.number > me.number), able[0])
         else:
             default = able[0]

@@ -186,15 +186,16 @@ class Shadow(Memory):
         self.context: np.ndarray | None = None
         self.last = np.zeros(self.size if names is not None and recorder.blame else 0, np.int32)
 
-    def make_planes(self) -> None:
-        """Write the list of accesses down unit by unit."""
-        if self.clock is not None:
-            return
+    def make_planes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Write the list of accesses down unit by unit; returns the planes of clocks and of contexts."""
+        if self.clock is not None and self.context is not None:
+            return self.clock, self.context
         shape = (2, self.recorder.clocks.slots, self.nbytes // self.unit)
         self.clock, self.context = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
         for where, kind, clock, context in self.early:
             self.set(where, kind, self.owner, clock, context)
         self.early.clear()
+        return self.clock, self.context
 
     def set(self, where: Where, kind: int, slot: int, clock: int, context: int) -> None:
         """Put an access down."""
@@ -205,13 +206,13 @@ class Shadow(Memory):
         """What is known of a unit is known of its parts."""
         factor = self.unit // unit
         super().divide(unit)
-        self.early = [(where.finer(factor), *rest) for where, *rest in self.early]
-        if self.clock is not None:
+        self.early = [(where.finer(factor), kind, clock, context) for where, kind, clock, context in self.early]
+        if self.clock is not None and self.context is not None:
             self.clock, self.context = (np.repeat(plane, factor, axis=-1) for plane in (self.clock, self.context))
 
     def grow(self, slots: int) -> None:
         """Room for more threads."""
-        if self.clock is not None:
+        if self.clock is not None and self.context is not None:
             more = ((0, 0), (0, slots - self.clock.shape[1]), (0, 0))
             self.clock, self.context = np.pad(self.clock, more), np.pad(self.context, more)
 
@@ -220,17 +221,21 @@ class Shadow(Memory):
         if self.names is None:
             return super().region(elements)
         elements = np.unique(elements)
-        for name, array in self.names().items():
+        for name, array in self.tensors().items():
             start = self.start_of(array)
             inside = elements[(elements >= start) & (elements < start + array.size)]
             if inside.size:
                 return f"{self.name}.{name}" + ranges(np.unravel_index(inside - start, array.shape), array.shape)
         return f"{self.name}_memory[{elements[0]}:{elements[-1] + 1}]"
 
+    def tensors(self) -> dict[str, np.ndarray]:
+        """The views that have names of their own."""
+        return self.names() if self.names is not None else {}
+
     def writers(self) -> dict[int, int]:
         """How many elements each thread wrote."""
-        self.make_planes()
-        counts = (self.clock[WRITE] > 0).sum(axis=1) // (self.itemsize // self.unit)
+        clock, _context = self.make_planes()
+        counts = (clock[WRITE] > 0).sum(axis=1) // (self.itemsize // self.unit)
         return {slot: int(count) for slot, count in enumerate(counts) if count}
 
 

@@ -22,7 +22,7 @@ class InsideExpressions(ast.NodeTransformer):
     def __init__(self) -> None:
         self.depth = 0
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
         """Its body only: defaults and annotations are evaluated where it is made."""
         self.depth += 1
         node.body = [self.visit(statement) for statement in node.body]
@@ -31,7 +31,7 @@ class InsideExpressions(ast.NodeTransformer):
 
     visit_AsyncFunctionDef = visit_FunctionDef
 
-    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
+    def visit_Lambda(self, node: ast.AST) -> ast.AST:
         """Left as it is."""
         return node
 
@@ -103,7 +103,7 @@ class InsideExpressions(ast.NodeTransformer):
                 call = ast.Call(ast.Name("__round__", ast.Load()), [ast.Constant(node.lineno)], [])
                 generator.ifs.insert(0, located(call, node))
 
-    def visit_ListComp(self, node: ast.ListComp) -> ast.AST:
+    def visit_ListComp(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> ast.AST:
         """In every round."""
         self.generic_visit(node)
         node.elt = self.before(node.elt)
@@ -146,7 +146,7 @@ def located(node: ast.expr, at: ast.AST) -> ast.expr:
 class Rounds(ast.NodeTransformer):
     """Counts the rounds of comprehensions and of for loops, everywhere in a program."""
 
-    def counted(self, node: ast.AST) -> ast.expr:
+    def counted(self, node: ast.stmt | ast.expr) -> ast.expr:
         """__loop__(line, weight), which is true."""
         call = ast.Call(ast.Name("__loop__", ast.Load()), [ast.Constant(node.lineno), ast.Constant(FOR_ROUND)], [])
         return located(call, node)
@@ -157,7 +157,7 @@ class Rounds(ast.NodeTransformer):
         node.body.insert(0, ast.copy_location(ast.Expr(self.counted(node)), node))
         return node
 
-    def visit_ListComp(self, node: ast.ListComp) -> ast.AST:
+    def visit_ListComp(self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> ast.AST:
         """As the first condition of the innermost loop."""
         self.generic_visit(node)
         node.generators[-1].ifs.insert(0, self.counted(node))

@@ -112,7 +112,7 @@ class Tracked(Watched):
     def flat(self, value: Any) -> None:
         read(value)
         wrote(self)
-        np.asarray(self).flat = plain(value)
+        np.asarray(self).flat = plain(value)  # pyright: ignore[reportAttributeAccessIssue]  # numpy's types lack it
 
     def resize(self, *shape: Any, refcheck: bool = True) -> None:
         """In place: numpy moves the elements to new memory, for which nobody else may have a view of the old one."""
@@ -128,7 +128,8 @@ class Tracked(Watched):
         kept = min(new.size, self.size)
         new.reshape(-1)[:kept] = np.asarray(self).reshape(-1)[:kept]
         data = new.reshape(-1).tolist() if self.dtype.hasobject else new.tobytes()
-        self.__setstate__((1, new.shape, self.dtype, False, data))  # the only way to give an array other memory
+        # The only way to give an array other memory; numpy's types ask for a np.bool, which it does not take.
+        self.__setstate__((1, new.shape, self.dtype, False, data))  # pyright: ignore[reportArgumentType]
         name, self._memory = self._memory.name, recorder.find(self) if self.size else None
         if self._memory is not None and name:
             self._memory.call(name, self)
@@ -189,7 +190,7 @@ def reduced_at(inputs: tuple, options: dict) -> None:
 class Flat:
     """What array.flat is: the elements in order."""
 
-    def __init__(self, base: Tracked) -> None:
+    def __init__(self, base: Watched) -> None:
         self.base = base
         self._iterator = np.asarray(base).flat
 
@@ -211,7 +212,7 @@ class Flat:
     def __getitem__(self, index: Any) -> Any:
         index = plain(index)
         self._record(index, READ)
-        return self.base._memory.recorder.adopt(self._iterator[index])
+        return given_back(self._iterator[index], {}, recorder_of(self.base))
 
     def __setitem__(self, index: Any, value: Any) -> None:
         read(value)
@@ -229,7 +230,8 @@ class Flat:
         return self._iterator.copy()
 
     def _record(self, index: Any, kind: int) -> None:
-        self.base._memory.recorder.record_some(self.base, lambda numbers: numbers.reshape(-1)[index], kind)
+        if self.base._memory is not None:
+            self.base._memory.recorder.record_some(self.base, lambda numbers: numbers.reshape(-1)[index], kind)
 
 
 def _compare(name: str) -> Callable:
