@@ -12,7 +12,7 @@ from rich.console import Console
 from grader import grade, report
 from grader.cases import CasesError
 from grader.points import PointsError, load
-from grader.sandbox import BACKENDS, SandboxError
+from grader.sandbox import BACKENDS, NEEDS_LINUX, SandboxError
 from grader.verdict import Verdict
 from lab.command import quietly
 from lab.files import PROFILES, WriteError, shown
@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Grade, show, write; returns the exit code."""
     args = parser().parse_args(arguments)
     if sys.platform != "linux":
-        print("the grader needs Linux: it watches programs through /proc (a container or WSL will do)", file=sys.stderr)
+        print(NEEDS_LINUX, file=sys.stderr)
         return 2
     errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     stages = tuple(part for part in args.stages.split(",") if part)

@@ -20,6 +20,7 @@ import resource
 import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -329,10 +330,13 @@ def tool(name: str) -> str:
 # ------------------------------------------------------------------------------------------------------------ choosing
 
 BACKENDS = ("bubblewrap", "other-user", "limits")
+NEEDS_LINUX = "the grader needs Linux: it watches programs through /proc (a container or WSL will do)"
 
 
 def choose(wanted: str | None = None, required: bool = False) -> Sandbox:
     """The best backend that works, or the one wanted. Raises SandboxError; with `required` limits alone will not do."""
+    if sys.platform != "linux":
+        raise SandboxError(NEEDS_LINUX)
     reasons = []
     for backend in BACKENDS if wanted is None else (wanted,):
         try:

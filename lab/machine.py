@@ -57,6 +57,8 @@ def bind(threads: Iterable[int]) -> None:
     core we would choose. A thread begins with the affinity of the one that started it, so it is set in any case.
     """
     cpus, threads = allowed(), list(threads)
+    if not cpus:
+        return  # only Linux lets a program choose
     ranked = _cores(cpus, SYSTEM)
     fast = sum(speed == ranked[0][1] for _cpu, speed in ranked)
     bound = 1 < len(ranked) <= quota() and len(threads) >= fast

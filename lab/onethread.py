@@ -19,9 +19,17 @@ TRIES = 20
 MATRIX = 512  # large enough for every BLAS to use all the threads it has
 
 
+def libraries() -> list[dict]:
+    """The BLAS libraries of this process; none where the system does not tell, as a Linux without /proc."""
+    try:
+        return threadpool_info()
+    except OSError:
+        return []
+
+
 def pin() -> None:
     """Tell a BLAS library that still has more than one thread to use one."""
-    if any(pool["num_threads"] != 1 for pool in threadpool_info()):
+    if any(pool["num_threads"] != 1 for pool in libraries()):
         threadpool_limits(limits=1)
 
 
@@ -43,10 +51,10 @@ def problem() -> str | None:
         measured = threads_in_use()
         if measured <= ALLOWED:
             return None
-    libraries = ", ".join(f"{pool['internal_api']} {pool['version'] or ''}".strip() for pool in threadpool_info())
+    found = ", ".join(f"{pool['internal_api']} {pool['version'] or ''}".strip() for pool in libraries())
     variables = " ".join(f"{name}=1" for name in BLAS_THREAD_VARIABLES[:4])
     return (
-        f"numpy's BLAS ({libraries or 'unknown'}) uses {measured:.1f} threads where one was asked for, "
+        f"numpy's BLAS ({found or 'unknown'}) uses {measured:.1f} threads where one was asked for, "
         f"so times mean little; start with {variables}, "
         "or install the numpy of PyPI: pip install --force-reinstall numpy"
     )

@@ -28,6 +28,7 @@ STAGES = {  # first word of a test file's name after "test_" -> marker
     "convert": "serial",
     "threadlib": "threads",
     "machine": "threads",
+    "systems": "serial",
     "margin": "serial",
     "kernels": "parallel",
     "parallel": "parallel",
