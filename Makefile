@@ -108,7 +108,7 @@ lint: $(TYPES) ## mistakes, formatting, imports the wrong way, types
 	    { echo 'make lint: see above; for imports: $(VENV)/bin/lint-imports' >&2; exit 1; }
 format: $(READY) ## format the code
 	@$(PYTHON) -m ruff check --fix-only --quiet . ; $(PYTHON) -m ruff format .
-$(call verb,check-selftest,lab.check selftest,) ## the checks raise nothing in right programs
+$(call verb,check-selftest,tests.check_selftest,) ## the checks raise nothing in right programs
 $(call verb,reference,lab.measure.reference,OUT) ## the pictures in profiles/reference, anew
 $(call verb,test-gradients,lab.train.debug_state,GRADIENTS) ## llm.c's test_gpt2: gradients against PyTorch's
 $(call verb,bench-train,lab.train.bench,MODEL WORKERS) ## a training step beside PyTorch's

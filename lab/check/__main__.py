@@ -1,4 +1,4 @@
-"""The command line: python -m lab.check {check,explore,races,run,selftest} ..."""
+"""The command line: python -m lab.check {check,explore,races,run} ..."""
 
 from lab.check import environment  # isort: skip  (before anything that needs a library)
 
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=raw,
     )
-    commands = top.add_subparsers(dest="command", required=True, metavar="{check,explore,races,run,selftest}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="{check,explore,races,run}")
     check = commands.add_parser(
         "check", help="run with real threads; misuse, lock order and stalls are reported at once"
     )
@@ -84,15 +84,6 @@ def parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run any program as it is, with its own arguments, in checked mode")
     run.add_argument("program", metavar="PROGRAM", help="a .py file or a module like lab.gpt")
     run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="what the program is given")
-    selftest = commands.add_parser(
-        "selftest", help="the right programs of tests/zoo and lab.parallel must raise nothing"
-    )
-    selftest.add_argument("names", nargs="*", metavar="NAME", help="only programs whose name contains one of these")
-    selftest.add_argument(
-        "--schedules", type=positive, default=10_000, help="schedules of each program (default 10000)"
-    )
-    selftest.add_argument("--seed", type=natural, default=1)
-    selftest.add_argument("--jobs", type=positive, default=None, help="processes (default: one for each core)")
     return top
 
 
@@ -238,10 +229,6 @@ def run_program(program: str, arguments: list[str]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     options = parser().parse_args(arguments)
-    if options.command == "selftest":
-        from lab.check.selftest import selftest
-
-        return selftest(options.schedules, options.seed, options.jobs, options.names)
     if options.command == "run":
         try:
             run_program(options.program, options.arguments)
