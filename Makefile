@@ -97,7 +97,7 @@ $(call verb,class,grader.classroom grade,SUBMISSIONS MODEL OUT) ## grade all of 
 $(call verb,handout,grader.classroom handout,MODEL OUT) ## what students get, without solutions: dist/handout.zip
 $(call verb,gradescope,grader.classroom gradescope,OUT) ## Gradescope's autograder: dist/gradescope.zip
 $(call verb,example-class,grader.classroom example,OUT) ## 40 submissions of every kind, to rehearse with
-$(call verb,grade-selftest,grader.selftest,) ## does the grader measure well on this machine?
+$(call verb,grade-selftest,tests.grader_selftest,) ## does the grader measure well on this machine?
 
 #== for maintainers
 test: $(READY) ## all tests, or one stage: ARGS="-m grader"
@@ -116,7 +116,7 @@ $(call verb,shipped-model,lab.train $$(shipped),) ## train models/tiny_shakespea
 env: $(READY) ## the virtual environment (PY=/path/to/python3)
 clean: ## remove caches, nothing else
 	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
-	@rm -rf .pytest_cache .ruff_cache build *.egg-info models/*.part.*
+	@rm -rf .pytest_cache .ruff_cache .coverage build *.egg-info models/*.part.*
 distclean: clean ## remove the environment as well
 	@rm -rf $(VENV)
 help: ## this list

@@ -26,6 +26,12 @@ def test_nothing_in_the_product_imports_the_tests():
     assert found == []
 
 
+def test_nothing_in_the_product_has_its_files_in_the_tests():
+    """The self-tests are commands of the tests, and what they need lies beside them."""
+    found = [str(path.relative_to(ROOT)) for path in PRODUCT if re.search(r"""/ ["']tests["']""", path.read_text())]
+    assert found == []
+
+
 def test_no_file_is_too_long_to_read():
     found = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in PRODUCT}
     assert {name: lines for name, lines in found.items() if lines > 500} == {}

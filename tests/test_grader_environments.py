@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from grader.environments import ENVIRONMENTS, Unable
+from tests.grader_environments import ENVIRONMENTS, Unable
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)

@@ -9,8 +9,8 @@ from rich.console import Console
 from grader import grade, report
 from grader.examples import program
 from grader.points import load
-from grader.selftest import STAGES
 from grader.verdict import Verdict, judge, stage
+from tests.grader_selftest import STAGES
 
 ROOT = grade.LAB.parent
 STARTER = ROOT / "handout" / "parallel.py"

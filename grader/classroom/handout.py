@@ -24,7 +24,7 @@ KEPT = (  # patterns of what students get ...
 )
 LEFT_OUT = (  # ... and of what the instructor keeps of that
     *("lab/parallel.py", "lab/cached.py", "lab/measure/reference.py", "notebooks/source/*"),
-    *("grader/classroom/*", "grader/examples/*", "grader/selftest.py", "grader/environments.py"),
+    *("grader/classroom/*", "grader/examples/*"),
     *("docs/instructor.md", "docs/architecture.md", "docs/cast.py", "tests/zoo/right/submission.py"),
     *("profiles/reference/README.md", "profiles/reference/bench.*"),
     *("profiles/reference/parallel.*", "profiles/reference/cached.*"),

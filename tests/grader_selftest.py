@@ -1,10 +1,10 @@
-"""python -m grader.selftest: what the grader promises of timed runs, tried on the 124M.
+"""python -m tests.grader_selftest: what the grader promises of timed runs, tried on the 124M.
 
 reference   lab/parallel.py gets full marks, every time, within 90 seconds
 stages      serial's loops split among the workers, the answers of stages 3, 4 and 5: each earns more than the last
 busy        the reference beside a process that keeps one core busy: full marks or inconclusive, never a lost point
 places      umask 077, no bubblewrap, one core, an ASCII terminal, a full temporary folder, two at once, stopped by
-            signals (grader.environments): each with its right outcome, and nothing left behind
+            signals (tests/grader_environments.py): each with its right outcome, and nothing left behind
 wrong       the programs in grader/examples that timing judges earn no point for threads and speed, each within 240
             seconds
 """
@@ -21,10 +21,10 @@ from pathlib import Path
 from rich.console import Console
 
 from grader import grade, sandbox
-from grader.environments import ENVIRONMENTS, Unable
 from grader.examples import ATTACKS, LOOPS_SPLIT, WRONG, program
 from grader.verdict import INCONCLUSIVE, Row, Verdict
 from lab.command import quietly
+from tests.grader_environments import ENVIRONMENTS, Unable
 
 ROOT = grade.LAB.parent
 STAGES = {  # what a student may hand in on the way, the best last
@@ -40,7 +40,9 @@ SOON, AT_LAST = 90, 240  # seconds in which the reference is graded, and any rig
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(
-        prog="python -m grader.selftest", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tests.grader_selftest",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--times", type=int, default=20, help="how often the reference is graded (default: 20)")
     p.add_argument("--busy-times", type=int, default=3, help="how often beside a busy core (default: 3)")
