@@ -24,10 +24,6 @@ HEADER_BYTES = 4 * HEADER_INTS
 VERSIONS = (1, 3, 5)
 LARGEST_FIELD = 1 << 24  # far above any GPT-2, far below what would overflow a size
 HEADER_FIELDS = ("max_seq_len", "vocab_size", "num_layers", "num_heads", "channels", "padded_vocab_size")
-PARAMETER_NAMES = (
-    "wte", "wpe", "ln1w", "ln1b", "qkvw", "qkvb", "attprojw", "attprojb",
-    "ln2w", "ln2b", "fcw", "fcb", "fcprojw", "fcprojb", "lnfw", "lnfb",
-)  # fmt: skip
 FOREIGN = (  # what else a person may have at hand: its first bytes, what it is and what to do
     (b"version https://git-lfs", "a git-lfs pointer, not the file itself: git lfs pull fetches that"),
     (

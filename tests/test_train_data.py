@@ -244,7 +244,7 @@ def test_a_named_corpus(server, tmp_path, monkeypatch):
 
 def test_a_corpus_of_stories(server, tmp_path, monkeypatch):
     server.content = b"One day.<|endoftext|>Another day."
-    monkeypatch.setitem(data.CORPORA, "stories", data.Corpus(server.url, None, server.url, paragraphs=False))
+    monkeypatch.setitem(data.CORPORA, "stories", data.Corpus(server.url, None, server.url))
     train, val = data.prepare("stories", directory=tmp_path)
     np.testing.assert_array_equal(data.read_tokens(train), data.read_tokens(val))
 

@@ -33,7 +33,7 @@ class Plan:
     schedules: int = 2000
     seed: int = 1
     seconds: float | None = None
-    strategy: str = "mix"  # of STRATEGIES
+    strategy: str = "mix"  # or random, pct, pos, weighted, exhaustive
     bound: int = 2  # preemptions, for exhaustive
     races: bool = True
     level: str = "mix"  # mix, primitives, statements, expressions
@@ -43,7 +43,6 @@ class Plan:
     progress: Callable[[Findings, int, float], None] | None = None  # called after each schedule
 
 
-STRATEGIES = ("mix", "random", "pct", "pos", "weighted", "exhaustive")
 LEVELS = {"primitives": PRIMITIVES, "statements": STATEMENTS, "expressions": EXPRESSIONS}
 TURN = (  # of the mix: strategy, where threads can switch, spurious wakeups
     ("exhaustive", PRIMITIVES, False), ("random", PRIMITIVES, False), ("weighted", STATEMENTS, False),

@@ -146,8 +146,3 @@ def written(target: ast.expr, suffix: str) -> str:
     if isinstance(target, ast.Name | ast.Attribute | ast.Subscript):
         return ast.unparse(target).removeprefix("self.") + suffix
     return ""
-
-
-def kind_of(primitive: Any) -> str:
-    """mutex, condition or semaphore"""
-    return KINDS[type(primitive).__name__]

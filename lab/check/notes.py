@@ -23,7 +23,6 @@ from lab.check.instrument import (
     statement,
 )  # fmt: skip
 
-COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 MADE = (ast.Call, ast.BinOp, ast.UnaryOp, ast.IfExp, ast.Compare)  # what may give a new array
 
 

@@ -41,8 +41,7 @@ class Corpus:
 
     train_url: str
     train_sha256: str | None = None
-    validation_url: str | None = None  # None: the first VALIDATION_TOKENS are for validation
-    paragraphs: bool = True  # each paragraph is a document; otherwise the text holds <|endoftext|> itself
+    validation_url: str | None = None  # None: the first VALIDATION_TOKENS are; else both texts hold <|endoftext|>
 
 
 CORPORA = {
@@ -54,7 +53,6 @@ CORPORA = {
         "https://huggingface.co/datasets/roneneldan/TinyStories/resolve/main/TinyStoriesV2-GPT4-train.txt",
         None,
         "https://huggingface.co/datasets/roneneldan/TinyStories/resolve/main/TinyStoriesV2-GPT4-valid.txt",
-        paragraphs=False,
     ),
 }
 
