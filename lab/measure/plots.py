@@ -28,7 +28,7 @@ from lab.measure.capacity import Kernel, capacity
 from lab.measure.freshness import about, digest, why_stale
 from lab.measure.machine import Load, bandwidth, cores, peak
 from lab.measure.operations import Cost
-from lab.measure.runner import Program, guarded, parsed, program_of, program_parser, provenance, say
+from lab.measure.runner import Program, guarded, parsed, passed_on, program_of, program_parser, provenance, say
 from lab.measure.stats import Estimate, estimate, ratios
 from lab.measure.style import BLACK, BLUE, GREEN, GREY, INK, ORANGE, OUTSIDE, SKY, UNTOLD, VERMILLION, looks, short
 
@@ -282,20 +282,7 @@ def prediction_for(program: Program, options: argparse.Namespace) -> dict:
     path = options.out / f"{program.name}.scale.json"
     if stale := why_stale(path, replace(program, workers=1), any_n=options.n is None):
         say(f"{shown(path)}: {stale}; make scale ...")
-        arguments = ["-n", str(options.n)] if options.n else []
-        arguments += [
-            "--engine",
-            options.engine,
-            "--prompt",
-            str(options.prompt),
-            "--out",
-            str(options.out),
-            "--timeout",
-            str(options.timeout),
-        ]
-        if options.model:
-            arguments += ["--model", options.model]
-        if scale.main(arguments) != 0:
+        if scale.main(["--engine", options.engine, *passed_on(options, options.n)]) != 0:
             raise ValueError(f"make scale failed, so there is no {shown(path)} to draw")
     return load_json(path) or {}
 

@@ -25,7 +25,7 @@ from lab.measure import hotspots, plots, profile, scale, timeline
 from lab.measure.freshness import why_stale
 from lab.measure.machine import summary
 from lab.measure.plots import load_json
-from lab.measure.runner import Program, guarded, parsed, program_of, program_parser, say, serial_program
+from lab.measure.runner import Program, guarded, parsed, passed_on, program_of, program_parser, say, serial_program
 from lab.measure.stats import Estimate
 
 PICTURES = {  # key in the page: (end of the file's name, what it shows)
@@ -131,19 +131,8 @@ def figure(path: Path | None, alternative: str) -> Markup:
 def report(options: argparse.Namespace) -> int:
     """Make what is missing, write the page."""
     program = program_of(options)
-    common = [
-        "-n",
-        str(program.n),
-        "--prompt",
-        str(options.prompt),
-        "--out",
-        str(options.out),
-        "--timeout",
-        str(options.timeout),
-    ]
-    common += ["--model", options.model] if options.model else []
     say(f"report on {program.title}")
-    make_missing(program, options.out, options.fresh, common)
+    make_missing(program, options.out, options.fresh, passed_on(options, program.n))
     title = options.title or f"Where the time goes: lab/serial.py and {program.file}, {program.model.stem}"
     file = write_text(options.out / "report.html", page(program, options.out, title))
     Console(highlight=False).print(

@@ -238,6 +238,13 @@ def parsed(parser: Parser, arguments: Sequence[str] | None) -> argparse.Namespac
     return options
 
 
+def passed_on(options: argparse.Namespace, n: int | None) -> list[str]:
+    """What another command of this room is given of these options, on n tokens (None: as many as it chooses)."""
+    words = {"-n": n, "--model": options.model, "--prompt": options.prompt}
+    words |= {"--out": options.out, "--timeout": options.timeout}
+    return [word for name, value in words.items() if value is not None for word in (name, str(value))]
+
+
 def program_of(options: argparse.Namespace) -> Program:
     """The Program that such a command line asks for. Raises ModelError, CheckpointError or ProgramError, one line."""
     return choose_program(
