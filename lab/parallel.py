@@ -14,6 +14,8 @@ from the first product to the last without anything of the others':
     feed_forward           some hidden channels      their rows of fcw, gelu, their columns of fcprojw
     logits_forward         some of the vocabulary    their rows of wte, for the last position
 
+After the last layer's attention nothing but the last position is needed, so the rest of the pass has T = 1.
+
 The last product of the first two gives a *partial sum* of the layer's output (the way Megatron-LM splits a transformer,
 Shoeybi et al. 2019), and main adds them up between two regions. So no two tasks of a region write to the same place,
 and the arrays need no lock; the queue does.
@@ -21,6 +23,7 @@ and the arrays need no lock; the queue does.
 Letters are those of serial.py, but B is always 1 and left out, and arrays are transposed: residual (C,T), qkv (3C,T).
 """
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -146,7 +149,9 @@ class Pass:
         config = model.config
         self.layers = config.num_layers if keep else 1
         sizes = activation_shapes(config, longest, k, self.layers).values()
-        self.memory = np.zeros(sum(int(np.prod(shape)) for shape in sizes), dtype=np.float32)
+        self.memory = np.zeros(sum(map(math.prod, sizes)), dtype=np.float32)
+        shapes = activation_shapes(config, 1, k, 1)
+        self.last = SimpleNamespace(**carve(np.zeros(sum(map(math.prod, shapes.values())), np.float32), shapes))
         self.heads = shares(config.num_heads, k)
         self.hidden = shares(4 * config.channels, k, 16)
         self.vocabulary = shares(config.padded_vocab_size, k, 16)
@@ -155,6 +160,11 @@ class Pass:
         """The arrays of a pass over T positions, one behind the other in the memory."""
         self.acts = SimpleNamespace(**carve(self.memory, activation_shapes(self.config, T, self.k, self.layers)))
         return self.acts
+
+    def narrow(self) -> SimpleNamespace:
+        """The arrays of a pass over one position, which continues with the last of the others."""
+        self.last.residual[:, 0] = self.acts.residual[:, -1]
+        return self.last
 
 
 # ----------------------------------------------------------------------------------------------- all the layers' passes
@@ -263,6 +273,8 @@ def gpt2_forward(workers: Workers, one: Pass, tokens: np.ndarray) -> np.ndarray:
         qkv = acts.qkv[l % one.layers]
         attention_forward(workers, acts, one.heads, qkv, p.qkvw[l], p.qkvb[l], p.attprojw[l])
         residual_forward(acts.residual, acts.sums[: len(one.heads)], p.attprojb[l])
+        if l == L - 1:  # only attention reads other positions, and no attention is left
+            acts = one.narrow()
         layernorm_forward(acts.normed, acts.residual, p.ln2w[l], p.ln2b[l])
         feed_forward(workers, acts, one.hidden, p.fcw[l], p.fcb[l], p.fcprojw[l])
         residual_forward(acts.residual, acts.sums[: len(one.hidden)], p.fcprojb[l])

@@ -119,10 +119,10 @@ def test_the_pass_computes_what_serial_does(name, model, tiny, monkeypatch):
         qkv = one.acts.qkv.transpose(0, 3, 1, 2).reshape(L, T, -1)
         qkv[..., : qkv.shape[-1] // 3] *= np.sqrt(model.config.channels // NH)  # its query has been scaled
         for ours, expected in (
-            (one.acts.residual.T, theirs.residual3[L - 1, 0]),
-            (one.acts.normed.T, theirs.lnf[0]),
+            (one.last.residual[:, 0], theirs.residual3[L - 1, 0, -1]),
+            (one.last.normed[:, 0], theirs.lnf[0, -1]),
             (qkv, theirs.qkv[:, 0]),
-            (one.acts.logits[0, 0], theirs.logits[0, -1]),
+            (one.last.logits[0, 0], theirs.logits[0, -1]),
             (probs, theirs.probs[0, -1]),
         ):
             assert np.linalg.norm(ours - expected) <= 1e-5 * np.linalg.norm(expected)
