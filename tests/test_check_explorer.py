@@ -15,7 +15,7 @@ from lab.check.explorer import Explorer
 from lab.check.picture import folded
 from lab.check.program import Program
 from lab.check.report import ProgramError, shortened
-from lab.check.schedule import EXPRESSIONS, Setting
+from lab.check.schedule import EXPRESSIONS, PRIMITIVES, Setting
 from lab.check.strategies import Default, PartialOrder, RandomWalk, Weighted, seeded
 
 ZOO = Path(__file__).parent / "zoo"
@@ -653,3 +653,18 @@ def test_an_exception_tells_where_the_others_stood(tmp_path: Path):
     )
     found = api.replay(program, "v2k3:2=1").findings[0]
     assert "at that moment worker-1 stood at stood.py:7" in found.detail
+
+
+@pytest.mark.parametrize(("name", "most"), [("v_before_put", 3), ("lost_wakeup", 4), ("semaphore_two", 5)])
+def test_common_mistakes_are_found_by_the_first_schedules(name: str, most: int):
+    program = Program(ZOO / "wrong" / f"{name}.py")
+    plans = [explore.Plan(seed=seed, races=False) for seed in range(1, 16)]
+    counts = sorted(explore.explore(program, plan=plan).schedules for plan in plans)
+    assert counts[7] <= most
+
+
+def test_the_mix_does_not_run_the_default_schedule_again(monkeypatch):
+    """The exhaustive search would begin with it."""
+    monkeypatch.setattr(explore, "TURN", (("exhaustive", PRIMITIVES, False),))
+    result = look(ZOO / "right" / "counter.py", schedules=3)
+    assert (result.schedules, result.distinct) == (3, 3)

@@ -44,13 +44,13 @@ class Plan:
 
 
 LEVELS = {"primitives": PRIMITIVES, "statements": STATEMENTS, "expressions": EXPRESSIONS}
-TURN = (  # of the mix: strategy, where threads can switch, spurious wakeups
-    ("exhaustive", PRIMITIVES, False), ("random", PRIMITIVES, False), ("weighted", STATEMENTS, False),
-    ("pos", STATEMENTS, False), ("pct", PRIMITIVES, False), ("weighted", PRIMITIVES, False),
-    ("weighted", EXPRESSIONS, False), ("random", PRIMITIVES, False), ("exhaustive", PRIMITIVES, False),
-    ("weighted", STATEMENTS, False), ("random", PRIMITIVES, True), ("pos", PRIMITIVES, False),
-    ("pct", STATEMENTS, False), ("weighted", PRIMITIVES, False), ("random", EXPRESSIONS, False),
-    ("weighted", STATEMENTS, True), ("random", PRIMITIVES, False), ("pct", EXPRESSIONS, False),
+TURN = (  # of the mix: strategy, where threads can switch, spurious wakeups; what finds most comes first, from 1 on
+    ("pos", PRIMITIVES, False), ("pct", STATEMENTS, False), ("weighted", STATEMENTS, False),
+    ("weighted", EXPRESSIONS, False), ("weighted", STATEMENTS, False), ("pos", EXPRESSIONS, False),
+    ("pct", EXPRESSIONS, False), ("weighted", PRIMITIVES, False), ("random", PRIMITIVES, False),
+    ("weighted", PRIMITIVES, False), ("exhaustive", PRIMITIVES, False), ("random", PRIMITIVES, False),
+    ("weighted", PRIMITIVES, False), ("random", PRIMITIVES, True), ("random", EXPRESSIONS, False),
+    ("weighted", STATEMENTS, True), ("weighted", PRIMITIVES, False), ("random", PRIMITIVES, False),
 )  # fmt: skip
 CASES = {1: 3, 2: 4, 3: 1, 7: 2, 11: 1, 15: 2}  # of sixteen runs of generate(): those with another prompt or end
 STAY = 0.8  # the running thread goes on with this probability where statements are switching points
@@ -166,18 +166,22 @@ class Search:
                     return
                 if self.jolted is None:  # a failure in which no wait ends without a signal says more about the program
                     self.jolted, most = run, min(most, index + WITHOUT)
-            if self.exhausting and self.exhaustive is not None and not self.exhaustive.advance():
-                self.exhaustive = None
-                result.notes.append(
-                    f"these are all schedules with at most {counted(self.plan.bound, 'preemption')} at primitives"
-                )
-                if self.plan.strategy == "exhaustive":
-                    break
+            if self.exhausting and not self.more() and self.plan.strategy == "exhaustive":
+                break
             if index >= most or time.monotonic() > self.deadline or self.stale(index):
                 break
             run = self.one(index)
         if self.jolted is not None:
             self.fail(self.jolted)
+
+    def more(self) -> bool:
+        """Is anything left of the exhaustive search?"""
+        if self.exhaustive is not None and self.exhaustive.advance():
+            return True
+        self.exhaustive = None
+        bound = counted(self.plan.bound, "preemption")
+        self.result.notes.append(f"these are all schedules with at most {bound} at primitives")
+        return False
 
     def count(self, run: Run, index: int) -> None:
         """Keep what was run."""
@@ -225,6 +229,9 @@ class Search:
         if self.exhausting:
             level, spurious, case = LEVELS.get(plan.level, PRIMITIVES), plan.spurious == "always", 0
         setting = Setting(explorer.workers, case, level, spurious)
+        if self.exhausting and index and not self.exhaustive.path:  # it begins with the default, which has been run
+            explorer.run(self.exhaustive, setting)
+            self.exhausting = self.more()
         if self.generate and case not in explorer.reference:
             run = explorer.run(Default(), Setting(explorer.workers, case))
             if run.failure is not None:
@@ -236,24 +243,26 @@ class Search:
     def strategy(self, name: str, index: int, level: int) -> Strategy:
         """A new one, with the random numbers of this schedule; PCT goes through its depths 2 to 5."""
         random = seeded(self.plan.seed, index)
+        if name in ("pct", "weighted") and level not in self.counts:
+            self.counts[level] = self.profile(level)
         if name == "pct":
-            return PCT(random, 2 + index // 6 % 4, self.depth.get(level, self.depth[PRIMITIVES]))
+            return PCT(random, 2 + index // 6 % 4, self.depth[level])
         if name == "pos":
             return PartialOrder(random)
         if name == "weighted":
-            if level not in self.counts:
-                self.counts[level] = self.profile(level)
             return Weighted(random, self.counts[level])
         return RandomWalk(random, STAY if level >= STATEMENTS else 0.0)
 
     def profile(self, level: int) -> dict[Any, dict[int, int]]:
-        """For each object (at statements: line), how often each thread comes to it in the default schedule."""
+        """For each object (at statements: line), how often each thread comes to it in the default schedule, which also
+        says how many decisions there are."""
         counts: dict[Any, dict[int, int]] = {}
         run = self.explorer.run(Default(), Setting(self.explorer.workers, 0, level), traced=True)
         for event in run.scheduler.trace:
             threads = counts.setdefault(about(event), {})
             threads[event.runner.number] = threads.get(event.runner.number, 0) + 1
         counts.pop(None, None)
+        self.depth[level] = max(self.depth.get(level, 1), run.scheduler.decisions)
         return counts
 
 
