@@ -634,6 +634,16 @@ def test_generators_without_a_seed_give_the_same_in_every_run(tmp_path: Path):
     assert again.message == finding.message
 
 
+def test_a_recursion_without_end_is_told_in_a_few_lines(tmp_path: Path):
+    program = write(
+        tmp_path / "deep.py",
+        "def deeper(n):\n    return deeper(n + 1)\n\ndef main():\n    join(spawn(deeper))\n",
+    )
+    for found in (look(program).findings[0], api.run_checked(program).findings[0]):
+        assert "RecursionError" in found.message and "times)" in found.detail
+        assert found.detail.count("\n") < 5
+
+
 def test_an_exception_tells_where_the_others_stood(tmp_path: Path):
     program = write(
         tmp_path / "stood.py",

@@ -4,6 +4,7 @@ import traceback
 
 from lab.check.culprit import elsewhere, interrupted, not_atomic, order_of_waking, woken_for_nothing
 from lab.check.explorer import Explorer, Run, describe_left
+from lab.check.picture import folded
 from lab.check.report import Finding, listed, place
 from lab.check.runner import Failure, Runner
 
@@ -75,7 +76,7 @@ def tell_exception(explorer: Explorer, failure: Failure, finding: Finding, lines
     else:
         finding.message = f"{name} in {failure.runner}{at}: {first}"
     finding.where = list(dict.fromkeys(sites))
-    lines += [f"{place(frame.filename, frame.lineno or 0)} in {frame.name}: {frame.line}" for frame in frames]
+    lines += folded([f"{place(frame.filename, frame.lineno or 0)} in {frame.name}: {frame.line}" for frame in frames])
 
 
 def meanwhile(run: Run) -> list[str]:

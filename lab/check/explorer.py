@@ -37,11 +37,11 @@ class Run:
     wrong_sites: list[str] = field(default_factory=list)
     imported: bool = False  # has the program been executed as a module, before main() or generate()?
 
-    def leave(self, call: str) -> None:
-        """The program ends the whole process: called instead of os._exit()."""
+    def leave(self, call: str, does: str) -> None:
+        """Called instead of os._exit(), os.fork() and the like."""
         scheduler = self.scheduler
         site = scheduler.site()
-        message = f"{scheduler.current.name} at {site} ends the whole process by {call}: nothing after it is checked"
+        message = f"{scheduler.current.name} at {site} {does} by {call}: nothing after it is checked"
         scheduler.fail_run(Failure("contract", message, where=[site]))
 
     @property

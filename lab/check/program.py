@@ -29,6 +29,7 @@ WHY_REFUSED = (
     "use spawn, join, Mutex, Cond and Semaphore of lab.threadlib"
 )
 MODULE_NAME = "_program_under_check"
+ENDS = "ends the whole process"
 
 
 class Program:
@@ -239,12 +240,17 @@ class Quiet(types.ModuleType):
 
 
 class NoExit(types.ModuleType):
-    """Stands in for the module os: what would end the whole process calls `leave` with the call as text instead."""
+    """Stands in for the module os: what would end or copy the whole process calls `leave` instead, with the call as
+    text and what it does."""
 
-    def __init__(self, leave: Callable[[str], None]) -> None:
+    def __init__(self, leave: Callable[[str, str], None]) -> None:
         super().__init__("os")
-        self._exit = lambda code: leave(f"os._exit({code})")
-        self.abort = lambda: leave("os.abort()")
+        self._exit = lambda code: leave(f"os._exit({code})", ENDS)
+        self.abort = lambda: leave("os.abort()", ENDS)
+        self.fork = lambda: leave("os.fork()", "makes another process, without its other threads,")
+        self.forkpty = self.fork
+        for name in ("execl", "execle", "execlp", "execlpe", "execv", "execve", "execvp", "execvpe"):
+            setattr(self, name, lambda *arguments, name=name: leave(f"os.{name}()", ENDS))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)

@@ -8,6 +8,7 @@ from typing import Any
 from lab import threadlib
 from lab.check.checked import Checked, CheckFailed, at
 from lab.check.names import outside
+from lab.check.picture import folded
 from lab.check.program import NoExit, Quiet
 from lab.check.report import Finding, Findings, counted, place
 from lab.threadlib import WorkerFailed
@@ -68,10 +69,10 @@ def run_once(program: Any, workers: int, result: Findings, late: threading.Event
             raise CheckFailed("late")
         return True
 
-    def leave(call: str) -> None:
+    def leave(call: str, does: str) -> None:
         frame = outside(sys._getframe(1))
         site = place(frame.f_code.co_filename, frame.f_lineno)
-        runtime.stop("contract", f"the program ends the whole process at {site} by {call}", where=[site])
+        runtime.stop("contract", f"the program {does} at {site} by {call}", where=[site])
 
     def report(finding: Finding) -> None:
         if not late.is_set():
@@ -143,7 +144,8 @@ def add_exception(program: Any, exception: BaseException, result: Findings) -> N
     kind = "assertion" if isinstance(exception, AssertionError) else "exception"
     at = f" at {where[0]}" if where else ""
     message = f"{type(exception).__name__}{at}: {exception}"
-    detail = "\n".join(f"{place(frame.filename, frame.lineno or 0)} in {frame.name}: {frame.line}" for frame in frames)
+    lines = [f"{place(frame.filename, frame.lineno or 0)} in {frame.name}: {frame.line}" for frame in frames]
+    detail = "\n".join(folded(lines))
     for line, around in sorted(program.bare_waits.items()):
         site, inside = place(program.file, line), "stands in an if" if around == "if" else "stands in no loop"
         detail += f"\nthe wait at {site} {inside}: what was true at the signal need not be true after the wait"
