@@ -229,9 +229,10 @@ class Search:
         if self.exhausting:
             level, spurious, case = LEVELS.get(plan.level, PRIMITIVES), plan.spurious == "always", 0
         setting = Setting(explorer.workers, case, level, spurious)
-        if self.exhausting and index and not self.exhaustive.path:  # it begins with the default, which has been run
-            explorer.run(self.exhaustive, setting)
-            self.exhausting = self.more()
+        if exhaustive is not None and index and not exhaustive.path:  # it begins with the default, which has been run
+            explorer.run(exhaustive, setting)
+            exhaustive = exhaustive if self.more() else None
+            self.exhausting = exhaustive is not None
         if self.generate and case not in explorer.reference:
             run = explorer.run(Default(), Setting(explorer.workers, case))
             if run.failure is not None:
