@@ -117,7 +117,7 @@ class Explorer:
             "__step__": scheduler.step, "__middle__": scheduler.middle, "__between__": scheduler.between,
             "__loop__": scheduler.loop, "__round__": scheduler.next_round,
         }  # fmt: skip
-        stand_ins: dict[str, Any] = {"time": scheduler.clock, "os": NoExit(run.leave), "sys": Quiet()}
+        stand_ins: dict[str, Any] = {"time": scheduler.clock, "os": NoExit(run.leave), "sys": Quiet("sys")}
         if detector:
             additions |= detector.additions()
         steps = run.setting.level >= STATEMENTS or scheduler.traced

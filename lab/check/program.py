@@ -29,7 +29,8 @@ WHY_REFUSED = (
     "use spawn, join, Mutex, Cond and Semaphore of lab.threadlib"
 )
 MODULE_NAME = "_program_under_check"
-ENDS = "ends the whole process"
+ENDS, FORKS = "ends the whole process", "makes another process, without its other threads,"
+ENDING = ("_exit", "abort")  # and exec...
 
 
 class Program:
@@ -231,9 +232,7 @@ class Nowhere(io.TextIOBase):
 class Quiet(types.ModuleType):
     """Stands in for the module sys: a program that runs thousands of times writes nothing to the terminal."""
 
-    def __init__(self) -> None:
-        super().__init__("sys")
-        self.stdout = self.stderr = self.__stdout__ = self.__stderr__ = Nowhere()
+    stdout = stderr = __stdout__ = __stderr__ = Nowhere()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(sys, name)
@@ -245,12 +244,10 @@ class NoExit(types.ModuleType):
 
     def __init__(self, leave: Callable[[str, str], None]) -> None:
         super().__init__("os")
-        self._exit = lambda code: leave(f"os._exit({code})", ENDS)
-        self.abort = lambda: leave("os.abort()", ENDS)
-        self.fork = lambda: leave("os.fork()", "makes another process, without its other threads,")
-        self.forkpty = self.fork
-        for name in ("execl", "execle", "execlp", "execlpe", "execv", "execve", "execvp", "execvpe"):
-            setattr(self, name, lambda *arguments, name=name: leave(f"os.{name}()", ENDS))
+        self._leave = leave
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(os, name)
+        does = FORKS if name in ("fork", "forkpty") else ENDS if name in ENDING or name.startswith("exec") else ""
+        if not does:
+            return getattr(os, name)
+        return lambda *arguments: self._leave(f"os.{name}({', '.join(map(repr, arguments))})", does)

@@ -82,7 +82,7 @@ def run_once(program: Any, workers: int, result: Findings, late: threading.Event
     try:
         program.begin_anew()
         with threadlib.use(runtime):
-            module = program.fresh({"__loop__": loop}, False, False, {"os": NoExit(leave), "sys": Quiet()})
+            module = program.fresh({"__loop__": loop}, False, False, {"os": NoExit(leave), "sys": Quiet("sys")})
             drive(program, module, workers, result)
             if runtime.failure is None and not late.is_set():
                 look_for_unjoined(runtime, result)
