@@ -242,3 +242,12 @@ def test_the_table_cuts_no_number(width, shown):
     console.print(bench.table(results, 10**8, console.width))
     text = console.export_text()
     assert "…" not in text and shown in text and "tokens/s" in text and max(map(len, text.splitlines())) <= width
+
+
+def test_a_students_copy_measures_its_parallel_py(tmp_path, monkeypatch):
+    assert bench.usual(10) == ["serial", "parallel", "cached"] and bench.usual(100) == ["parallel", "cached"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(bench, "find_spec", lambda name: name == "lab.serial" or None)
+    assert bench.usual(10) == ["serial"]
+    (tmp_path / "parallel.py").touch()
+    assert bench.usual(10) == ["serial", "parallel.py"] and bench.usual(100) == ["parallel.py"]

@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -78,12 +79,18 @@ def engine_contenders(name: str, counts: Sequence[int], model: serial.GPT2) -> l
     return [Contender(f"{stem} k={k}", stem, k, runner(k)) for k in counts]
 
 
+def usual(n: int) -> list[str]:
+    """The lab's engines that are here, serial if n is small; a student has ./parallel.py instead of the others."""
+    here = [name for name in ENGINES if find_spec(f"lab.{name}") and (name != "serial" or n <= SERIAL_UP_TO)]
+    return here if find_spec("lab.parallel") or not Path("parallel.py").is_file() else [*here, "parallel.py"]
+
+
 def lab_contenders(
     asked: str | None, n: int, counts: Sequence[int], model: serial.GPT2, say: Callable[[str], None]
 ) -> list[Contender]:
-    """Those asked for by name; else all of the lab's that can be loaded, serial if n is small. Raises BenchError."""
+    """Those asked for by name; else the usual ones that can be loaded. Raises BenchError."""
     found = []
-    for name in asked.split(",") if asked else ENGINES if n <= SERIAL_UP_TO else ENGINES[1:]:
+    for name in asked.split(",") if asked else usual(n):
         if name not in ENGINES and not (name.endswith(".py") and Path(name).is_file()):
             raise BenchError(f"--engines {asked}: {name!r} is none of {', '.join(ENGINES)}, nor a .py file")
         try:
