@@ -1,13 +1,12 @@
 """Which activation is wrong first, and whose doing it is."""
 
-from typing import Any
-
 import numpy as np
 
 from lab.check.race import spoken
 from lab.check.races import Detector
 from lab.check.report import listed
 from lab.check.shadow import Shadow
+from lab.serial import GPT2
 
 TOLERANCE = 1e-4  # relative and absolute: activations that agree this well differ by rounding
 ORDER = [
@@ -19,7 +18,7 @@ ELSEWHERE = "the program keeps its activations outside model.acts, so which of t
 Told = tuple[list[str], list[str]]  # what is wrong, in words, the first line the most important; the lines that did it
 
 
-def blame(detector: Detector, model: Any, expected: dict[str, np.ndarray]) -> Told:
+def blame(detector: Detector, model: GPT2, expected: dict[str, np.ndarray]) -> Told:
     """Compare the activations after a pass with serial's, tensor by tensor in the order of computing, as far as the
     program writes them; of one that writes none there is nothing to compare, which is said."""
     if not detector.activations:

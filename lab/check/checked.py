@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, NoReturn
 from lab.check import seam
 from lab.check.names import Namer, outside
 from lab.check.report import Finding, listed, place
-from lab.threadlib import Cond, Mutex, Runtime, Semaphore, Thread, WorkerFailed
+from lab.threadlib import Cond, Mutex, Primitive, Runtime, Semaphore, Thread, WorkerFailed
 
 
 class CheckFailed(Exception):
@@ -120,7 +120,7 @@ class Checked(Runtime):
                 self.alive.append(record)
         return record
 
-    def info(self, primitive: Any) -> Info:
+    def info(self, primitive: Primitive) -> Info:
         """Name a new primitive."""
         label, made_at = self.namer.label(primitive)
         return Info(label, made_at)

@@ -5,12 +5,25 @@ knows all that happened before (Mattern 1989; Flanagan and Freund, FastTrack, 20
 thread knew the other's are unordered.
 """
 
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
 from lab.check.runner import Runner
+
+
+class Carrier(Protocol):
+    """A mutex or a condition: it carries what those who released it knew."""
+
+    clock: np.ndarray | None
+
+
+class Units(Protocol):
+    """A semaphore: the clock of each unit, oldest first (None for units there from the beginning)."""
+
+    units: deque[np.ndarray | None]
 
 
 class Clocks:
@@ -53,17 +66,17 @@ class Clocks:
         """me knows all that runner did."""
         self.learn(me, self.of[runner.number])
 
-    def acquire(self, me: Runner, state: Any) -> None:
+    def acquire(self, me: Runner, state: Carrier) -> None:
         """A mutex is locked, or a wait is over."""
         if state.clock is not None:
             self.learn(me, state.clock)
 
-    def release(self, me: Runner, state: Any) -> None:
+    def release(self, me: Runner, state: Carrier) -> None:
         """A mutex is unlocked; its holder knew what earlier holders did."""
         state.clock = self.of[me.number].copy()
         self.tick(me)
 
-    def publish(self, me: Runner, state: Any) -> None:
+    def publish(self, me: Runner, state: Carrier) -> None:
         """A condition is signalled."""
         clock = self.of[me.number].copy()
         if state.clock is not None:
@@ -72,12 +85,12 @@ class Clocks:
         state.clock = clock
         self.tick(me)
 
-    def give_unit(self, me: Runner, state: Any) -> None:
+    def give_unit(self, me: Runner, state: Units) -> None:
         """V: the unit carries what its giver knew."""
         state.units.append(self.of[me.number].copy())
         self.tick(me)
 
-    def take_unit(self, me: Runner, state: Any) -> None:
+    def take_unit(self, me: Runner, state: Units) -> None:
         """P takes the oldest unit: one P is ordered after one V, not after all."""
         clock = state.units.popleft()
         if clock is not None:

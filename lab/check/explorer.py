@@ -19,6 +19,7 @@ from lab.check.runner import Failure, Runner
 from lab.check.schedule import EXPRESSIONS, ROUNDS, STATEMENTS, Setting
 from lab.check.scheduler import STEP_LIMIT, Scheduler, Strategy
 from lab.check.strategies import Default, Replay
+from lab.serial import GPT2
 
 STATEMENT_LIMIT = 200_000
 
@@ -272,7 +273,7 @@ def describe_left(runner: Runner) -> str:
     return doing.get(runner.verb, "still running") + (f" at {runner.site}" if runner.site else "")
 
 
-def agreeing(memory: np.ndarray, model: Any, expected: dict[str, np.ndarray]) -> np.ndarray:
+def agreeing(memory: np.ndarray, model: GPT2, expected: dict[str, np.ndarray]) -> np.ndarray:
     """A copy of the memory in which all is NaN that does not agree with serial's activations: the rest must not
     change."""
     result = np.full_like(memory, np.nan)

@@ -4,7 +4,7 @@ import ast
 import linecache
 import sys
 from functools import lru_cache
-from typing import Any
+from types import FrameType
 
 from lab import threadlib
 from lab.check.report import place
@@ -23,14 +23,14 @@ def is_ours(filename: str) -> bool:
     return filename in _OURS or filename.startswith(_HERE) or filename.startswith("<")
 
 
-def outside(frame: Any) -> Any:
+def outside(frame: FrameType) -> FrameType:
     """The innermost frame from here on that is a program's; the outermost if there is none."""
     while frame.f_back is not None and is_ours(frame.f_code.co_filename):
         frame = frame.f_back
     return frame
 
 
-def user_frame(frame: Any, user_file: str) -> Any:
+def user_frame(frame: FrameType | None, user_file: str) -> FrameType | None:
     """The innermost frame of `user_file`, of any program if there is none, else None."""
     fallback = None
     while frame is not None:
@@ -43,7 +43,7 @@ def user_frame(frame: Any, user_file: str) -> Any:
     return fallback
 
 
-def frame_place(frame: Any) -> str:
+def frame_place(frame: FrameType | None) -> str:
     """file:line of a frame, "" for None."""
     return "" if frame is None else place(frame.f_code.co_filename, frame.f_lineno)
 
@@ -64,7 +64,7 @@ class Namer:
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
 
-    def label(self, primitive: Any) -> tuple[str, str]:
+    def label(self, primitive: threadlib.Primitive) -> tuple[str, str]:
         """("mutex queue", "pool.py:12"); called while the primitive is being made."""
         frame = outside(sys._getframe(1))
         kind, made_at = KINDS[type(primitive).__name__], frame_place(frame)
@@ -80,12 +80,12 @@ class Namer:
         return label, made_at
 
 
-def variable_name(frame: Any) -> str:
+def variable_name(frame: FrameType) -> str:
     """The variable that what `frame` is making is assigned to; "forks[]" for one of many, "" if that cannot be seen."""
     code = frame.f_code
     source = "".join(linecache.getlines(code.co_filename))
-    positions = list(code.co_positions())[frame.f_lasti // 2]
-    return names_in(source).get((positions[0], positions[2]), "") if None not in positions else ""
+    line, _end_line, column, _end_column = list(code.co_positions())[frame.f_lasti // 2]
+    return names_in(source).get((line, column), "") if line is not None and column is not None else ""
 
 
 @lru_cache(maxsize=64)

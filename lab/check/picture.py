@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.check.report import ProgramError
+from lab.check.runner import Runner
 from lab.check.scheduler import Scheduler
 from lab.files import WriteError, write_text
 
@@ -52,7 +53,7 @@ def rows(scheduler: Scheduler) -> list[tuple[bool, Any, str, str]]:
     return found
 
 
-def waiting_words(runner: Any) -> str:
+def waiting_words(runner: Runner) -> str:
     """What a thread that never went on was about to do."""
     if runner.verb == "wakes":
         return f"to wake from {runner.what[0].label}"

@@ -4,8 +4,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
+from lab.check.clocks import Clocks
 from lab.check.runner import Runner, Unwind
-from lab.threadlib import Cond, Mutex, Runtime, Semaphore
+from lab.threadlib import Cond, Mutex, Primitive, Runtime, Semaphore
 
 if TYPE_CHECKING:
     from lab.check.scheduler import Scheduler
@@ -16,10 +19,10 @@ class PrimitiveState:
 
     __slots__ = ("clock", "label", "made_at", "number")
 
-    def __init__(self, primitive: Any, scheduler: "Scheduler") -> None:
+    def __init__(self, primitive: Primitive, scheduler: "Scheduler") -> None:
         self.label, self.made_at = scheduler.describe(primitive)
         self.number = scheduler.made = scheduler.made + 1
-        self.clock: Any = None  # the race detector's
+        self.clock: np.ndarray | None = None  # the race detector's
 
 
 class MutexState(PrimitiveState):
@@ -69,7 +72,7 @@ class SemaphoreState(PrimitiveState):
     def __init__(self, semaphore: Semaphore, n: int, scheduler: "Scheduler") -> None:
         super().__init__(semaphore, scheduler)
         self.count = self.initial = n
-        self.units: deque[Any] = deque([None] * n)
+        self.units: deque[np.ndarray | None] = deque([None] * n)
         self.last_P: tuple[Runner, str] | None = None
         self.last_V: tuple[Runner, str] | None = None
         self.positive = lambda: self.count > 0
@@ -78,7 +81,7 @@ class SemaphoreState(PrimitiveState):
 class Operations(Runtime):
     """The operations of primitives. The scheduler that derives from this has the points."""
 
-    clocks: Any  # the race detector's, or None
+    clocks: Clocks | None  # the race detector's
     semaphores: list[SemaphoreState]  # in the order of making
     told: bool  # the main thread has seen the worker's failure
 

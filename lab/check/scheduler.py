@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, Protocol
 from lab import threadlib
 from lab.check import seam
 from lab.check.clock import Clock
+from lab.check.clocks import Clocks
 from lab.check.names import Namer, frame_place, site_order, user_frame
 from lab.check.primitives import Operations
 from lab.check.runner import STUBBORN, Carrier, Failure, Runner, Unwind, idle, nothing
@@ -73,7 +74,7 @@ class Scheduler(Operations, Statements):
         strategy: Strategy,
         *,
         traced: bool = False,
-        clocks: Any = None,
+        clocks: Clocks | None = None,
         limit: int = STEP_LIMIT,
         spurious: bool = False,
         user_file: str = "",
@@ -453,7 +454,7 @@ class Scheduler(Operations, Statements):
         """file:line of the innermost frame of the program under check, of any program if that one is not there."""
         return frame_place(user_frame(sys._getframe(1), self.user_file))
 
-    def describe(self, primitive: Any) -> tuple[str, str]:
+    def describe(self, primitive: threadlib.Primitive) -> tuple[str, str]:
         """("mutex queue", "pool.py:12"), if names are looked for."""
         return self.namer.label(primitive) if self.namer is not None else ("", "")
 

@@ -98,7 +98,7 @@ class Memory:
 
     def __init__(self, recorder: Any, array: np.ndarray, name: str) -> None:
         self.recorder, self.array, self.name = recorder, array, name
-        self.made_at = ("", 0)  # file and line
+        self.made_at: tuple[str, int] = ("", 0)  # file and line
         self.address, high = byte_range(array)
         self.nbytes = high - self.address
         self.itemsize = self.unit = max(1, array.itemsize)
