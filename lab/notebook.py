@@ -64,6 +64,14 @@ def scratch() -> Path:
     return folder
 
 
+def documents() -> Path:
+    """All that is written in English here, as one text to train on where no other can be downloaded."""
+    path = scratch() / "documents.txt"
+    pages = [page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").rglob("*.md"))]
+    path.write_text("\n".join(pages), encoding="utf-8")
+    return path
+
+
 def tool(main: Callable[[list[str]], int], *arguments: object) -> None:
     """Run the main() of one of the lab's commands; what it prints stands below the cell. Raises NotebookError."""
     if main([str(argument) for argument in arguments]) != 0:

@@ -17,12 +17,14 @@ BATCH, LENGTH = 8, 64  # sequences a step, tokens in each
 from lab import notebook  # first: it keeps BLAS to one thread
 
 import math
+from dataclasses import replace
 
 from rich.console import Console
 
 from lab.checkpoint import count_parameters
 from lab.serial import GPT2, gpt2_build_from_checkpoint
 from lab.train import curve, loop
+from lab.train.data import DataError
 from lab.train.sample import sample_text
 from lab.train.settings import Settings
 from lab.train.trainer import Trainer
@@ -35,7 +37,12 @@ settings = Settings(
     out=str(folder / "trained.bin"),
 )  # fmt: skip
 quiet = Console(quiet=True)
-trainer = Trainer(settings, *loop.load_data(settings, quiet), None)
+try:
+    tokens = loop.load_data(settings, quiet)
+except DataError as error:  # no network: this lab's own documents are English, too
+    print(f"{error}. Instead of it: the lab's documents")
+    tokens = loop.load_data(replace(settings, data=str(notebook.documents())), quiet)
+trainer = Trainer(settings, *tokens, None)
 shape = trainer.config
 print(f"L = {shape.num_layers}, NH = {shape.num_heads}, C = {shape.channels}: {count_parameters(shape):,} weights")
 
