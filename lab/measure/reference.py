@@ -40,9 +40,10 @@ KEPT = (
     "bench.json",
     "parallel.plots.json",
     "parallel.scale.json",
-    "stages.json",
 )
-PREDICTION = "prediction.json"  # of parallel.scale.json, what a student's copy may show: no name of a function
+# What a student's copy has of two results names no function of the model answer.
+PREDICTION = "prediction.json"  # of parallel.scale.json
+STAGES_JSON = "stages.json"
 ABOUT = {
     "serial.svg": "flame graph of the serial program (open it in a browser: it zooms and searches)",
     "parallel.svg": "flame graph of the parallel program",
@@ -64,7 +65,7 @@ def commands(out: Path) -> list[Command]:
         ("parallel.timeline.txt", f"make timeline {job}", timeline.main, [*JOB, *to]),
         ("parallel.scale.txt", f"make scale {job}", scale.main, [*JOB, *to]),
         ("bench.txt", f"make bench {job}", bench.main, [*JOB, "--out", str(out / "bench.json")]),
-        ("", f'make bench ARGS="{" ".join(STAGES_JOB)}"', bench.main, [*STAGES_JOB, "--out", str(out / "stages.json")]),
+        ("", f'make bench ARGS="{" ".join(STAGES_JOB)}"', bench.main, [*STAGES_JOB, "--out", str(out / STAGES_JSON)]),
         ("", f"make plots {job}", plots.main, [*JOB, *to]),
         ("", f"make report {job}", report.main, [*JOB, *to]),
     ]
@@ -103,6 +104,8 @@ def reference(out: Path, target: Path, optional: tuple[str, ...] = ('make profil
             write_text(target / name, (out / name).read_text(encoding="utf-8").replace(f"{ROOT}{os.sep}", ""))
         else:
             shutil.copyfile(out / name, target / name)
+    stages = json.loads((out / STAGES_JSON).read_text(encoding="utf-8").replace(f"{ROOT}{os.sep}", ""))
+    write_json(target / STAGES_JSON, {name: value for name, value in stages.items() if name != "overheads"})
     write_json(target / PREDICTION, curves(json.loads((out / "parallel.scale.json").read_text(encoding="utf-8"))))
     write_text(target / "README.md", readme(outputs, load))
     Console(highlight=False).print(f"Written: {shown(target)}")
