@@ -170,8 +170,8 @@ def with_parameters(book: Any, parameters: Mapping[str, object]) -> Any:
 
 def execute(book: Any, seconds: float = 600.0) -> None:
     """Run all cells, in this Python and in notebooks/; outputs go into the notebook. Raises NotebookError."""
-    from jupyter_client import KernelManager
     from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import KernelManager
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 

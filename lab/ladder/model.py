@@ -5,6 +5,7 @@ Names and shapes are those of lab/serial.py (its glossary holds here too): each 
 # pyright: reportMissingImports=false
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,19 @@ def flash(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
 class Layer(nn.Module):
     """One of the L layers; its parameters have the names of the checkpoint's tensors."""
 
+    ln1w: nn.Parameter
+    ln1b: nn.Parameter
+    qkvw: nn.Parameter
+    qkvb: nn.Parameter
+    attprojw: nn.Parameter
+    attprojb: nn.Parameter
+    ln2w: nn.Parameter
+    ln2b: nn.Parameter
+    fcw: nn.Parameter
+    fcb: nn.Parameter
+    fcprojw: nn.Parameter
+    fcprojb: nn.Parameter
+
     def __init__(self, tensors: dict[str, np.ndarray]) -> None:
         super().__init__()
         for name, values in tensors.items():
@@ -55,6 +69,12 @@ class GPT2(nn.Module):
     """GPT-2 with the vocabulary as the tokenizer has it, not padded. Raises CheckpointError."""
 
     attention: Callable[..., torch.Tensor] = staticmethod(written_out)
+    wte: nn.Parameter
+    wpe: nn.Parameter
+    lnfw: nn.Parameter
+    lnfb: nn.Parameter
+    padding: torch.Tensor | None
+    layers: Any  # an nn.ModuleList of Layer
 
     def __init__(self, checkpoint: str) -> None:
         super().__init__()
@@ -100,6 +120,10 @@ class GPT2(nn.Module):
 
 class Cache(nn.Module):
     """Keys and values of up to n positions, one token at a time; shapes and addresses stay, as CUDA graphs need it."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    places: torch.Tensor
 
     def __init__(self, model: GPT2, n: int) -> None:
         super().__init__()
