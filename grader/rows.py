@@ -76,11 +76,12 @@ def shared_work(evidence: Evidence) -> tuple[float, str]:
         inside.shared_products and inside.shared_attention for inside in seen
     ):
         return 1.0, ""
-    if any(inside.shared_products and inside.blocked for inside in seen):
-        inside = next(inside for inside in seen if inside.shared_products)
-        return worth["products"], f"they count in full once the workers share attention as well: {inside.words()}"
+    shared = [inside for inside in seen if inside.shared_products]
+    for inside in shared:
+        if inside.blocked:
+            return worth["products"], f"they count in full once the workers share attention as well: {inside.words()}"
     how = seen[0].words() if seen else "nobody looked"
-    if any(inside.shared_products for inside in seen):
+    if shared:
         return worth["given"], f"they count for more once a product takes all positions at once: {how}"
     return worth["given"], f"the starter makes the same; they count for more once every worker does a fair share: {how}"
 

@@ -100,16 +100,21 @@ def reference(out: Path, target: Path, optional: tuple[str, ...] = ('make profil
     for name, (_, text) in outputs.items():
         write_text(target / name, text)
     for name in KEPT:
-        if name.endswith(".json"):  # without the folders of this machine
-            write_text(target / name, (out / name).read_text(encoding="utf-8").replace(f"{ROOT}{os.sep}", ""))
+        if name.endswith(".json"):
+            write_text(target / name, without_folders(out / name))
         else:
             shutil.copyfile(out / name, target / name)
-    stages = json.loads((out / STAGES_JSON).read_text(encoding="utf-8").replace(f"{ROOT}{os.sep}", ""))
+    stages = json.loads(without_folders(out / STAGES_JSON))
     write_json(target / STAGES_JSON, {name: value for name, value in stages.items() if name != "overheads"})
-    write_json(target / PREDICTION, curves(json.loads((out / "parallel.scale.json").read_text(encoding="utf-8"))))
+    write_json(target / PREDICTION, curves(json.loads(without_folders(out / "parallel.scale.json"))))
     write_text(target / "README.md", readme(outputs, load))
     Console(highlight=False).print(f"Written: {shown(target)}")
     return 0
+
+
+def without_folders(result: Path) -> str:
+    """The text of a result, without the folders of this machine."""
+    return result.read_text(encoding="utf-8").replace(f"{ROOT}{os.sep}", "")
 
 
 def curves(scale: dict) -> dict:
