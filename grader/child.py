@@ -39,7 +39,8 @@ class Patience:
     start: float = 30.0  # for "ready"
     token: float = 20.0  # without a token, while the program computes
     idle: float = 3.0  # without a token, while it does not: every thread waits or sleeps
-    total: float = 120.0  # from the prompt on
+    total: float = 30.0  # from the prompt on
+    cases: float = 45.0  # for all cases together, which the serial program does in a few seconds
 
 
 @dataclass

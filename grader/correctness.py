@@ -11,6 +11,8 @@ from lab.check.report import counted
 
 GIVE_UP_AFTER = 2  # hangs, after which no more cases are run
 MOST_RESTARTS = 6  # crashes, likewise
+AFTER_FAILURES = "too many cases before it failed"
+TOO_SLOW = "the cases before it took {:.0f} s, where the serial program needs a few"
 CRASHES = ("error", "contract", "ended", "protocol", "processes", "unstoppable")
 
 
@@ -22,6 +24,7 @@ class Outcome:
     run: Run | None
     stderr: str = ""
     threads_at_ready: int = 0
+    why: str = ""  # it was not run
 
     @property
     def end(self) -> str:
@@ -40,6 +43,11 @@ class Correctness:
 
     outcomes: list[Outcome] = field(default_factory=list)
     start: Run | None = None  # the program never got ready
+    seconds: float = 0.0  # from the prompts to the last tokens
+
+    def slow(self, patience: Patience) -> bool:
+        """Whether the cases that were run have used up the time for all of them."""
+        return self.seconds > patience.cases
 
     def of(self, hidden: bool) -> list[Outcome]:
         """The hidden or the public ones."""
@@ -57,19 +65,26 @@ def run_cases(
     """Run every case of every set, in a fresh process for each set and number of workers."""
     result = Correctness()
     hangs = crashes = 0
+
+    def goes_on() -> bool:
+        """Whether the next case is worth its time."""
+        failed = result.start is not None or hangs >= GIVE_UP_AFTER or crashes >= MOST_RESTARTS
+        return not failed and not result.slow(patience)
+
     for case_set in sets:
         for workers in sorted({case.workers for case in case_set.cases}):
             batch = [case for case in case_set.cases if case.workers == workers]
             if progress:
                 whose = "hidden" if batch[0].hidden else "public"
                 progress(f"{counted(len(batch), f'{whose} case')}, {counted(workers, 'worker')}")
-            while batch and result.start is None and hangs < GIVE_UP_AFTER and crashes < MOST_RESTARTS:
+            while batch and goes_on():
                 done = run_batch(sandbox, tree, case_set.model, batch, limits, patience, result)
                 result.outcomes += done
                 hangs += sum(outcome.end in ("hang", "spin", "flood", "litter") for outcome in done)
                 crashes += sum(outcome.end in CRASHES for outcome in done)
                 batch = batch[len(done) :]
-            result.outcomes += [Outcome(case, None) for case in batch]
+            why = TOO_SLOW.format(result.seconds) if result.slow(patience) else AFTER_FAILURES
+            result.outcomes += [Outcome(case, None, why=why) for case in batch]
     return result
 
 
@@ -92,8 +107,9 @@ def run_batch(
         for case in batch:
             more = {"close_after": case.close_after} if case.close_after else {}
             run = child.ask(case.prompt, case.n, case.workers, step=True, **more)
+            result.seconds += child.total
             done.append(Outcome(case, run, child.stderr.decode(errors="replace"), child.threads_at_ready))
-            if run.status is not None or run.outcome == "error" or run.left_threads:
+            if run.status is not None or run.outcome == "error" or run.left_threads or result.slow(patience):
                 break  # the next case deserves a process in order
     return done
 

@@ -53,7 +53,7 @@ def outcome_line(outcome: Outcome, limits: Limits, source: str, private: bool = 
     """What went wrong with a case; `private` leaves out everything that could show the case itself."""
     case, run = outcome.case, outcome.run
     if run is None:
-        return "not run any more, after the failures before it"
+        return f"not run: {outcome.why}"
     where = f"{counted(case.workers, 'worker')}" + (
         "" if private else f", prompt {' '.join(map(str, case.prompt))}, n {case.n}"
     )

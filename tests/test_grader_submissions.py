@@ -185,6 +185,20 @@ def test_there_are_enough() -> None:
     assert len(ATTACKS) >= 25
 
 
+def test_a_far_slower_program_does_not_hold_the_grader_up(
+    box: sandbox.Sandbox, sets: list[CaseSet], tmp_path: Path
+) -> None:
+    submission = tmp_path / "parallel.py"
+    submission.write_text(BASE.read_text())
+    impatient = replace(QUICK, cases=0.0)  # used up by the first case
+    verdict = grade.grade(submission, grade.Options(sandbox=box, stages=("tokens",), sets=sets, patience=impatient))
+    first, *others = verdict.evidence.correctness.outcomes
+    assert first.equal
+    assert others
+    assert all(other.run is None and not other.equal for other in others)
+    assert "not run: the cases before it took" in verdict.rows[1].reason
+
+
 def test_base_is_right(box: sandbox.Sandbox, tmp_path: Path) -> None:
     submission = tmp_path / "parallel.py"
     submission.write_text(BASE.read_text())
