@@ -41,9 +41,9 @@ from lab.measure.capacity import layers_of
 PROMPT_LENGTH, N = 96, 100  # a prompt of 96 tokens, 4 more are made
 SETS = 3  # of processes of the submission, for each prompt
 ROUND = 20.0  # seconds that a round's runs of the submission may take; a slow one has fewer sets, then fewer tokens
-LEAST_ROUNDS, MOST_ROUNDS = 2, 6
+LEAST_ROUNDS, MOST_ROUNDS = 2, 8
 LEAST_SETS = 6  # of quiet rounds together, before all doubt can be over
-BUDGET = 50.0  # seconds after which no further round is begun, once there are LEAST_ROUNDS
+BUDGET = 65.0  # seconds after which no further round is begun, once there are LEAST_ROUNDS
 OTHERS = 0.10  # share of the cores that other programs took, from which on a round is disturbed
 WAITING = 0.05  # share of its time that a trusted one-thread program waited for a core
 SAMPLES = 12  # products whose use is looked into, for each worker, at most
