@@ -237,7 +237,7 @@ class Seen:
 
         failure = detector.scheduler.run(body)
         assert failure is None, failure.exception
-        touched = self.shadow.clock[:, 0] > 0
+        touched = self.shadow.planes[0, :, 0] > 0
         units = np.arange(touched.shape[1]) // (touched.shape[1] // 24)
         self.reads = set(units[touched[READ]].tolist())
         self.writes = set(units[touched[WRITE]].tolist())

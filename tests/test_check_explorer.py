@@ -291,7 +291,7 @@ def test_each_interleaving_of_one_object_is_as_probable_as_another(tmp_path: Pat
         """,
     )
     explorer = Explorer(Program(program))
-    counts = explore.Search(explorer, explore.Plan(), 0.0, None).profile(0)
+    counts = explore.Search(explorer, explore.Plan(), None).profile(0)
     found = [0] * 5
     for index in range(300):
         run = explorer.run(Weighted(seeded(1, index), counts), Setting(3))

@@ -419,10 +419,8 @@ def test_additions_change_neither_results_nor_lines(steps: bool, notes: bool):
     detector.scheduler = Scheduler(Default())
     names = {
         "__step__": lines.append,
-        "__middle__": lambda value, line: value,
-        "__between__": lambda value, line: value,
-        "__round__": lambda line: True,
-        "__loop__": lambda line, weight=1: lines.append(line) is None,
+        "__switch__": lambda value, line, level: value,
+        "__loop__": lambda line, weight: lines.append(line) is None,
     } | detector.additions()
     plain = execute(ast.parse(PROGRAM), {})
     assert execute(instrument(ast.parse(PROGRAM), steps, notes), names) == plain

@@ -7,18 +7,19 @@ import json
 import runpy
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lab import files
+from lab.check import api, explore
+from lab.check.checked import install
+from lab.check.program import Program, locate
 from lab.check.progress import Progress
+from lab.check.replay import replay
 from lab.check.report import Finding, Findings, ProgramError, show
+from lab.check.schedule import FORMAT
 from lab.check.supervise import supervised
 from lab.command import quietly
-
-if TYPE_CHECKING:
-    from lab.check.program import Program
 
 EXAMPLES = """examples:
   python -m lab.check explore lab.parallel --schedules 2000 --seed 1
@@ -129,23 +130,12 @@ def duration(text: str) -> float:
     return seconds
 
 
-def run_check(options: argparse.Namespace) -> Findings:
-    """lab.check check"""
-    from lab.check import api
-
-    return api.run_checked(options.program, options.workers, options.repeats, options.seconds)
-
-
 def run_explore(options: argparse.Namespace) -> Findings:
     """lab.check explore"""
-    from lab.check.program import Program
-
     program = Program(options.program)
     if options.out is not None:
         make_room(options.out)
     if options.replay is not None:
-        from lab.check.replay import replay
-
         result = replay(program, options.replay, options.picture, options.seconds)
     else:
         result = search(program, options)
@@ -154,10 +144,8 @@ def run_explore(options: argparse.Namespace) -> Findings:
     return result
 
 
-def search(program: "Program", options: argparse.Namespace) -> Findings:
+def search(program: Program, options: argparse.Namespace) -> Findings:
     """Look for a schedule that fails."""
-    from lab.check import explore
-
     progress = Progress()
     plan = explore.Plan(
         options.schedules,
@@ -179,43 +167,24 @@ def search(program: "Program", options: argparse.Namespace) -> Findings:
 
 
 def make_room(path: Path) -> None:
-    """No older page is taken for this one's, and what takes a minute to find has a place. Raises ProgramError."""
-    try:
-        files.refuse_program(path)
-        files.ready_for_files(path.parent)
-        files.remove(path)
-    except files.WriteError as error:
-        raise ProgramError(str(error)) from None
+    """No older page is taken for this one's, and what takes a minute to find has a place. Raises WriteError."""
+    files.refuse_program(path)
+    files.ready_for_files(path.parent)
+    files.remove(path)
 
 
 def page_note(result: Findings, options: argparse.Namespace) -> str:
     """Write the page for the first finding that has a schedule, or for a right run; says where it is."""
-    from lab.check import api
-    from lab.check.schedule import FORMAT
-
     finding = next((finding for finding in result.findings if finding.schedule), None)
     if finding is None and result.findings:
         return f"no {options.out}: what was found needs no schedule"
     schedule = finding.schedule if finding is not None else options.replay or f"v{FORMAT}k{options.workers}:"
-    try:
-        files.write_text(options.out, api.page(options.program, schedule, finding))
-    except files.WriteError as error:
-        raise ProgramError(str(error)) from None
+    files.write_text(options.out, api.page(options.program, schedule, finding))
     return f"step by step, in a browser: {files.shown(options.out)}"
-
-
-def run_races(options: argparse.Namespace) -> Findings:
-    """lab.check races"""
-    from lab.check import api
-
-    return api.check_races(options.program, options.schedules, options.seed, options.workers, options.seconds)
 
 
 def run_program(program: str, arguments: list[str]) -> None:
     """PROGRAM as if it had been given to python itself, in checked mode; a thread error ends the process with 4."""
-    from lab.check.process import install
-    from lab.check.program import locate
-
     path, package = locate(program)
     install()
     sys.argv = [str(path), *arguments]
@@ -245,8 +214,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def file_of(program: str) -> str:
     """The path of a program's file, "" if it has none."""
-    from lab.check.program import locate
-
     try:
         return str(locate(program)[0])
     except ProgramError:
@@ -255,17 +222,18 @@ def file_of(program: str) -> str:
 
 def check(options: argparse.Namespace) -> int:
     """Run one check and tell its result; returns the exit code."""
-    commands: dict[str, Callable[[argparse.Namespace], Findings]] = {
-        "check": run_check,
-        "explore": run_explore,
-        "races": run_races,
-    }
+    program, workers, seconds = options.program, options.workers, options.seconds
     try:
-        result = commands[options.command](options)
+        if options.command == "check":
+            result = api.run_checked(program, workers, options.repeats, seconds)
+        elif options.command == "races":
+            result = api.check_races(program, options.schedules, options.seed, workers, seconds)
+        else:
+            result = run_explore(options)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except ProgramError as error:
+    except (ProgramError, files.WriteError) as error:
         finding = Finding("refused", str(error), tool="scan")
         result = Findings(options.program, "scan", findings=[finding])
     tell(options, result)

@@ -5,8 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from lab.check import explore as _explore
+from lab.check import page as _page
+from lab.check import replay as _replay
 from lab.check.program import Program
 from lab.check.report import Finding, Findings, ProgramError
+from lab.check.schedule import parse_schedule
+from lab.check.states import state_graph
+from lab.check.strategies import Replay
+from lab.check.trial import check_program
 
 __all__ = [
     "Finding",
@@ -52,35 +58,23 @@ def check_races(
 
 def replay(program: str | Path, schedule: str) -> Findings:
     """Run one schedule again."""
-    from lab.check.replay import replay as run_again
-
-    return run_again(Program(program), schedule)
+    return _replay.replay(Program(program), schedule)
 
 
 def trace(program: str | Path, schedule: str, seconds: float = float("inf")) -> dict[str, Any]:
     """The schedule as plain data, step by step, to be shown: lab.check.trace says what it holds. The run ends after so
     many seconds at the latest."""
-    from lab.check.replay import trace as follow
-
-    return follow(Program(program), schedule, seconds)
+    return _replay.trace(Program(program), schedule, seconds)
 
 
 def page(program: str | Path, schedule: str, finding: Finding | None = None) -> str:
     """The schedule as an HTML page to step through, whole in itself; with the state graph of a tiny program."""
-    from lab.check.page import page as written
-    from lab.check.replay import trace as follow
-    from lab.check.schedule import parse_schedule
-    from lab.check.states import state_graph
-    from lab.check.strategies import Replay
-
     loaded, (setting, deviations) = Program(program), parse_schedule(schedule)
-    run = follow(loaded, schedule)
+    run = _replay.trace(loaded, schedule)
     told = finding and {name: getattr(finding, name) for name in ("kind", "message", "detail", "where")}
-    return written(run, told or run["failure"], state_graph(loaded, setting, Replay(dict(deviations))))
+    return _page.page(run, told or run["failure"], state_graph(loaded, setting, Replay(dict(deviations))))
 
 
 def run_checked(program: str | Path, workers: int = 3, repeats: int = 3, seconds: float = 60.0) -> Findings:
     """Run the program with real threads in checked mode, in this process, for at most so many seconds."""
-    from lab.check.trial import check_program
-
     return check_program(Program(program), workers, repeats, seconds)

@@ -1,11 +1,13 @@
 """Which activation is wrong first, and whose doing it is."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from lab.check.race import spoken
 from lab.check.races import Detector
 from lab.check.report import listed
-from lab.check.shadow import Shadow
+from lab.check.shadow import Memory, address
 from lab.serial import GPT2
 
 TOLERANCE = 1e-4  # relative and absolute: activations that agree this well differ by rounding
@@ -25,25 +27,36 @@ def blame(detector: Detector, model: GPT2, expected: dict[str, np.ndarray]) -> T
         return [], []
     root = detector.activations[-1]
     memory = root.array.view(np.ndarray)
-    for name in sorted(vars(model.acts), key=order_of_computing):
-        array = vars(model.acts)[name]
-        if not isinstance(array, np.ndarray) or name not in expected or expected[name].shape != array.shape:
-            continue
-        start = root.start_of(array)
-        if not 0 <= start <= root.size - array.size:
-            continue
-        found, wanted = memory[start : start + array.size], expected[name].reshape(-1)
-        written = detector.log_pass[root.last[start : start + array.size]] == detector.now
-        with np.errstate(invalid="ignore"):
-            wrong = ~(np.abs(found - wanted) <= TOLERANCE + TOLERANCE * np.abs(wanted)) & ~np.isnan(wanted)
-        early = early_read(detector, root, start, array.size)
+    for part, expectation in tensors(model, memory, expected):
+        found, wanted = memory[part], expectation.reshape(-1)
+        written = (detector.log_pass[root.last[part]] == detector.now).reshape(expectation.shape)
+        wrong = differing(found, wanted)
+        early = early_read(detector, root, part)
         if early is not None and (wrong.any() or not written.all()):
-            return tell_early(detector, root, early, start, written)
-        if (wrong & written).any():
-            return tell_wrong(detector, root, start + np.flatnonzero(wrong & written))
+            return tell_early(detector, root, early, part.start, written)
+        wrong &= written.reshape(-1)
+        if wrong.any():
+            return tell_wrong(detector, root, part.start + np.flatnonzero(wrong))
     if not (detector.log_pass[root.last] == detector.now).any():
         return [ELSEWHERE], []
     return [], []
+
+
+def tensors(model: GPT2, memory: np.ndarray, expected: dict[str, np.ndarray]) -> Iterator[tuple[slice, np.ndarray]]:
+    """The activations that lie in `memory` and have the shape they should have, in the order of computing: which part
+    of it, and what is expected there."""
+    for name in sorted(vars(model.acts), key=order_of_computing):
+        array = vars(model.acts)[name]
+        if isinstance(array, np.ndarray) and name in expected and expected[name].shape == array.shape:
+            start = (address(array) - address(memory)) // memory.itemsize
+            if 0 <= start <= memory.size - array.size:
+                yield slice(start, start + array.size), expected[name]
+
+
+def differing(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Which numbers differ by more than rounding; where `wanted` is NaN, nothing is wanted."""
+    with np.errstate(invalid="ignore"):
+        return ~(np.abs(found - wanted) <= TOLERANCE + TOLERANCE * np.abs(wanted)) & ~np.isnan(wanted)
 
 
 def order_of_computing(name: str) -> int:
@@ -51,17 +64,17 @@ def order_of_computing(name: str) -> int:
     return ORDER.index(name) if name in ORDER else len(ORDER)
 
 
-def early_read(detector: Detector, root: Shadow, start: int, size: int) -> tuple[str, str, np.ndarray, int] | None:
+def early_read(detector: Detector, root: Memory, part: slice) -> tuple[str, str, np.ndarray, int] | None:
     """The first read, in this pass, of elements of a tensor that nobody had written in it: thread, line, elements,
     writes before it."""
     for where, thread, site, elements, before, when in detector.stale_reads:
-        inside = elements[(elements >= start) & (elements < start + size)]
+        inside = elements[(elements >= part.start) & (elements < part.stop)]
         if where is root and when == detector.now and inside.size:
             return thread, site, inside, before
     return None
 
 
-def tell_early(detector: Detector, root: Shadow, early: tuple, start: int, written: np.ndarray) -> Told:
+def tell_early(detector: Detector, root: Memory, early: tuple, start: int, written: np.ndarray) -> Told:
     """Read before it was written: too early, never written at all, or added to."""
     thread, site, elements, before = early
     what, reader = root.region(elements), f"{spoken(thread)} at {site}"
@@ -82,7 +95,7 @@ def tell_early(detector: Detector, root: Shadow, early: tuple, start: int, writt
     ]
 
 
-def writers(detector: Detector, root: Shadow, elements: np.ndarray, after: int) -> dict[tuple[str, str], np.ndarray]:
+def writers(detector: Detector, root: Memory, elements: np.ndarray, after: int) -> dict[tuple[str, str], np.ndarray]:
     """Who wrote these elements last in this pass, not counting the first `after` writes: (thread, line) -> elements."""
     last = root.last[elements]
     found: dict[tuple[str, str], list[np.ndarray]] = {}
@@ -93,15 +106,14 @@ def writers(detector: Detector, root: Shadow, elements: np.ndarray, after: int) 
     return {who: np.concatenate(parts) for who, parts in found.items()}
 
 
-def whose_parts(detector: Detector, root: Shadow, rest: dict, start: int, written: np.ndarray) -> list[str]:
+def whose_parts(detector: Detector, root: Memory, rest: dict, start: int, written: np.ndarray) -> list[str]:
     """Who wrote the rest of a tensor, and what the gap looks like."""
     lines = [
         f"{root.region(elements)} is written by {spoken(thread)} at {line}" for (thread, line), elements in rest.items()
     ]
     gap = start + np.flatnonzero(~written)
     lines.append(f"{root.region(gap)} is not written by anybody")
-    shape = next((array.shape for array in root.tensors().values() if root.start_of(array) == start), ())
-    for values, size in zip(np.unravel_index(gap - start, shape), shape, strict=True):
+    for values, size in zip(np.nonzero(~written), written.shape, strict=True):
         first, last = int(values.min()), int(values.max())
         if rest and np.unique(values).size < size:
             if first == 0 and last < size - 1:
@@ -114,7 +126,7 @@ def whose_parts(detector: Detector, root: Shadow, rest: dict, start: int, writte
     return lines
 
 
-def tell_wrong(detector: Detector, root: Shadow, elements: np.ndarray) -> Told:
+def tell_wrong(detector: Detector, root: Memory, elements: np.ndarray) -> Told:
     """Elements with a wrong value, by their last writers."""
     found = writers(detector, root, elements, 1)
     lines = [

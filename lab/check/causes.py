@@ -11,28 +11,26 @@ from lab.check.runner import Failure, Runner
 
 def tell(explorer: Explorer, run: Run) -> Finding:
     """The failure in words."""
-    failure = run.failure
-    assert failure is not None
+    failure, raised = run.fault, run.fault.exception is not None
     finding = Finding(failure.kind, failure.message, failure.detail, [site for site in failure.where if site])
     lines = [finding.detail] if finding.detail else []
-    if failure.exception is not None:
+    if raised:
         tell_exception(explorer, failure, finding, lines)
     if failure.kind in ("tokens", "values") and run.wrong:
         finding.message += ": " + run.wrong[0]
         lines += run.wrong[1:]
         finding.where = run.wrong_sites
     related = list(run.detector.races.values()) if run.detector else []
-    if related and failure.exception is not None:
+    if related and raised:
         finding.message += f"; perhaps because of {related[0].message()}"
-    for race in related[1 if failure.exception is not None else 0 :][:3]:
-        lines.append(race.message())
+    lines += [race.message() for race in related[int(raised) :][:3]]
     for race in related[:4]:
-        finding.where += [site for site in race.where() if site not in finding.where]
+        finding.add_places(race.where())
     if run.wrong and len(run.wrong) <= 2 and "nobody has written" in run.wrong[0]:
         lines += meanwhile(run)
     causes = culprits(run, finding, bool(related)) + hints(explorer, run, finding)
     lines += causes
-    if failure.exception is not None and not causes and not related:
+    if raised and not causes and not related:
         lines += elsewhere(run)
     if failure.kind in ("assertion", "tokens") and not lines[1:]:
         lines += how_they_ended(explorer, run, finding)
@@ -42,10 +40,11 @@ def tell(explorer: Explorer, run: Run) -> Finding:
 
 def culprits(run: Run, finding: Finding, raced: bool) -> list[str]:
     """What the schedule says about the cause; the first goes into the message."""
-    told = []
-    suspect = run.failure.runner if run.failure is not None else ""
-    for name, site in woken_for_nothing(run):
-        told.append((f"the wait of {name} at {site} ended without a signal, as it may (a spurious wakeup)", [site]))
+    suspect = run.fault.runner
+    told = [
+        (f"the wait of {name} at {site} ended without a signal, as it may (a spurious wakeup)", [site])
+        for name, site in woken_for_nothing(run)
+    ]
     if finding.kind in ("assertion", "exception", "tokens", "values"):
         told.append(order_of_waking(run))
     if finding.kind in ("assertion", "exception", "tokens", "values", "deadlock", "misuse"):
@@ -54,7 +53,7 @@ def culprits(run: Run, finding: Finding, raced: bool) -> list[str]:
     if not told and not raced and finding.kind in ("assertion", "exception"):
         told = [(text, []) for text in [interrupted(run, suspect)] if text]
     for _text, where in told:
-        finding.where += [site for site in where if site not in finding.where]
+        finding.add_places(where)
     lines = [text for text, _where in told]
     if lines and not raced and finding.kind in ("assertion", "exception"):
         finding.message += "; " + lines.pop(0)
@@ -67,14 +66,11 @@ def tell_exception(explorer: Explorer, failure: Failure, finding: Finding, lines
     trace = traceback.extract_tb(exception.__traceback__ if exception is not None else None)
     frames = [frame for frame in trace if frame.filename == explorer.program.file]
     sites = [place(frame.filename, frame.lineno or 0) for frame in reversed(frames)]
-    name = type(exception).__name__
+    what = "assertion failed" if failure.kind == "assertion" else type(exception).__name__
     text = str(exception).strip() or (frames[-1].line if frames else "") or ""
     first = text.splitlines()[0] if text else ""
     at = f" at {sites[0]}" if sites else ""
-    if isinstance(exception, AssertionError):
-        finding.message = f"assertion failed in {failure.runner}{at}: {first}"
-    else:
-        finding.message = f"{name} in {failure.runner}{at}: {first}"
+    finding.message = f"{what} in {failure.runner}{at}: {first}"
     finding.where = list(dict.fromkeys(sites))
     lines += folded([f"{place(frame.filename, frame.lineno or 0)} in {frame.name}: {frame.line}" for frame in frames])
 
@@ -95,9 +91,8 @@ def how_they_ended(explorer: Explorer, run: Run, finding: Finding) -> list[str]:
     for runner in run.scheduler.everyone:
         if runner.number and runner.ready is None and runner.line:
             ends.setdefault(runner.line, []).append(runner.name)
-    sites = {line: f"{explorer.program.name}:{line}" for line in ends}
-    finding.where += [site for site in sites.values() if site not in finding.where]
-    return [f"{listed(names)} ended at {sites[line]}" for line, names in sorted(ends.items())]
+    finding.add_places([f"{explorer.program.name}:{line}" for line in ends])
+    return [f"{listed(names)} ended at {explorer.program.name}:{line}" for line, names in sorted(ends.items())]
 
 
 def hints(explorer: Explorer, run: Run, finding: Finding) -> list[str]:
@@ -105,22 +100,12 @@ def hints(explorer: Explorer, run: Run, finding: Finding) -> list[str]:
     found = []
     name = explorer.program.name
     jolted = [site for _name, site in woken_for_nothing(run)]
-    for line, around in sorted(explorer.program.bare_waits.items()):
+    for line, inside in sorted(explorer.program.bare_waits.items()):
         site = f"{name}:{line}"
-        inside = "stands in an if" if around == "if" else "stands in no loop"
-        if site in jolted:
-            found.append(
-                f"the wait at {site} {inside}: nothing looks whether what it waits for is true: wait in a while loop"
-            )
-            finding.where += [site] if site not in finding.where else []
-            continue
-        overtaken = overtaken_after_wake(run, site)
-        if overtaken:
-            found.append(
-                f"the wait at {site} {inside}: {overtaken}, and what was true at the signal need not be true after "
-                "the wait: wait in a while loop"
-            )
-            finding.where += [site] if site not in finding.where else []
+        why = "nothing looks whether what it waits for is true" if site in jolted else overtaken_after_wake(run, site)
+        if why:
+            found.append(f"the wait at {site} {inside}: {why}: wait in a while loop")
+            finding.add_places([site])
     for runner in run.scheduler.everyone:
         sites = went_back_to_sleep(run, runner)
         if sites and finding.kind == "deadlock":
@@ -130,7 +115,7 @@ def hints(explorer: Explorer, run: Run, finding: Finding) -> list[str]:
                 f"waited again at {wait}: threads that wait for different things share one Cond; signal wakes only "
                 "one of them"
             )
-            finding.where += [site for site in (signal, wait) if site not in finding.where]
+            finding.add_places([signal, wait])
     return found
 
 
@@ -146,7 +131,8 @@ def overtaken_after_wake(run: Run, site: str) -> str:
             if other_verb in ("locks", "wakes"):
                 mutex = other_what[1] if other_verb == "wakes" else other_what
                 if mutex is what[1]:
-                    return f"{other.name} had the mutex (at {other_site}) just before {runner.name} woke from it"
+                    had = f"{other.name} had the mutex (at {other_site}) just before {runner.name} woke from it"
+                    return f"{had}, and what was true at the signal need not be true after the wait"
     return ""
 
 

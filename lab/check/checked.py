@@ -11,50 +11,39 @@ been given one may not have run since. What counts is what whoever gave it has p
 that the turn is no longer parked.
 """
 
+import atexit
+import os
 import sys
 import threading
 import weakref
-from _thread import allocate_lock, get_ident
+from _thread import get_ident
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any, NamedTuple, NoReturn
 
-from lab.check import seam
+from lab import threadlib
 from lab.check.names import Namer, outside
 from lab.check.report import Finding, listed, place
-from lab.threadlib import Cond, Mutex, Primitive, Runtime, Semaphore, Thread, WorkerFailed
+from lab.check.waiting import circle_in_words, first_circle
+from lab.threadlib import Runtime, Thread, WorkerFailed
 
 
 class CheckFailed(Exception):
     """A thread error: the program cannot go on."""
 
 
+@dataclass(slots=True, eq=False)
 class Record:
-    """What is known of a thread. `blocked` is (verb, primitive's info, where, what would let it go on) while it
-    waits."""
+    """What is known of a thread. `blocked` is (verb, primitive or names, where, what would let it go on) while it
+    waits; `about`, in P and wait, what it is then blocked by."""
 
-    __slots__ = ("blocked", "ended", "held", "name")
-
-    def __init__(self, name: str) -> None:
-        self.name, self.held, self.ended = name, [], False
-        self.blocked: tuple[str, Any, Site, Callable[[], bool]] | None = None
-
-
-class Info:
-    """What is known of a primitive."""
-
-    __slots__ = ("__weakref__", "after", "holder", "label", "last", "made_at", "mutex", "since")
-
-    def __init__(self, label: str, made_at: str) -> None:
-        self.label, self.made_at = label, made_at
-        self.holder: Record | None = None
-        self.since: Site | None = None  # where it was locked
-        self.mutex: Info | None = None  # of a condition: what its waiters wait with
-        self.last: Site | None = None  # of a semaphore or condition: the last V or signal
-        self.after: weakref.WeakKeyDictionary[Info, Edge] = (
-            weakref.WeakKeyDictionary()
-        )  # of a mutex: those locked while it was held
+    name: str
+    held: "list[Mutex]" = field(default_factory=list)
+    ended: bool = False
+    blocked: "tuple[str, Any, Site, Callable[[], bool]] | None" = None
+    about: "tuple[str, Cond | Semaphore, Site] | None" = None
 
 
 class Edge(NamedTuple):
@@ -66,22 +55,13 @@ class Edge(NamedTuple):
     gates: frozenset[int]  # the other mutexes held each time: under a common one, opposite orders do no harm
 
 
-_ENTER = Mutex.__enter__.__code__
-
+# ------------------------------------------------------------------------------------------------------------- places
 
 Site = tuple[CodeType, int]  # a place in the program: code and instruction, which cost less to get than a line
 
 
 def caller() -> Site:
-    """Whoever called lock(), P() or the like."""
-    frame = sys._getframe(2)
-    if frame.f_code is _ENTER:
-        frame = frame.f_back or frame
-    return frame.f_code, frame.f_lasti
-
-
-def outer_caller() -> Site:
-    """The same, beyond all frames of the libraries."""
+    """Whoever called lock(), P() or the like, beyond all frames of the libraries."""
     frame = outside(sys._getframe(2))
     return frame.f_code, frame.f_lasti
 
@@ -95,10 +75,119 @@ def at(site: Site | None) -> str:
     return place(code.co_filename, next(lines, code.co_firstlineno))
 
 
+# --------------------------------------------------------------------------------------------------------- primitives
+
+
+class Mutex(threadlib.Mutex):
+    """It knows who holds it, and which mutexes were locked meanwhile."""
+
+    runtime: "Checked"
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__(name)
+        self.label, _made_at = self.runtime.namer.label(self)
+        self.holder: Record | None = None
+        self.since: Site | None = None  # where it was locked
+        self.after: weakref.WeakKeyDictionary[Mutex, Edge] = weakref.WeakKeyDictionary()
+
+    def lock(self) -> None:
+        """Look at the order of locking, then wait."""
+        run, here = self.runtime, caller()
+        me = run.me()
+        if me.held:
+            run.look_at_order(me, self, here)
+        if not self.state.acquire(False):
+            run.blocked(me, "locks", self, here, lambda: self.holder is None, self.state.acquire)
+        self.holder, self.since = me, here
+        me.held.append(self)
+
+    def unlock(self) -> None:
+        """Only by its holder."""
+        run = self.runtime
+        me = run.me()
+        if self.holder is not me:
+            if run.failure is not None:
+                return
+            run.stop_unheld(me, at(caller()), "unlocks", self)
+        self.holder = None
+        me.held.remove(self)
+        try:
+            self.state.release()
+        except RuntimeError:  # a failure elsewhere has released it to let everybody go
+            if run.failure is None:
+                raise
+
+
+class Cond(threadlib.Cond):
+    """It knows what its waiters wait with, and the last signal."""
+
+    runtime: "Checked"
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__(name)
+        self.label, _made_at = self.runtime.namer.label(self)
+        self.mutex: Mutex | None = None
+        self.last: Site | None = None
+
+    def wait(self, mutex: threadlib.Mutex) -> None:
+        """With a mutex that is held, and the same for all."""
+        run, here = self.runtime, caller()
+        run.check()
+        me = run.me()
+        if not isinstance(mutex, Mutex) or mutex.holder is not me:
+            run.stop_unheld(me, at(here), f"waits for {self.label} with", mutex)
+        if self.state and self.mutex is not mutex and self.mutex is not None:
+            others = f"others wait for it with {self.mutex.label}"
+            message = f"{me.name} at {at(here)} waits for {self.label} with {mutex.label}, but {others}"
+            run.stop("misuse", message, where=[at(here)])
+        self.mutex, me.about = mutex, ("waits", self, here)
+        super().wait(mutex)
+        run.check()
+
+    def signal(self) -> None:
+        """The last one is told in messages."""
+        self.last = caller()
+        super().signal()
+
+    def broadcast(self) -> None:
+        """The same for all that wait."""
+        self.last = caller()
+        for _ in range(len(self.state)):
+            super().signal()
+
+
+class Semaphore(threadlib.Semaphore):
+    """It knows the last V."""
+
+    runtime: "Checked"
+
+    def __init__(self, n: int = 0, name: str | None = None) -> None:
+        super().__init__(n, name)
+        label, made_at = self.runtime.namer.label(self)
+        self.label = f"{label}, made with {n} at {made_at}"
+        self.last: Site | None = None
+
+    def P(self) -> None:
+        """What it may have to wait for is said first."""
+        self.runtime.me().about = "P", self, caller()
+        super().P()
+
+    def V(self) -> None:
+        """The last one is told in messages."""
+        self.last = caller()
+        super().V()
+
+
+KINDS: dict[type, type] = {threadlib.Mutex: Mutex, threadlib.Cond: Cond, threadlib.Semaphore: Semaphore}
+
+
+# -------------------------------------------------------------------------------------------------------- the runtime
+
+
 class Checked(Runtime):
     """The checking runtime. `report` is called with every finding; a fatal one is then raised as CheckFailed."""
 
-    kinds = seam.KINDS
+    kinds = KINDS
 
     def __init__(self, report: Callable[[Finding], None]) -> None:
         super().__init__()
@@ -119,11 +208,6 @@ class Checked(Runtime):
             with self.guard:
                 self.alive.append(record)
         return record
-
-    def info(self, primitive: Primitive) -> Info:
-        """Name a new primitive."""
-        label, made_at = self.namer.label(primitive)
-        return Info(label, made_at)
 
     def stop(self, kind: str, message: str, detail: str = "", where: list[str] | None = None) -> NoReturn:
         """A definite error: tell it, once, and end the program."""
@@ -164,8 +248,8 @@ class Checked(Runtime):
         self.records[get_ident()] = record
         fn(number)
         if record.held and self.failure is None:
-            held = [f"{info.label}, locked at {at(info.since)}" for info in record.held]
-            where = [at(info.since) for info in record.held]
+            held = [f"{mutex.label}, locked at {at(mutex.since)}" for mutex in record.held]
+            where = [at(mutex.since) for mutex in record.held]
             self.stop("misuse", f"{record.name} has ended with {' and '.join(held)}", where=where)
 
     def join(self, threads: list[Thread]) -> None:
@@ -175,11 +259,8 @@ class Checked(Runtime):
         def over() -> bool:
             return all(record.ended for record in records)
 
-        if over():
-            super().join(threads)
-            return
         names = [record.name for record in records]
-        self.blocked(self.me(), "joins", names, outer_caller(), over, lambda: Runtime.join(self, threads))
+        self.blocked(self.me(), "joins", names, caller(), over, lambda: Runtime.join(self, threads))
 
     # ---- waiting
 
@@ -188,11 +269,20 @@ class Checked(Runtime):
         if self.failure is not None:
             raise self.failure
 
+    def wait_for(self, turn: Any) -> None:
+        """Sleep until the turn is released, or somebody has failed."""
+        me = self.me()
+        assert me.about is not None
+        verb, primitive, where = me.about
+        if self.failure is None:
+            self.blocked(me, verb, primitive, where, lambda: turn not in primitive.state, turn.acquire)
+        self.check()
+
     def blocked(
-        self, me: Record, verb: str, info: Any, where: Site, free: Callable[[], bool], wait: Callable[[], object]
+        self, me: Record, verb: str, what: Any, where: Site, free: Callable[[], bool], wait: Callable[[], object]
     ) -> None:
         """me waits, by wait(); free() says, without waiting, whether it need not wait any more."""
-        me.blocked = (verb, info, where, free)
+        me.blocked = (verb, what, where, free)
         try:
             for record in self.alive:
                 if record.blocked is None:
@@ -217,121 +307,74 @@ class Checked(Runtime):
                 return  # one has gone on since: it will look itself if it stops again
             lines = [self.words(record) for record in records]
             where = [at(state[2]) for state in states if state is not None]
-            self.stop("deadlock", "; ".join(lines), self.circle(records), where)
+            circle = [record.name for record in first_circle(records, waits_for)]
+            self.stop("deadlock", "; ".join(lines), circle_in_words(circle) if circle else "", where)
 
     def words(self, record: Record) -> str:
         """One thread's wait."""
         assert record.blocked is not None
-        verb, info, site, _free = record.blocked
+        verb, what, site, _free = record.blocked
         where = at(site)
         if verb == "locks":
-            holder = info.holder.name if info.holder is not None else "nobody"
-            return f"{record.name} waits for {info.label} ({where}), held by {holder} since {at(info.since)}"
+            holder = what.holder.name if what.holder is not None else "nobody"
+            return f"{record.name} waits for {what.label} ({where}), held by {holder} since {at(what.since)}"
         if verb == "waits":
-            last = f"; its last signal was at {at(info.last)}" if info.last else "; it was never signalled"
-            return f"{record.name} waits for {info.label} ({where}) and nobody is left to signal it{last}"
+            last = f"; its last signal was at {at(what.last)}" if what.last else "; it was never signalled"
+            return f"{record.name} waits for {what.label} ({where}) and nobody is left to signal it{last}"
         if verb == "P":
-            last = f"; its last V was at {at(info.last)}" if info.last else "; there was no V"
-            return f"{record.name} waits in P({info.label}) ({where}) and no thread that can run will V it{last}"
-        return f"{record.name} waits for the end of {listed(info)} ({where})"
+            last = f"; its last V was at {at(what.last)}" if what.last else "; there was no V"
+            return f"{record.name} waits in P({what.label}) ({where}) and no thread that can run will V it{last}"
+        return f"{record.name} waits for the end of {listed(what)} ({where})"
 
-    def circle(self, records: list[Record]) -> str:
-        """Threads each of which waits for a mutex that the next one holds."""
-        waits_for = {
-            record: record.blocked[1].holder for record in records if record.blocked and record.blocked[0] == "locks"
-        }
-        for start in records:
-            path: list[Record] = []
-            record: Record | None = start
-            while record is not None and record not in path:
-                path.append(record)
-                record = waits_for.get(record)
-            if record is start:
-                return "a circle: " + " -> ".join(each.name for each in [*path, start])
-        return ""
+    # ---- misuse
 
-    # ---- primitives
+    def stop_unheld(self, me: Record, here: str, does: str, mutex: threadlib.Mutex) -> NoReturn:
+        """me does what it may do only while it holds the mutex."""
+        label, held, where = "a mutex of another runtime", "which nobody holds", [here]
+        if isinstance(mutex, Mutex):
+            label = mutex.label
+            if mutex.holder is not None:
+                held, where = f"which {mutex.holder.name} has held since {at(mutex.since)}", [here, at(mutex.since)]
+        self.stop("misuse", f"{me.name} at {here} {does} {label}, {held}", where=where)
 
-    def mutex(self, mutex: Mutex) -> tuple[Callable, Callable]:
-        """(lock, unlock)"""
-        acquire, release = mutex.state.acquire, mutex.state.release
-        records, info, getframe = self.records, self.info(mutex), sys._getframe
-        _infos[mutex] = info
-
-        def lock() -> None:
-            me = records.get(get_ident()) or self.me()
-            frame = getframe(1)
-            if frame.f_code is _ENTER:
-                frame = frame.f_back or frame
-            here = frame.f_code, frame.f_lasti
-            if me.held:
-                self.look_at_order(me, info, here)
-            if not acquire(False):
-                self.blocked(me, "locks", info, here, lambda: info.holder is None, acquire)
-            info.holder, info.since = me, here
-            me.held.append(info)
-
-        def unlock() -> None:
-            me = records.get(get_ident()) or self.me()
-            if info.holder is not me:
-                if self.failure is not None:
-                    return
-                self.stop_unlock(me, info)
-            info.holder = None
-            me.held.remove(info)
-            try:
-                release()
-            except RuntimeError:  # a failure elsewhere has released it to let everybody go
-                if self.failure is None:
-                    raise
-
-        return lock, unlock
-
-    def stop_unlock(self, me: Record, info: Info) -> None:
-        """me unlocks what it does not hold."""
-        here = at(outer_caller())
-        held = f"which {info.holder.name} has held since {at(info.since)}" if info.holder else "which nobody holds"
-        where = [here, at(info.since)] if info.holder else [here]
-        self.stop("misuse", f"{me.name} at {here} unlocks {info.label}, {held}", where=where)
-
-    def look_at_order(self, me: Record, info: Info, here: Site) -> None:
+    def look_at_order(self, me: Record, mutex: Mutex, here: Site) -> None:
         """me holds mutexes and locks another one: was it ever the other way round?"""
-        if info in me.held:
-            since = at(info.since)
-            message = f"{me.name} at {at(here)} locks {info.label} again, which it has held since {since}"
+        if mutex in me.held:
+            since = at(mutex.since)
+            message = f"{me.name} at {at(here)} locks {mutex.label} again, which it has held since {since}"
             self.stop("misuse", message, where=[at(here), since])
         for held in me.held:
             gates = frozenset(id(other) for other in me.held if other is not held)
-            known = held.after.get(info)
+            known = held.after.get(mutex)
             if known is not None and known.gates <= gates:
                 continue
             if known is not None:
                 gates &= known.gates
-            held.after[info] = Edge(at(held.since), at(here), me.name, gates)
-            path = self.path(info, held)
+            held.after[mutex] = Edge(at(held.since), at(here), me.name, gates)
+            path = self.path(mutex, held)
             if path and frozenset.intersection(gates, *(first.after[second].gates for first, second in path)):
                 continue
-            key = frozenset((id(info), id(held)))
+            key = frozenset((id(mutex), id(held)))
             if path and key not in self.told:
                 self.told.add(key)
-                self.report_order(me, held, info, here, path)
+                self.report_order(me, held, mutex, here, path)
 
-    def path(self, start: Info, goal: Info) -> list[tuple[Info, Info]]:
+    def path(self, start: Mutex, goal: Mutex) -> list[tuple[Mutex, Mutex]]:
         """Edges of the order from start to goal, [] if there is no way."""
         with self.guard:
-            ways: dict[Info, list[tuple[Info, Info]]] = {start: []}
+            ways: dict[Mutex, list[tuple[Mutex, Mutex]]] = {start: []}
             queue = deque([start])
             while queue:
-                info = queue.popleft()
-                for following in list(info.after):
+                mutex = queue.popleft()
+                for following in list(mutex.after):
                     if following not in ways:
-                        ways[following] = [*ways[info], (info, following)]
+                        ways[following] = [*ways[mutex], (mutex, following)]
                         queue.append(following)
             return ways.get(goal, [])
 
-    def report_order(self, me: Record, held: Info, info: Info, here: Site, path: list[tuple[Info, Info]]) -> None:
+    def report_order(self, me: Record, held: Mutex, mutex: Mutex, here: Site, path: list[tuple[Mutex, Mutex]]) -> None:
         """Not yet a deadlock, but it can be one."""
-        mine = f"{me.name} locks {held.label} ({at(held.since)}) and then {info.label} ({at(here)})"
+        mine = f"{me.name} locks {held.label} ({at(held.since)}) and then {mutex.label} ({at(here)})"
         where = [at(here), at(held.since)]
         others = []
         for first, second in path:
@@ -341,84 +384,41 @@ class Checked(Runtime):
         message = f"{mine}; {'; '.join(others)}: the opposite order. Each can wait for the other for ever"
         self.report(Finding("order", message, where=list(dict.fromkeys(where)), tool="checked"))
 
-    def cond(self, cond: Cond) -> tuple[Callable, Callable, Callable]:
-        """(wait, signal, broadcast)"""
-        parked = cond.state
-        info = self.info(cond)
 
-        def wait(mutex: Mutex) -> None:
-            self.check()
-            me, here = self.me(), caller()
-            held = _infos.get(mutex)
-            if held is None or held.holder is not me:
-                self.stop_wait(me, info, held, at(here))
-            if parked and info.mutex is not held and info.mutex is not None:
-                others = f"others wait for it with {info.mutex.label}"
-                message = f"{me.name} at {at(here)} waits for {info.label} with {held.label}, but {others}"
-                self.stop("misuse", message, where=[at(here)])
-            info.mutex = held
-            turn = allocate_lock()
-            turn.acquire()
-            parked.append(turn)
-            mutex.unlock()
-            try:
-                if self.failure is None:
-                    self.blocked(me, "waits", info, here, lambda: turn not in parked, turn.acquire)
-            finally:
-                mutex.lock()
-            self.check()
-
-        def signal() -> None:
-            info.last = caller()
-            Cond.signal(cond)
-
-        def broadcast() -> None:
-            info.last = caller()
-            for _ in range(len(parked)):
-                Cond.signal(cond)
-
-        return wait, signal, broadcast
-
-    def stop_wait(self, me: Record, info: Info, mutex: Info | None, here: str) -> NoReturn:
-        """me waits without the mutex."""
-        label = mutex.label if mutex is not None else "a mutex of another runtime"
-        holder = mutex.holder if mutex is not None else None
-        held = f"which {holder.name} has held since {at(mutex.since)}" if holder and mutex else "which nobody holds"
-        where = [here, at(mutex.since)] if holder and mutex else [here]
-        self.stop("misuse", f"{me.name} at {here} waits for {info.label} with {label}, {held}", where=where)
-
-    def semaphore(self, semaphore: Semaphore, n: int) -> tuple[Callable, Callable]:
-        """(P, V)"""
-        guard, count = allocate_lock(), n
-        parked = semaphore.state
-        info = self.info(semaphore)
-        info.label += f", made with {n} at {info.made_at}"
-
-        def P() -> None:
-            nonlocal count
-            with guard:
-                if count > 0:
-                    count -= 1
-                    return
-                turn = allocate_lock()
-                turn.acquire()
-                parked.append(turn)
-            if self.failure is None:
-                self.blocked(self.me(), "P", info, caller(), lambda: turn not in parked, turn.acquire)
-            self.check()
-
-        def V() -> None:
-            nonlocal count
-            info.last = caller()
-            with guard:
-                while parked:
-                    turn = parked.popleft()
-                    if turn.locked():
-                        turn.release()
-                        return
-                count += 1
-
-        return P, V
+def waits_for(record: Record) -> list[Record]:
+    """Who holds the mutex that a thread waits for."""
+    holder = record.blocked[1].holder if record.blocked is not None and record.blocked[0] == "locks" else None
+    return [holder] if holder is not None else []
 
 
-_infos: weakref.WeakKeyDictionary[Mutex, Info] = weakref.WeakKeyDictionary()
+# ----------------------------------------------------------------------------------------------------- whole processes
+
+
+def install() -> Checked:
+    """Make checked mode the runtime of this process, whatever program runs in it. A thread error ends it with exit code
+    4 (one that can wait, at its end)."""
+    shown: list[Finding] = []
+    leave = os._exit
+
+    def report(finding: Finding) -> None:
+        shown.append(finding)
+        sys.stdout.flush()
+        text = f"{finding.kind}: {finding.text()}"
+        print(f"\nchecked mode: {text}", file=sys.stderr, flush=True)
+        if finding.kind != "order":
+            leave(4)
+
+    def at_exit() -> None:
+        left = threadlib.threads()
+        if left and runtime.failure is None and not shown:
+            names = ", ".join(thread.name for thread in left)
+            report(Finding("unjoined", f"the program is over, but nobody has joined {names}", tool="checked"))
+        if shown:
+            sys.stdout.flush()
+            leave(4)
+
+    os._exit = lambda code: leave(4 if shown else code)  # type: ignore[assignment]
+    runtime = Checked(report)
+    threadlib.install(runtime)
+    atexit.register(at_exit)
+    return runtime

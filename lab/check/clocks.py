@@ -5,25 +5,15 @@ knows all that happened before (Mattern 1989; Flanagan and Freund, FastTrack, 20
 thread knew the other's are unordered.
 """
 
-from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lab.check.runner import Runner
 
-
-class Carrier(Protocol):
-    """A mutex or a condition: it carries what those who released it knew."""
-
-    clock: np.ndarray | None
-
-
-class Units(Protocol):
-    """A semaphore: the clock of each unit, oldest first (None for units there from the beginning)."""
-
-    units: deque[np.ndarray | None]
+if TYPE_CHECKING:
+    from lab.check.primitives import Cond, Mutex, Semaphore
 
 
 class Clocks:
@@ -58,25 +48,17 @@ class Clocks:
         self.of[child.number][child.number] = own + 1
         self.tick(parent)
 
-    def end(self, runner: Runner) -> None:
-        """What it did is released to whoever joins it."""
-        self.tick(runner)
-
-    def joined(self, me: Runner, runner: Runner) -> None:
-        """me knows all that runner did."""
-        self.learn(me, self.of[runner.number])
-
-    def acquire(self, me: Runner, state: Carrier) -> None:
+    def acquire(self, me: Runner, state: "Mutex | Cond") -> None:
         """A mutex is locked, or a wait is over."""
         if state.clock is not None:
             self.learn(me, state.clock)
 
-    def release(self, me: Runner, state: Carrier) -> None:
+    def release(self, me: Runner, state: "Mutex") -> None:
         """A mutex is unlocked; its holder knew what earlier holders did."""
         state.clock = self.of[me.number].copy()
         self.tick(me)
 
-    def publish(self, me: Runner, state: Carrier) -> None:
+    def publish(self, me: Runner, state: "Cond") -> None:
         """A condition is signalled."""
         clock = self.of[me.number].copy()
         if state.clock is not None:
@@ -85,12 +67,12 @@ class Clocks:
         state.clock = clock
         self.tick(me)
 
-    def give_unit(self, me: Runner, state: Units) -> None:
+    def give_unit(self, me: Runner, state: "Semaphore") -> None:
         """V: the unit carries what its giver knew."""
         state.units.append(self.of[me.number].copy())
         self.tick(me)
 
-    def take_unit(self, me: Runner, state: Units) -> None:
+    def take_unit(self, me: Runner, state: "Semaphore") -> None:
         """P takes the oldest unit: one P is ordered after one V, not after all."""
         clock = state.units.popleft()
         if clock is not None:

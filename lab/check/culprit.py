@@ -4,7 +4,7 @@ import itertools
 from typing import NamedTuple
 
 from lab.check.explorer import Run
-from lab.check.primitives import CondState, MutexState
+from lab.check.primitives import Cond, Mutex
 from lab.check.report import listed
 from lab.check.runner import Runner
 
@@ -19,10 +19,10 @@ class Session(NamedTuple):
     unlocked: str  # "" if it was not, or only to wait
 
 
-def sessions(run: Run) -> dict[MutexState, list[Session]]:
+def sessions(run: Run) -> dict[Mutex, list[Session]]:
     """Who held each mutex, in order."""
     trace = run.scheduler.trace
-    found: dict[MutexState, list[Session]] = {}
+    found: dict[Mutex, list[Session]] = {}
     for index, (runner, verb, what, site) in enumerate(trace):
         if verb in ("locks", "wakes"):
             mutex = what if verb == "locks" else what[1]
@@ -91,7 +91,7 @@ def inside(at: int, session: Session) -> bool:
 
 
 def tell_not_atomic(
-    mutex: MutexState, first: Session, between: Session, second: Session, names: list[tuple[str, str]]
+    mutex: Mutex, first: Session, between: Session, second: Session, names: list[tuple[str, str]]
 ) -> tuple[str, list[str]]:
     """In words."""
     name, other = first.runner.name, between.runner.name
@@ -108,7 +108,7 @@ def tell_not_atomic(
 
 def order_of_waking(run: Run) -> tuple[str, list[str]]:
     """Threads that waited for one condition and came back in another order than they came or were woken in."""
-    came: dict[CondState, list[tuple[Runner, str]]] = {}
+    came: dict[Cond, list[tuple[Runner, str]]] = {}
     for runner, verb, what, site in run.scheduler.trace:
         if verb == "wakes":
             came.setdefault(what[0], []).append((runner, site))
@@ -142,12 +142,10 @@ def interrupted(run: Run, suspect: str) -> str:
         meanwhile = trace[before + 1 : after]
         waited = before in mine and trace[before].verb in ("joins", "P", "wakes", "waits for")
         if meanwhile and trace[after].verb == "at" and not waited:
-            others: dict[str, list[str]] = {}
+            others: dict[str, dict[str, None]] = {}
             for event in meanwhile:
-                sites = others.setdefault(event.runner.name, [])
-                if event.site not in sites:
-                    sites.append(event.site)
-            words = [f"{name} was at {listed(sites[-4:])}" for name, sites in others.items()]
+                others.setdefault(event.runner.name, {})[event.site] = None
+            words = [f"{name} was at {listed(list(sites)[-4:])}" for name, sites in others.items()]
             return f"{suspect} was interrupted at {trace[after].site}; meanwhile {listed(words)}"
     return ""
 

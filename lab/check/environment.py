@@ -13,11 +13,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def python() -> str:
     """What to type for this Python: "python" if that is it, else where it is, as short as possible."""
+    folder = os.path.dirname(os.path.abspath(sys.executable))
     for name in ("python", "python3"):
         found = shutil.which(name)
-        if found and os.path.abspath(found) in (os.path.abspath(sys.executable), sys.executable):
-            return name
-        if found and Path(found).parent == Path(sys.executable).parent:
+        if found and os.path.dirname(os.path.abspath(found)) == folder:
             return name
     here = os.path.relpath(sys.executable)
     return sys.executable if here.startswith("..") else here

@@ -7,6 +7,7 @@ deterministic but for their schedule, so the failure comes again, and this time 
 
 import time
 import traceback
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,19 @@ from lab.check.hunt import LAST_WORDS, look_for_races, tell_failed
 from lab.check.program import Program
 from lab.check.report import Finding, Findings, counted, place
 from lab.check.schedule import EXPRESSIONS, PRIMITIVES, ROUNDS, STATEMENTS, Setting
-from lab.check.scheduler import Strategy
 from lab.check.shrink import shrink, simpler
-from lab.check.strategies import PCT, Default, Exhaustive, PartialOrder, RandomWalk, Weighted, about, seeded
+from lab.check.strategies import (
+    PCT,
+    Default,
+    Exhaustive,
+    PartialOrder,
+    RandomWalk,
+    Replay,
+    Strategy,
+    Weighted,
+    about,
+    seeded,
+)
 
 TRACKED_SCHEDULES = 24
 
@@ -61,32 +72,66 @@ STALE = 256  # schedules without a new one, after which a search may stop
 def explore(program: Program, workers: int = 3, plan: Plan | None = None) -> Findings:
     """Look for a schedule that fails; stops at the first, after the tracked runs that look for races."""
     plan = plan or Plan()
-    result = Findings(program.name, "explore", workers, plan.seed, findings=program.refused())
-    if result.findings:
-        return result
-    begin = time.monotonic()
-    deadline = begin + plan.seconds if plan.seconds is not None else float("inf")
-    with prepared(program):
-        explorer = Explorer(program, workers, deadline)
-        first = explorer.prepare()
-        problem = setup_problem(program, first)
-        if problem:
-            result.findings.append(problem)
-            return result
+    result = Findings(program.name, "explore", workers, plan.seed)
+
+    def search(explorer: Explorer, first: Run) -> None:
         failed = None
         if plan.races and first.failure is None and first.scheduler.spawned:
-            share = begin + 0.3 * plan.seconds if plan.seconds is not None else float("inf")
+            share = time.monotonic() + 0.3 * plan.seconds if plan.seconds is not None else float("inf")
             failed = look_for_races(explorer, plan.seed, min(TRACKED_SCHEDULES, plan.schedules), share, result)
-        Search(explorer, plan, deadline, result).run(first)
+        Search(explorer, plan, result).run(first)
         if failed is not None and all(finding.kind == "race" for finding in result.findings):
             finding = tell_failed(explorer, failed, plan.seed)
             if finding.kind == "refused":  # the other runs stand
                 result.notes.append(finding.message)
             else:
                 result.findings.append(finding)
-    result.seconds = time.monotonic() - begin
-    result.notes.append(conclusion(plan, result))
+
+    if from_default(program, result, plan.seconds, search):
+        result.notes.append(conclusion(plan, result))
     return result
+
+
+def races(
+    program: Program, workers: int = 3, schedules: int = 60, seed: int = 1, seconds: float | None = None
+) -> Findings:
+    """Look for races only."""
+    result = Findings(program.name, "races", workers, seed)
+
+    def search(explorer: Explorer, first: Run) -> None:
+        if first.kind in ("livelock", "timeout"):  # it would take far more time while its arrays are tracked
+            failed, result.schedules = first, 1
+        else:
+            failed = look_for_races(explorer, seed, schedules, explorer.deadline, result)
+        if failed is not None:
+            result.findings.append(tell_failed(explorer, failed, seed))
+        if not result.findings:
+            result.notes.append(
+                f"no race in {counted(result.schedules, 'schedule')}; this is not a proof that there is none"
+            )
+
+    from_default(program, result, seconds, search)
+    return result
+
+
+def from_default(
+    program: Program, result: Findings, seconds: float | None, search: Callable[[Explorer, Run], None]
+) -> bool:
+    """Run the default schedule, and go on with a search; False, and a finding, if the program cannot be run."""
+    result.findings += program.refused()
+    if result.findings:
+        return False
+    begin = time.monotonic()
+    with prepared(program):
+        explorer = Explorer(program, result.workers, begin + seconds if seconds is not None else float("inf"))
+        first = explorer.run(Default(), Setting(result.workers))
+        problem = setup_problem(program, first)
+        if problem is not None:
+            result.findings.append(problem)
+            return False
+        search(explorer, first)
+    result.seconds = time.monotonic() - begin
+    return True
 
 
 def setup_problem(program: Program, first: Run) -> Finding | None:
@@ -104,46 +149,16 @@ def setup_problem(program: Program, first: Run) -> Finding | None:
     return Finding("refused", message, where=[site], tool="scan")
 
 
-def races(
-    program: Program, workers: int = 3, schedules: int = 60, seed: int = 1, seconds: float | None = None
-) -> Findings:
-    """Look for races only."""
-    result = Findings(program.name, "races", workers, seed, findings=program.refused())
-    if result.findings:
-        return result
-    begin = time.monotonic()
-    deadline = begin + seconds if seconds is not None else float("inf")
-    with prepared(program):
-        explorer = Explorer(program, workers, deadline)
-        first = explorer.prepare()
-        problem = setup_problem(program, first)
-        if problem:
-            result.findings.append(problem)
-            return result
-        if first.kind in ("livelock", "timeout"):  # it would take far more time while its arrays are tracked
-            failed, result.schedules = first, 1
-        else:
-            failed = look_for_races(explorer, seed, schedules, deadline, result)
-        if failed is not None:
-            result.findings.append(tell_failed(explorer, failed, seed))
-        if not result.findings:
-            result.notes.append(
-                f"no race in {counted(result.schedules, 'schedule')}; this is not a proof that there is none"
-            )
-    result.seconds = time.monotonic() - begin
-    return result
-
-
 class Search:
     """Runs schedules, by all strategies in turn, until one fails."""
 
-    def __init__(self, explorer: Explorer, plan: Plan, deadline: float, result: Findings) -> None:
-        self.explorer, self.plan, self.deadline, self.result = explorer, plan, deadline, result
+    def __init__(self, explorer: Explorer, plan: Plan, result: Findings) -> None:
+        self.explorer, self.plan, self.result = explorer, plan, result
         self.generate = explorer.program.entry == "generate"
         self.known: set[int] = set()  # hashes of settings and decisions
         self.newest = 0  # the schedule that was the last new one
         self.depth: dict[int, int] = {}  # most decisions in a schedule, by level
-        self.counts: dict[int, dict[Any, dict[int, int]]] = {}  # who comes to what how often, by level
+        self.counts: dict[int, dict[Any, Counter[int]]] = {}  # who comes to what how often, by level
         self.exhaustive: Exhaustive | None = Exhaustive(plan.bound)
         self.jolted: Run | None = None  # the first that failed, if waits could end without a signal in it
         self.exhausting = False  # is the schedule that runs one of the exhaustive search?
@@ -168,7 +183,7 @@ class Search:
                     self.jolted, most = run, min(most, index + WITHOUT)
             if self.exhausting and not self.more() and self.plan.strategy == "exhaustive":
                 break
-            if index >= most or time.monotonic() > self.deadline or self.stale(index):
+            if index >= most or time.monotonic() > self.explorer.deadline or self.stale(index):
                 break
             run = self.one(index)
         if self.jolted is not None:
@@ -196,7 +211,7 @@ class Search:
         level = run.setting.level
         self.depth[level] = max(self.depth.get(level, 1), scheduler.decisions)
         if self.plan.progress is not None:
-            self.plan.progress(result, self.plan.schedules, self.deadline)
+            self.plan.progress(result, self.plan.schedules, self.explorer.deadline)
 
     def stale(self, index: int) -> bool:
         """Has nothing new appeared for as long as it took to find what is known, and for STALE schedules?"""
@@ -211,7 +226,7 @@ class Search:
         if run.fault.kind == "timeout" and self.result.schedules > 1:
             self.result.notes.append("the last schedule was broken off: the time was over")
             return
-        self.explorer.deadline = max(self.deadline, time.monotonic() + LAST_WORDS)
+        self.explorer.deadline = max(self.explorer.deadline, time.monotonic() + LAST_WORDS)
         self.result.findings.insert(0, explain(self.explorer, run, self.plan))
 
     def one(self, index: int) -> Run:
@@ -254,14 +269,13 @@ class Search:
             return Weighted(random, self.counts[level])
         return RandomWalk(random, STAY if level >= STATEMENTS else 0.0)
 
-    def profile(self, level: int) -> dict[Any, dict[int, int]]:
+    def profile(self, level: int) -> dict[Any, Counter[int]]:
         """For each object (at statements: line), how often each thread comes to it in the default schedule, which also
         says how many decisions there are."""
-        counts: dict[Any, dict[int, int]] = {}
+        counts: dict[Any, Counter[int]] = defaultdict(Counter)
         run = self.explorer.run(Default(), Setting(self.explorer.workers, 0, level), traced=True)
         for event in run.scheduler.trace:
-            threads = counts.setdefault(about(event), {})
-            threads[event.runner.number] = threads.get(event.runner.number, 0) + 1
+            counts[about(event)][event.runner.number] += 1
         counts.pop(None, None)
         self.depth[level] = max(self.depth.get(level, 1), run.scheduler.decisions)
         return counts
@@ -290,9 +304,9 @@ def explain(explorer: Explorer, run: Run, plan: Plan) -> Finding:
     run = simpler(explorer, run, plan.seed)
     setting, deviations = run.setting, shrink(explorer, run, plan.seed)
     tracked = kind != "livelock"  # a million rounds are too many to look at what each reads
-    again = explorer.rerun(setting, deviations, traced=True, tracked=tracked, blamed=tracked)
+    again = explorer.again(setting, Replay(dict(deviations)), traced=True, tracked=tracked, blamed=tracked)
     if again.kind != kind:  # tracking must change nothing; if it does, tell what can be told without it
-        again = explorer.rerun(setting, deviations, traced=True)
+        again = explorer.again(setting, Replay(dict(deviations)), traced=True)
     if again.kind == "timeout":
         message = f"{failure.message or kind.split(':')[0]}; there was no time left to find out more: replay it"
         return Finding(failure.kind, message, schedule=setting.string(deviations), seed=plan.seed)

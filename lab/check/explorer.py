@@ -11,17 +11,15 @@ from typing import Any
 import numpy as np
 
 from lab.check import tiny
-from lab.check.blame import TOLERANCE, blame
-from lab.check.program import NoExit, Program, Quiet
+from lab.check.blame import blame, differing, tensors
+from lab.check.program import NoExit, Program, Quiet, call_main
 from lab.check.races import Detector
 from lab.check.report import listed
 from lab.check.runner import Failure, Runner
-from lab.check.schedule import EXPRESSIONS, ROUNDS, STATEMENTS, Setting
-from lab.check.scheduler import STEP_LIMIT, Scheduler, Strategy
-from lab.check.strategies import Default, Replay
+from lab.check.schedule import STATEMENTS, Setting
+from lab.check.scheduler import Scheduler
+from lab.check.strategies import Default, Strategy
 from lab.serial import GPT2
-
-STATEMENT_LIMIT = 200_000
 
 
 @dataclass
@@ -33,7 +31,6 @@ class Run:
     failure: Failure | None
     detector: Detector | None
     tokens: list[list[int]] = field(default_factory=list)
-    model: Any = None
     wrong: list[str] = field(default_factory=list)  # blame, found while it ran
     wrong_sites: list[str] = field(default_factory=list)
     imported: bool = False  # has the program been executed as a module, before main() or generate()?
@@ -95,29 +92,27 @@ class Explorer:
             traced=traced or tracked,
             clocks=detector.clocks if detector else None,
             spurious=setting.spurious,
+            level=setting.level,
             user_file=self.program.file,
-            limit=STATEMENT_LIMIT if setting.level >= STATEMENTS else STEP_LIMIT,
             deadline=self.deadline,
+            watch=watch,
         )
-        scheduler.switching, scheduler.inside = setting.level >= STATEMENTS, setting.level >= EXPRESSIONS
-        scheduler.each_round = setting.level >= ROUNDS
-        scheduler.watch = watch
         if detector:
             detector.scheduler = scheduler
         run = Run(setting, scheduler, None, detector)
         body = self.generate_body if self.program.entry == "generate" else self.main_body
         self.program.begin_anew()
         run.failure = scheduler.run(lambda: body(run))
-        self.judge(run)
         return run
 
     def fresh(self, run: Run) -> types.ModuleType:
         """The program, executed anew; called inside the run, so that what importing it does is explored too."""
         scheduler, detector = run.scheduler, run.detector
         additions: dict[str, Any] = {
-            "__step__": scheduler.step, "__middle__": scheduler.middle, "__between__": scheduler.between,
-            "__loop__": scheduler.loop, "__round__": scheduler.next_round,
-        }  # fmt: skip
+            "__step__": scheduler.step,
+            "__switch__": scheduler.switch,
+            "__loop__": scheduler.loop,
+        }
         stand_ins: dict[str, Any] = {"time": scheduler.clock, "os": NoExit(run.leave), "sys": Quiet("sys")}
         if detector:
             additions |= detector.additions()
@@ -129,12 +124,7 @@ class Explorer:
     def main_body(self, run: Run) -> None:
         """A program with main()."""
         module = self.fresh(run)
-        result = None
-        try:
-            result = module.main()
-        except SystemExit as leaving:
-            if leaving.code:
-                raise
+        result = call_main(module)
         self.end_of_program(run)
         if self.program.has_check:
             module.check(result)
@@ -147,18 +137,18 @@ class Explorer:
         expected = tiny.expected(case)
         for _ in range(case.times):
             memory = np.zeros(tiny.acts_size(case.n), dtype=np.float32)
-            model = run.model = tiny.fresh_model(memory)
+            model = tiny.fresh_model(memory)
             if run.detector:
                 tracked = run.detector.track(memory, "acts", lambda model=model: vars(model.acts))
                 model.acts_memory = tracked
             tokens: list[int] = []
             run.tokens.append(tokens)
-            spawned = run.scheduler.spawned
+            before = run.scheduler.spawned
             iterator = iter(module.generate(model, list(case.prompt), case.n, run.setting.workers))
             try:
                 for token in iterator:
                     tokens.append(int(token))
-                    self.look(run, memory, expected, tokens)
+                    self.look(run, model, memory, expected)
                     if len(tokens) in (case.stop_after, len(expected.tokens) + 1):
                         break
             finally:
@@ -169,20 +159,19 @@ class Explorer:
             if not stopped and len(tokens) < len(expected.tokens):
                 self.wrong_tokens(run, expected, tokens)
             self.end_of_program(run, "closing the iterator" if stopped else "generate()")
-            run.scheduler.spawned -= spawned
-            if run.scheduler.spawned > run.setting.workers:
-                self.too_many_threads(run)
-            run.scheduler.spawned += spawned
+            started = run.scheduler.spawned - before
+            if started > run.setting.workers:
+                self.too_many_threads(run, started)
 
     # ---- looking at a run while it goes on (in its main thread)
 
-    def look(self, run: Run, memory: np.ndarray, expected: tiny.Expected, tokens: list[int]) -> None:
+    def look(self, run: Run, model: GPT2, memory: np.ndarray, expected: tiny.Expected) -> None:
         """After each token: is it serial's, and are the activations what they are under the default schedule?"""
-        scheduler, index = run.scheduler, len(tokens) - 1
-        detector = run.detector
+        scheduler, detector, tokens = run.scheduler, run.detector, run.tokens[-1]
+        index = len(tokens) - 1
         if detector and detector.blame:
             run.wrong, run.wrong_sites = blame(
-                detector, run.model, expected.activations[min(index, len(expected.tokens) - 1)]
+                detector, model, expected.activations[min(index, len(expected.tokens) - 1)]
             )
         if index >= len(expected.tokens) or tokens[index] != expected.tokens[index]:
             self.wrong_tokens(run, expected, tokens)
@@ -190,9 +179,9 @@ class Explorer:
             return
         known = self.reference.setdefault(run.setting.case, [])
         if index == len(known):
-            known.append(agreeing(memory, run.model, expected.activations[index]))
+            known.append(agreeing(memory, model, expected.activations[index]))
         reference = known[index]
-        if not np.array_equal(memory, reference) and not close_enough(memory, reference):
+        if differing(memory, reference).any():
             scheduler.fail_run(Failure("values", f"token {index + 1} is right, but activations depend on the schedule"))
         if detector:
             detector.now += 1
@@ -225,33 +214,16 @@ class Explorer:
         message = f"{what} is over, but nobody has joined {'; '.join(words)}"
         run.scheduler.fail_run(Failure("unjoined", message, where=list(dict.fromkeys(where))))
 
-    def too_many_threads(self, run: Run) -> None:
+    def too_many_threads(self, run: Run, started: int) -> None:
         """k workers are started once."""
-        scheduler = run.scheduler
-        sites = [site for _runner, verb, _what, site in scheduler.trace if verb == "spawns"]
+        sites = list(dict.fromkeys(site for _, verb, _, site in run.scheduler.trace if verb == "spawns"))
         k = run.setting.workers
         message = (
-            f"generate(workers={k}) started {scheduler.spawned} threads instead of {k}"
-            + (f", at {listed(list(dict.fromkeys(sites)))}" if sites else "")
+            f"generate(workers={k}) started {started} threads instead of {k}"
+            + (f", at {listed(sites)}" if sites else "")
             + ": the workers are started once, at its beginning, and get their work through a queue"
         )
-        scheduler.fail_run(Failure("contract", message, where=list(dict.fromkeys(sites))))
-
-    def judge(self, run: Run) -> None:
-        """Give exceptions their kind."""
-        failure = run.failure
-        if failure is not None and isinstance(failure.exception, AssertionError):
-            failure.kind = "assertion"
-
-    # ---- the default schedule, once
-
-    def prepare(self) -> Run:
-        """The default schedule of case 0; its activations are what others are compared with. Returns that run."""
-        return self.run(Default(), Setting(self.workers))
-
-    def rerun(self, setting: Setting, deviations: list[tuple[int, int]], **options: Any) -> Run:
-        """A schedule again."""
-        return self.again(setting, Replay(dict(deviations)), **options)
+        run.scheduler.fail_run(Failure("contract", message, where=sites))
 
     def again(self, setting: Setting, strategy: Strategy, **options: Any) -> Run:
         """A run whose activations are compared with those of the default schedule."""
@@ -277,24 +249,10 @@ def agreeing(memory: np.ndarray, model: GPT2, expected: dict[str, np.ndarray]) -
     """A copy of the memory in which all is NaN that does not agree with serial's activations: the rest must not
     change."""
     result = np.full_like(memory, np.nan)
-    start_of_memory = memory.__array_interface__["data"][0]
-    for name, array in vars(model.acts).items():
-        if not isinstance(array, np.ndarray) or name not in expected or expected[name].shape != array.shape:
-            continue
-        start = (array.__array_interface__["data"][0] - start_of_memory) // 4
-        if not 0 <= start <= memory.size - array.size:
-            continue
-        found = memory[start : start + array.size]
-        same = np.isclose(found, expected[name].reshape(-1), rtol=TOLERANCE, atol=TOLERANCE)
-        result[start : start + array.size] = np.where(same, found, np.nan)
+    for part, wanted in tensors(model, memory, expected):
+        found, expectation = memory[part], wanted.reshape(-1)
+        result[part] = np.where(differing(found, expectation) | np.isnan(expectation), np.nan, found)
     return result
-
-
-def close_enough(memory: np.ndarray, reference: np.ndarray) -> bool:
-    """Do all numbers agree for which there is a reference?"""
-    with np.errstate(invalid="ignore"):
-        different = np.abs(memory - reference) > TOLERANCE + TOLERANCE * np.abs(reference)
-    return not different.any() and not (np.isnan(memory) & ~np.isnan(reference)).any()
 
 
 @contextmanager
@@ -308,35 +266,29 @@ def prepared(program: Program) -> Iterator[None]:
 def one_core() -> Iterator[None]:
     """Stay on one core: only one thread runs at a time, and handing over to a thread on another core takes three times
     as long."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {sorted(before)[os.getpid() % len(before)]})
-    except OSError:
-        before = set()
+    before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    if before:
+        with suppress(OSError):
+            os.sched_setaffinity(0, {sorted(before)[os.getpid() % len(before)]})
     try:
         yield
     finally:
         if before:
-            os.sched_setaffinity(0, before)
+            with suppress(OSError):
+                os.sched_setaffinity(0, before)
 
 
 @contextmanager
 def handing_over_at_once() -> Iterator[None]:
     """Threads made in here do not interrupt the one that wakes them. It is about to wait for them anyway; interrupting
     it before it has let the interpreter go means two switches more, which doubles the cost of handing over."""
-    if not hasattr(os, "SCHED_BATCH"):
-        yield
-        return
-    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
-    if policy == os.SCHED_OTHER:
+    ordinary = hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_OTHER
+    if ordinary:
         with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, parameters)
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_getparam(0))
     try:
         yield
     finally:
-        if policy == os.SCHED_OTHER:
+        if ordinary:
             with suppress(OSError):
-                os.sched_setscheduler(0, policy, parameters)
+                os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_getparam(0))

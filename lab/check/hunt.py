@@ -1,14 +1,14 @@
 """Tracked runs of a program, to find races: unordered accesses to arrays and variables."""
 
 import time
+from collections import Counter
 
 from lab.check.causes import tell
 from lab.check.explorer import Explorer, Run
 from lab.check.race import Race
 from lab.check.report import Finding, Findings, counted
 from lab.check.schedule import PRIMITIVES, STATEMENTS, Setting
-from lab.check.scheduler import Strategy
-from lab.check.strategies import Default, RandomWalk, Replay, seeded
+from lab.check.strategies import Default, RandomWalk, Replay, Strategy, seeded
 
 LAST_WORDS = 2.0  # seconds to explain a failure that was found when the time was over
 
@@ -16,7 +16,7 @@ LAST_WORDS = 2.0  # seconds to explain a failure that was found when the time wa
 def look_for_races(explorer: Explorer, seed: int, schedules: int, deadline: float, result: Findings) -> Run | None:
     """Tracked runs: half of them switch at statements. Returns the first that fails."""
     found: dict[tuple, tuple[Race, str]] = {}
-    writers: dict[int, int] = {}  # thread -> elements of activations written, over all runs
+    writers: Counter[int] = Counter()  # thread -> elements of activations written, over all runs
     notices: dict[str, None] = {}
     threads, failed = 0, None
     for index in range(schedules):
@@ -34,8 +34,7 @@ def look_for_races(explorer: Explorer, seed: int, schedules: int, deadline: floa
         for race in run.seen.races.values():
             found.setdefault(race.key, (race, setting.string(run.scheduler.deviations)))
         for root in run.seen.activations:
-            for slot, count in root.writers().items():
-                writers[slot] = writers.get(slot, 0) + count
+            writers.update(root.writers())
         if run.kind in ("livelock", "timeout"):  # the others would take as long
             break
     result.findings += race_findings(list(found.values()), seed)

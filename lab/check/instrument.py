@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab.check.switches import InsideExpressions, Rounds
+from lab.check.schedule import STATEMENTS
+from lab.check.switches import InsideExpressions, Rounds, statement, switch
 
 OPERATIONS = {"lock", "unlock", "wait", "signal", "broadcast", "P", "V"}  # they are switching points already
-ADDITIONS = {"__step__", "__middle__", "__loop__", "__between__", "__round__"}
+ADDITIONS = {"__step__", "__switch__", "__loop__"}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 SCOPES = (*FUNCTIONS, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
@@ -26,8 +27,8 @@ def instrument(tree: ast.Module, steps: bool, notes: bool) -> ast.Module:
 
     scopes = Scopes(tree)
     if steps:
-        tree = InsideExpressions().visit(tree)
-    changed = ast.fix_missing_locations(Rounds().visit(Instrumenter(scopes, steps).visit(tree)))
+        tree = Instrumenter(scopes).visit(InsideExpressions().visit(tree))
+    changed = ast.fix_missing_locations(Rounds().visit(tree))
     return add_notes(changed, scopes) if notes else changed
 
 
@@ -39,16 +40,11 @@ class Scope:
     """The names of one function; `cell` names a variable that holds something new for each call of the function."""
 
     parent: "Scope | None"
-    number: int
+    cell: str
     locals: set[str] = field(default_factory=set)
     globals: set[str] = field(default_factory=set)
     nonlocals: set[str] = field(default_factory=set)
     shared: set[str] = field(default_factory=set)  # of its locals, those an inner function assigns to
-
-    @property
-    def cell(self) -> str:
-        """The variable's name."""
-        return f"__cell{self.number}__"
 
 
 class Scopes:
@@ -71,7 +67,7 @@ class Scopes:
             if isinstance(child, FUNCTIONS):
                 if scope is not None:
                     scope.locals.add(child.name)
-                inner = self.of[child] = Scope(scope, len(self.of))
+                inner = self.of[child] = Scope(scope, f"__cell{len(self.of)}__")
                 inner.locals |= {argument.arg for argument in ast.walk(child.args) if isinstance(argument, ast.arg)}
             elif scope is not None:
                 if isinstance(child, ast.Global):
@@ -98,30 +94,13 @@ class Scopes:
         return name in (owner.shared if owner is not None else self.shared_globals)
 
 
-# -------------------------------------------------------------------------------------------------------- the additions
-
-
-def call(function: str, at: ast.AST, *arguments: ast.expr) -> ast.Call:
-    """function(*arguments), at the place of `at`."""
-    return ast.copy_location(ast.Call(ast.Name(function, ast.Load()), list(arguments), []), at)
-
-
-def statement(function: str, at: ast.AST, *arguments: ast.expr) -> ast.Expr:
-    """The same as a statement."""
-    return ast.copy_location(ast.Expr(call(function, at, *arguments)), at)
+# ---------------------------------------------------------------------------------------------- expressions, statements
 
 
 def pure(node: ast.AST) -> bool:
     """Can this expression be evaluated a second time without harm?"""
-    if isinstance(node, ast.Constant | ast.Name):
-        return True
-    if isinstance(node, ast.Attribute):
-        return pure(node.value)
-    if isinstance(node, ast.Subscript):
-        return pure(node.value) and pure(node.slice)
-    if isinstance(node, ast.BinOp):
-        return pure(node.left) and pure(node.right)
-    return isinstance(node, ast.UnaryOp) and pure(node.operand)
+    harmless = isinstance(node, ast.Constant | ast.Name | ast.Attribute | ast.Subscript | ast.BinOp | ast.UnaryOp)
+    return harmless and all(pure(part) for part in ast.iter_child_nodes(node) if isinstance(part, ast.expr))
 
 
 def again(node: ast.expr) -> ast.expr:
@@ -150,59 +129,33 @@ def is_operation(node: ast.stmt) -> bool:
 
 
 class Instrumenter(ast.NodeTransformer):
-    """Walks the tree; `self.scope` is the function it is in, None outside functions, where nothing is added but to
-    loops."""
+    """Makes places to switch at of statements; `self.scope` is the function it is in, None outside functions, where
+    nothing is added."""
 
-    def __init__(self, scopes: Scopes, steps: bool) -> None:
-        self.scopes, self.steps = scopes, steps
+    def __init__(self, scopes: Scopes) -> None:
+        self.scopes = scopes
         self.scope: Scope | None = None
 
-    # ---- statements
-
     def visit(self, node: ast.AST) -> Any:
-        """Visit a node; a statement inside a function may get company."""
-        if not isinstance(node, ast.stmt) or self.scope is None or isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+        """Visit a node; a statement inside a function may get a switch before it, and one between reading and
+        writing."""
+        if self.scope is None or not isinstance(node, ast.stmt) or isinstance(node, (*FUNCTIONS, ast.ClassDef)):
             return super().visit(node)
-        before = self.additions(node)
+        sharing = any(may_share(self.scopes, target, self.scope) for target in assigned(node))
+        noticed = not is_operation(node) and (sharing or self.noticeable(node))
+        if sharing and isinstance(node, ast.Assign | ast.AugAssign):
+            node.value = switch(node.value, node, STATEMENTS)
         changed = super().visit(node)
-        return [*before, changed] if before else changed
+        return [statement("__step__", node, ast.Constant(node.lineno)), changed] if noticed else changed
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
         """Enter a function."""
         outer, self.scope = self.scope, self.scopes.of[node]
-        docstring = node.body[:1] if ast.get_docstring(node, clean=False) is not None else []
-        body: list[ast.stmt] = []
-        for inner in node.body[len(docstring) :]:
-            changed = self.visit(inner)
-            body.extend(changed if isinstance(changed, list) else [changed])
-        node.body = [*docstring, *body]
+        self.generic_visit(node)
         self.scope = outer
         return node
 
     visit_AsyncFunctionDef = visit_FunctionDef
-
-    def visit_Lambda(self, node: ast.AST) -> ast.AST:
-        """Left as it is."""
-        return node
-
-    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_Lambda
-    visit_JoinedStr = visit_Lambda
-
-    def visit_While(self, node: ast.While) -> ast.AST:
-        """Count the rounds."""
-        self.generic_visit(node)
-        node.body.insert(0, statement("__loop__", node, ast.Constant(node.lineno)))
-        return node
-
-    def additions(self, node: ast.stmt) -> list[ast.stmt]:
-        """What goes before a statement; also puts the switch between reading and writing into an assignment."""
-        added: list[ast.stmt] = []
-        shared_targets = [target for target in assigned(node) if may_share(self.scopes, target, self.scope)]
-        if self.steps and not is_operation(node) and (shared_targets or self.noticeable(node)):
-            added.append(statement("__step__", node, ast.Constant(node.lineno)))
-        if self.steps and shared_targets and isinstance(node, ast.Assign | ast.AugAssign) and node.value is not None:
-            node.value = call("__middle__", node, node.value, ast.Constant(node.lineno))
-        return added
 
     def noticeable(self, node: ast.stmt) -> bool:
         """Does the statement itself read something shared, or call something that may? Or does it end something?"""
@@ -248,8 +201,8 @@ def is_private(name: str) -> bool:
 
 
 def waits_outside_loops(tree: ast.Module) -> dict[int, str]:
-    """The line of each .wait(mutex) that stands in an `if`, or in nothing, rather than in a `while`: a hint, not a
-    proof."""
+    """The line of each .wait(mutex) that stands in an `if`, or in nothing, rather than in a `while`, and this in words:
+    a hint, not a proof."""
     found: dict[int, str] = {}
 
     def search(node: ast.AST, around: str) -> None:
@@ -264,7 +217,7 @@ def waits_outside_loops(tree: ast.Module) -> dict[int, str]:
                 and len(child.args) == 1
                 and around != "while"
             ):
-                found[child.lineno] = around
+                found[child.lineno] = "stands in an if" if around == "if" else "stands in no loop"
             search(child, inner)
 
     search(tree, "")

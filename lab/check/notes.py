@@ -10,18 +10,8 @@ through `__made__`, which makes arrays tracked, and an array gets the name of th
 import ast
 from collections.abc import Iterator
 
-from lab.check.instrument import (
-    Scope,
-    Scopes,
-    again,
-    assigned,
-    call,
-    is_addition,
-    is_private,
-    may_share,
-    pure,
-    statement,
-)  # fmt: skip
+from lab.check.instrument import Scope, Scopes, again, assigned, is_addition, is_private, may_share, pure
+from lab.check.switches import call
 
 MADE = (ast.Call, ast.BinOp, ast.UnaryOp, ast.IfExp, ast.Compare)  # what may give a new array
 
@@ -61,7 +51,7 @@ class Notes(ast.NodeTransformer):
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
         """Name the arrays; note the writes."""
-        writes = self.writes(assigned(node))
+        writes = self.notes(assigned(node))
         self.generic_visit(node)
         for target in node.targets:
             node.value = named(target, node.value)
@@ -71,25 +61,25 @@ class Notes(ast.NodeTransformer):
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         """The same; the annotation is left as it is."""
         if node.value is not None:
-            node.value = noted(named(node.target, self.visit(node.value)), self.writes([node.target]))
+            node.value = noted(named(node.target, self.visit(node.value)), self.notes([node.target]))
         node.target = self.visit(node.target)
         return node
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST | list[ast.AST]:
         """The target is read first."""
-        before, writes = self.reads(node.target), self.writes([node.target])
+        reads, writes = self.notes([node.target], write=False), self.notes([node.target])
         self.generic_visit(node)
         node.value = noted(node.value, writes)
-        return [*before, node]
+        return [*statements(reads), node]
 
     def visit_NamedExpr(self, node: ast.NamedExpr) -> ast.AST:
         """name := value"""
-        node.value = noted(self.visit(node.value), self.writes([node.target]))
+        node.value = noted(self.visit(node.value), self.notes([node.target]))
         return node
 
     def visit_For(self, node: ast.For | ast.AsyncFor) -> ast.AST:
         """The targets are written at the beginning of each round; the items may be arrays."""
-        writes = self.writes(assigned(node))
+        writes = self.notes(assigned(node))
         self.generic_visit(node)
         if isinstance(node, ast.For):
             node.iter = call("__items__", node.iter, node.iter)
@@ -101,7 +91,7 @@ class Notes(ast.NodeTransformer):
     def visit_With(self, node: ast.With | ast.AsyncWith) -> ast.AST:
         """The same for `as` targets."""
         targets = [target for item in node.items if item.optional_vars for target in flattened(item.optional_vars)]
-        writes = self.writes(targets)
+        writes = self.notes(targets)
         self.generic_visit(node)
         node.body[:0] = statements(writes)
         return node
@@ -110,7 +100,7 @@ class Notes(ast.NodeTransformer):
 
     def visit_Delete(self, node: ast.Delete) -> ast.AST | list[ast.AST]:
         """A write."""
-        writes = self.writes(node.targets)
+        writes = self.notes(node.targets)
         self.generic_visit(node)
         return [*statements(writes), node]
 
@@ -128,36 +118,21 @@ class Notes(ast.NodeTransformer):
             return False
         return may_share(self.scopes, target, self.scope)
 
-    def writes(self, targets: list[ast.expr]) -> list[ast.Call]:
-        """Calls that note that targets are about to be stored; their first argument, the value, is still missing."""
-        found = []
-        for target in targets:
-            where = ast.Constant(ast.unparse(target)), ast.Constant(target.lineno)
-            if not self.shared(target):
-                continue
-            if isinstance(target, ast.Name):
-                found.append(call("__written__", target, self.cell_of(target.id), *where))
-            elif isinstance(target, ast.Attribute) and pure(target.value) and not is_private(target.attr):
-                owner, attribute = again(target.value), ast.Constant(target.attr)
-                found.append(call("__written_attribute__", target, owner, attribute, *where))
-            elif isinstance(target, ast.Subscript) and pure(target.value) and pure(target.slice):
-                owner, index = again(target.value), again(target.slice)
-                found.append(call("__written_item__", target, owner, index, *where))
-        return found
+    def notes(self, targets: list[ast.expr], write: bool = True) -> list[ast.Call]:
+        """Calls that note an access to targets; their first argument, a value to be returned, is still missing."""
+        found = [(target, self.note(target, write)) for target in targets]
+        return [call("__noted__", target, *note) for target, note in found if note]
 
-    def reads(self, target: ast.expr) -> list[ast.stmt]:
-        """A statement that notes a read of what is about to be changed."""
+    def note(self, target: ast.expr, write: bool) -> list[ast.expr]:
+        """A function that notes an access to a target, and its arguments; [] if the target is nothing to note."""
         if not self.shared(target):
             return []
-        where = ast.Constant(ast.unparse(target)), ast.Constant(target.lineno)
+        where = ast.Constant(ast.unparse(target)), ast.Constant(target.lineno), ast.Constant(write)
         if isinstance(target, ast.Name):
-            return [statement("__read__", target, self.cell_of(target.id), *where, ast.Constant(None))]
-        if isinstance(target, ast.Attribute) and pure(target.value) and not is_private(target.attr):
-            owner, attribute = again(target.value), ast.Constant(target.attr)
-            return [statement("__note_attribute__", target, owner, attribute, *where, ast.Constant(False))]
-        if isinstance(target, ast.Subscript) and pure(target.value) and pure(target.slice):
-            owner, index = again(target.value), again(target.slice)
-            return [statement("__note_item__", target, owner, index, *where, ast.Constant(False))]
+            return [ast.Name("__note__", ast.Load()), self.cell_of(target.id), *where]
+        if isinstance(target, ast.Attribute | ast.Subscript) and is_simple(target):
+            kind, owner, key = taken_apart(target)
+            return [ast.Name(f"__note_{kind}__", ast.Load()), again(owner), again(key), *where]
         return []
 
     def cell_of(self, name: str) -> ast.expr:
@@ -170,9 +145,8 @@ class Notes(ast.NodeTransformer):
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         """A shared name that is read."""
-        if not isinstance(node.ctx, ast.Load) or not self.shared(node):
-            return node
-        return call("__read__", node, self.cell_of(node.id), ast.Constant(node.id), ast.Constant(node.lineno), node)
+        note = self.note(node, write=False) if isinstance(node.ctx, ast.Load) else []
+        return call("__noted__", node, node, *note) if note else node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """The function called is not a variable of interest; what it belongs to and its arguments may be."""
@@ -189,28 +163,18 @@ class Notes(ast.NodeTransformer):
         node.func = call("__callee__", node.func, node.func, text, ast.Constant(node.lineno))
         return call("__made__", node, node)
 
-    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        """An attribute that is read."""
-        text = ast.unparse(node)
-        simple = pure(node.value) and not is_private(node.attr)
+    def visit_Attribute(self, node: ast.Attribute | ast.Subscript) -> ast.AST:
+        """An attribute or an element that is read."""
+        where, simple = (ast.Constant(ast.unparse(node)), ast.Constant(node.lineno)), is_simple(node)
         self.generic_visit(node)
         if not isinstance(node.ctx, ast.Load):
             return node
         if not (self.scope and simple):
             return call("__made__", node, node)
-        where = ast.Constant(text), ast.Constant(node.lineno)
-        return call("__read_attribute__", node, node.value, ast.Constant(node.attr), *where)
+        kind, owner, key = taken_apart(node)
+        return call(f"__read_{kind}__", node, owner, key, *where)
 
-    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
-        """An element that is read."""
-        text = ast.unparse(node)
-        simple = pure(node.value) and pure(node.slice)
-        self.generic_visit(node)
-        if not isinstance(node.ctx, ast.Load):
-            return node
-        if not (self.scope and simple):
-            return call("__made__", node, node)
-        return call("__read_item__", node, node.value, node.slice, ast.Constant(text), ast.Constant(node.lineno))
+    visit_Subscript = visit_Attribute
 
     def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
         """Its arguments are its own."""
@@ -232,6 +196,18 @@ class Notes(ast.NodeTransformer):
         return node
 
     visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_comprehension_of
+
+
+def is_simple(node: ast.Attribute | ast.Subscript) -> bool:
+    """Can it be looked at once more, from outside the class, without harm?"""
+    return pure(node) and not (isinstance(node, ast.Attribute) and is_private(node.attr))
+
+
+def taken_apart(node: ast.Attribute | ast.Subscript) -> tuple[str, ast.expr, ast.expr]:
+    """("attribute", owner, name), or ("item", owner, index)."""
+    if isinstance(node, ast.Attribute):
+        return "attribute", node.value, ast.Constant(node.attr)
+    return "item", node.value, node.slice
 
 
 def named(target: ast.expr, value: ast.expr) -> ast.expr:

@@ -4,10 +4,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from lab.check.report import ProgramError
 from lab.check.runner import Runner
 from lab.check.scheduler import Scheduler
-from lab.files import WriteError, write_text
+from lab.files import write_text
 
 LONGEST = 400  # lines of a trace that are kept
 LONGEST_ROUND = 6  # lines that are looked for again
@@ -93,7 +92,7 @@ def folded(text: list[str]) -> list[str]:
 
 
 def write_svg(path: Path, scheduler: Scheduler, title: str, schedule: str) -> None:
-    """A column for each thread, time going down, an arrow at each change of thread. Raises ProgramError if it cannot be
+    """A column for each thread, time going down, an arrow at each change of thread. Raises WriteError if it cannot be
     written."""
     found = rows(scheduler)[-LONGEST:]
     numbers = sorted({runner.number for _changed, runner, _words, _site in found})
@@ -123,10 +122,7 @@ def write_svg(path: Path, scheduler: Scheduler, title: str, schedule: str) -> No
         )
         parts.append(f'<text x="4" y="{y + 9}" fill="#999" font-size="9">{escape(site.rpartition(":")[2])}</text>')
     parts.append("</svg>")
-    try:
-        write_text(path, "\n".join(parts) + "\n")
-    except WriteError as error:
-        raise ProgramError(str(error)) from None
+    write_text(path, "\n".join(parts) + "\n")
 
 
 def arrows(found: list[tuple[bool, Any, str, str]], place: dict[int, int]) -> list[str]:

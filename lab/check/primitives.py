@@ -1,41 +1,87 @@
 """Mutexes, conditions and semaphores under the explorer: what is known of each, and what their operations do."""
 
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from lab.check.clocks import Clocks
+from lab import threadlib
 from lab.check.runner import Runner, Unwind
-from lab.threadlib import Cond, Mutex, Primitive, Runtime, Semaphore
 
 if TYPE_CHECKING:
     from lab.check.scheduler import Scheduler
 
 
-class PrimitiveState:
+class Known(threadlib.Primitive):
     """What messages say about any primitive; `number` counts them in the order of making."""
 
-    __slots__ = ("clock", "label", "made_at", "number")
+    runtime: "Scheduler"
 
-    def __init__(self, primitive: Primitive, scheduler: "Scheduler") -> None:
-        self.label, self.made_at = scheduler.describe(primitive)
-        self.number = scheduler.made = scheduler.made + 1
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.label, self.made_at = self.runtime.describe(self)
+        self.number = self.runtime.made = self.runtime.made + 1
         self.clock: np.ndarray | None = None  # the race detector's
 
+    def tell_failure(self, me: Runner) -> None:
+        """Raise WorkerFailed in a thread that waits, if a worker has failed."""
+        run = self.runtime
+        if run.failure is not None:
+            run.told = run.told or me.number == 0  # the main thread has seen it
+            raise run.failure
 
-class MutexState(PrimitiveState):
+
+class Mutex(Known, threadlib.Mutex):
     """holder is None when free."""
 
-    __slots__ = ("free", "holder", "last_holder", "since")
-
-    def __init__(self, mutex: Mutex, scheduler: "Scheduler") -> None:
-        super().__init__(mutex, scheduler)
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__(name)
         self.holder: Runner | None = None
         self.last_holder: tuple[str, str] | None = None
         self.since = ""  # where it was locked
         self.free = lambda: self.holder is None
+
+    def lock(self) -> None:
+        """A point; possible when it is free."""
+        run = self.runtime
+        if self.holder is run.current and not run.ending and run.failure is None:
+            run.misuse(f"locks {self.label} again, which it has held since {self.since}", [self.since])
+        self.take(run.point("locks", self, self.free))
+
+    def unlock(self) -> None:
+        """A point."""
+        run = self.runtime
+        if run.ending:
+            return
+        me = run.point("unlocks", self)
+        if self.holder is not me:
+            if run.failure is not None:
+                return  # the failure has let everybody go
+            run.misuse(f"unlocks {self.label}, {self.holder_in_words()}", [])
+        self.release(me)
+
+    def take(self, me: Runner) -> None:
+        """me is the holder now."""
+        self.holder, self.since = me, me.site
+        me.held.append(self)
+        if self.runtime.clocks:
+            self.runtime.clocks.acquire(me, self)
+
+    def release(self, me: Runner) -> None:
+        """Nobody is the holder now."""
+        self.holder, self.last_holder = None, (me.name, me.site)
+        if self in me.held:
+            me.held.remove(self)
+        if self.runtime.clocks:
+            self.runtime.clocks.release(me, self)
+
+    def holder_in_words(self) -> str:
+        """Who holds it."""
+        if self.holder is not None:
+            return f"which {self.holder.name} has held since {self.since}"
+        if self.last_holder is not None:
+            return f"which nobody holds; {self.last_holder[0]} released it last, at {self.last_holder[1]}"
+        return "which nobody holds"
 
 
 class Woke(NamedTuple):
@@ -49,179 +95,105 @@ class Woke(NamedTuple):
     longer: str
 
 
-class CondState(PrimitiveState):
+class Cond(Known, threadlib.Cond):
     """waiters in order of arrival; signals are remembered for messages, those that woke nobody apart from the
     others."""
 
-    __slots__ = ("lost", "mutex", "waiters", "woke")
-
-    def __init__(self, cond: Cond, scheduler: "Scheduler") -> None:
-        super().__init__(cond, scheduler)
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__(name)
         self.waiters: list[Runner] = []
         self.lost: list[tuple[str, str, int]] = []  # (thread, site, step)
         self.woke: list[Woke] = []
-        self.mutex: MutexState | None = None  # what its waiters wait with
+        self.mutex: Mutex | None = None  # what its waiters wait with
+
+    def wait(self, mutex: Mutex) -> None:
+        """Two points: on the way in, and when it has been signalled and can lock the mutex again."""
+        run = self.runtime
+        me = run.point("waits for", self)
+        self.tell_failure(me)
+        if mutex.holder is not me:
+            run.misuse(f"waits for {self.label} with {mutex.label}, {mutex.holder_in_words()}", [])
+        if self.waiters and self.mutex is not None and self.mutex is not mutex:
+            run.misuse(
+                f"waits for {self.label} with {mutex.label}, but others wait for it with {self.mutex.label}",
+                [runner.site for runner in self.waiters],
+            )
+        self.mutex = mutex
+        mutex.release(me)
+        me.signalled = False
+        self.waiters.append(me)
+        run.point("wakes", (self, mutex), lambda: me.signalled and mutex.holder is None)
+        if me in self.waiters:
+            self.waiters.remove(me)
+        mutex.take(me)
+        if run.clocks:
+            run.clocks.acquire(me, self)
+        self.tell_failure(me)
+
+    def signal(self) -> None:
+        """A point; of several that wait, any may be woken."""
+        self.wake("signals", 1)
+
+    def broadcast(self) -> None:
+        """A point."""
+        self.wake("broadcasts", None)
+
+    def wake(self, verb: str, most: int | None) -> None:
+        """Wake one thread, or all."""
+        run = self.runtime
+        if run.ending:
+            return
+        me = run.point(verb, self)
+        if run.clocks:
+            run.clocks.publish(me, self)
+        if not self.waiters:
+            self.lost.append((me.name, me.site, run.steps))
+        for longest in self.waiters[:most]:
+            woken = longest
+            if most is not None and len(self.waiters) > 1:
+                woken = run.decide(sorted(self.waiters, key=lambda runner: runner.number), longest, True)
+            self.waiters.remove(woken)
+            woken.signalled = True
+            if run.traced:
+                longer = longest.name if longest is not woken else ""
+                self.woke.append(Woke(me.name, me.site, run.steps, woken.name, verb.removesuffix("s"), longer))
 
 
-class SemaphoreState(PrimitiveState):
+class Semaphore(Known, threadlib.Semaphore):
     """count units; with the race detector, the clock of each unit, oldest first (None for units there from the
     beginning)."""
 
-    __slots__ = ("count", "initial", "last_P", "last_V", "positive", "units")
-
-    def __init__(self, semaphore: Semaphore, n: int, scheduler: "Scheduler") -> None:
-        super().__init__(semaphore, scheduler)
-        self.count = self.initial = n
+    def __init__(self, n: int = 0, name: str | None = None) -> None:
+        super().__init__(n, name)
+        self.initial = n
         self.units: deque[np.ndarray | None] = deque([None] * n)
         self.last_P: tuple[Runner, str] | None = None
         self.last_V: tuple[Runner, str] | None = None
         self.positive = lambda: self.count > 0
+        self.runtime.semaphores.append(self)
 
-
-class Operations(Runtime):
-    """The operations of primitives. The scheduler that derives from this has the points."""
-
-    clocks: Clocks | None  # the race detector's
-    semaphores: list[SemaphoreState]  # in the order of making
-    told: bool  # the main thread has seen the worker's failure
-
-    def mutex(self: Any, mutex: Mutex) -> tuple[Callable, Callable]:
-        """(lock, unlock)"""
-        state = mutex.state = MutexState(mutex, self)
-
-        def lock() -> None:
-            if state.holder is self.current and not self.ending and self.failure is None:
-                self.misuse(f"locks {state.label} again, which it has held since {state.since}", [state.since])
-            self.take(self.point("locks", state, state.free), state)
-
-        def unlock() -> None:
-            if self.ending:
-                return
-            me = self.point("unlocks", state)
-            if state.holder is not me:
-                if self.failure is not None:
-                    return  # the failure has let everybody go
-                self.misuse(f"unlocks {state.label}, {holder_in_words(state)}", [])
-            self.release(me, state)
-
-        return lock, unlock
-
-    def take(self, me: Runner, state: MutexState) -> None:
-        """me is the holder now."""
-        state.holder, state.since = me, me.site
-        me.held.append(state)
-        if self.clocks:
-            self.clocks.acquire(me, state)
-
-    def release(self, me: Runner, state: MutexState) -> None:
-        """Nobody is the holder now."""
-        state.holder, state.last_holder = None, (me.name, me.site)
-        if state in me.held:
-            me.held.remove(state)
-        if self.clocks:
-            self.clocks.release(me, state)
-
-    def cond(self: Any, cond: Cond) -> tuple[Callable, Callable, Callable]:
-        """(wait, signal, broadcast)"""
-        state = cond.state = CondState(cond, self)
-
-        def wait(mutex: Mutex) -> None:
-            me = self.point("waits for", state)
+    def P(self) -> None:
+        """A point; possible when there is a unit."""
+        run = self.runtime
+        me = run.point("P", self, self.positive)
+        if self.count == 0:
             self.tell_failure(me)
-            held = mutex.state
-            if held.holder is not me:
-                self.misuse(f"waits for {state.label} with {held.label}, {holder_in_words(held)}", [])
-            other = state.mutex
-            if state.waiters and other is not None and other is not held:
-                self.misuse(
-                    f"waits for {state.label} with {held.label}, but others wait for it with {other.label}",
-                    [runner.site for runner in state.waiters],
-                )
-            state.mutex = held
-            self.release(me, held)
-            me.signalled = False
-            state.waiters.append(me)
-            self.point("wakes", (state, held), lambda: me.signalled and held.holder is None)
-            if me in state.waiters:
-                state.waiters.remove(me)
-            self.take(me, held)
-            if self.clocks:
-                self.clocks.acquire(me, state)
-            self.tell_failure(me)
+            raise Unwind
+        self.count -= 1
+        self.last_P = (me, me.site)
+        if run.clocks:
+            run.clocks.take_unit(me, self)
 
-        def wake(me: Runner, verb: str) -> None:
-            longest = state.waiters[0]
-            if len(state.waiters) == 1 or verb == "broadcast":
-                woken = longest
-            else:
-                woken = self.decide(sorted(state.waiters, key=lambda runner: runner.number), longest, True)
-            state.waiters.remove(woken)
-            woken.signalled = True
-            if self.traced:
-                longer = longest.name if longest is not woken else ""
-                state.woke.append(Woke(me.name, me.site, self.steps, woken.name, verb, longer))
-
-        def signal() -> None:
-            if self.ending:
-                return
-            me = self.point("signals", state)
-            if self.clocks:
-                self.clocks.publish(me, state)
-            if state.waiters:
-                wake(me, "signal")
-            else:
-                state.lost.append((me.name, me.site, self.steps))
-
-        def broadcast() -> None:
-            if self.ending:
-                return
-            me = self.point("broadcasts", state)
-            if self.clocks:
-                self.clocks.publish(me, state)
-            if not state.waiters:
-                state.lost.append((me.name, me.site, self.steps))
-            while state.waiters:
-                wake(me, "broadcast")
-
-        return wait, signal, broadcast
-
-    def tell_failure(self, me: Runner) -> None:
-        """Raise WorkerFailed in a thread that waits, if a worker has failed."""
-        if self.failure is not None:
-            self.told = self.told or me.number == 0
-            raise self.failure
-
-    def semaphore(self: Any, semaphore: Semaphore, n: int) -> tuple[Callable, Callable]:
-        """(P, V)"""
-        state = semaphore.state = SemaphoreState(semaphore, n, self)
-        self.semaphores.append(state)
-
-        def P() -> None:
-            me = self.point("P", state, state.positive)
-            if state.count == 0:
-                self.tell_failure(me)
-                raise Unwind
-            state.count -= 1
-            state.last_P = (me, me.site)
-            if self.clocks:
-                self.clocks.take_unit(me, state)
-
-        def V() -> None:
-            if self.ending:
-                return
-            me = self.point("V", state)
-            state.count += 1
-            state.last_V = (me, me.site)
-            if self.clocks:
-                self.clocks.give_unit(me, state)
-
-        return P, V
+    def V(self) -> None:
+        """A point."""
+        run = self.runtime
+        if run.ending:
+            return
+        me = run.point("V", self)
+        self.count += 1
+        self.last_V = (me, me.site)
+        if run.clocks:
+            run.clocks.give_unit(me, self)
 
 
-def holder_in_words(state: MutexState) -> str:
-    """Who holds it."""
-    if state.holder is not None:
-        return f"which {state.holder.name} has held since {state.since}"
-    if state.last_holder is not None:
-        return f"which nobody holds; {state.last_holder[0]} released it last, at {state.last_holder[1]}"
-    return "which nobody holds"
+KINDS: dict[type, type] = {threadlib.Mutex: Mutex, threadlib.Cond: Cond, threadlib.Semaphore: Semaphore}

@@ -141,6 +141,15 @@ class Program:
         return module
 
 
+def call_main(module: Any) -> Any:
+    """What main() returns; sys.exit() without a code is an ordinary end."""
+    try:
+        return module.main()
+    except SystemExit as leaving:
+        if leaving.code:
+            raise
+
+
 def top_level_names(body: list[ast.stmt]) -> set[str]:
     """The names a module defines, imports or assigns to, as far as that can be seen."""
     names: set[str] = set()

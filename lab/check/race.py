@@ -9,15 +9,29 @@ from lab.check.shadow import READ, WRITE
 WORDS = {WRITE: "written", READ: "read"}
 
 
-@dataclass(frozen=True)
-class Access:
+class Context(NamedTuple):
+    """From where an access was made, and with which mutexes."""
+
+    site: str
+    stack: tuple[str, ...]  # "pool.py:88 in work", innermost first
+    locks: tuple[tuple[str, str], ...]  # the mutexes held, and where they were locked
+
+    def names(self) -> set[str]:
+        """The mutexes held."""
+        return {label for label, _since in self.locks}
+
+
+class Access(NamedTuple):
     """One side of a race."""
 
     thread: str
-    site: str
     kind: int  # WRITE or READ
-    stack: tuple[str, ...] = ()  # "pool.py:88 in work", innermost first
-    locks: tuple[tuple[str, str], ...] = ()  # the mutexes held, and where they were locked
+    context: Context
+
+    @property
+    def site(self) -> str:
+        """Where it was made."""
+        return self.context.site
 
     def words(self) -> str:
         """written by worker 1 at parallel.py:88"""
@@ -25,8 +39,9 @@ class Access:
 
     def circumstances(self) -> str:
         """worker 1: parallel.py:88 in work, called at parallel.py:40 in run; holds mutex queue (locked at ...)"""
-        held = listed([f"{label} (locked at {since})" for label, since in self.locks]) if self.locks else "no mutex"
-        return f"{spoken(self.thread)}: {', called at '.join(self.stack) or self.site}; holds {held}"
+        _site, stack, locks = self.context
+        held = listed([f"{label} (locked at {since})" for label, since in locks]) if locks else "no mutex"
+        return f"{spoken(self.thread)}: {', called at '.join(stack)}; holds {held}"
 
 
 @dataclass
@@ -78,22 +93,10 @@ def thread_name(number: int) -> str:
     return "main" if number == 0 else f"worker-{number}"
 
 
-class Context(NamedTuple):
-    """From where an access was made, and with which mutexes."""
-
-    site: str
-    stack: tuple[str, ...]
-    locks: tuple[tuple[str, str], ...]
-
-    def names(self) -> set[str]:
-        """The mutexes held."""
-        return {label for label, _since in self.locks}
-
-
 def missing_lock(first: Access, second: Access, others: list[Context]) -> str:
     """Does a mutex protect the other accesses, and is it missing at one of the two? others: contexts of accesses made
     while several threads were there."""
-    held = [{label for label, _since in side.locks} for side in (first, second)]
+    held = [side.context.names() for side in (first, second)]
     for side, mine in ((second, held[1]), (first, held[0])):
         rest = [context for context in others if context.site != side.site]
         common = set.intersection(*(context.names() for context in rest)) if rest else set()

@@ -14,9 +14,9 @@ first failure: mutexes do not exclude anybody from then on.
 
 import sys
 import types
-import weakref
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,7 @@ from lab.check.reach import callee
 from lab.check.recorder import Recorder, Watched, tracked_view
 from lab.check.report import place
 from lab.check.runner import Runner
-from lab.check.scheduler import Scheduler
-from lab.check.shadow import READ, WRITE, Memory, Shadow, Where
+from lab.check.shadow import READ, WRITE, Memory, Names, Where
 from lab.threadlib import Cond, Mutex, Semaphore
 
 LARGEST, MOST = 1 << 22, 1 << 24  # bytes of one array, and of all arrays, that several threads reach
@@ -44,15 +43,13 @@ KEYS = (int, str, tuple, bytes, type(None))  # what an element of a list or dict
 # --------------------------------------------------------------------------------------------------------- the detector
 
 
+@dataclass(slots=True)
 class Variable:
     """The accesses to a variable: kind -> thread -> (clock, context), and every context with other threads about."""
 
-    __slots__ = ("contexts", "last", "owner")
-
-    def __init__(self, owner: Any) -> None:
-        self.owner = owner  # stays alive, so that its id stays its own
-        self.last: tuple[dict, dict] = ({}, {})
-        self.contexts: dict[int, None] = {}
+    owner: Any  # stays alive, so that its id stays its own
+    last: tuple[dict, dict] = field(default_factory=lambda: ({}, {}))
+    contexts: dict[int, None] = field(default_factory=dict)
 
 
 class Detector(Recorder):
@@ -62,9 +59,7 @@ class Detector(Recorder):
     def __init__(self, blame: bool = False) -> None:
         super().__init__()
         self.clocks = Clocks(self.grow)
-        self.scheduler: Scheduler = None  # type: ignore[assignment]
         self.races: dict[tuple, Race] = {}
-        self.notices: dict[str, None] = {}  # what could not be seen, in words
         self.contexts: list[Context] = [Context("", (), ())]
         self._context_numbers: dict[Any, int] = {}
         self.seen: dict[int, tuple[int, set]] = {}
@@ -74,98 +69,51 @@ class Detector(Recorder):
         self.log_pass = np.full(1024, -1, np.int32)
         self.now = 0  # the forward pass
         # reads of elements not yet written in that pass: memory, thread, line, elements, writes before it, pass
-        self.stale_reads: list[tuple[Shadow, str, str, np.ndarray, int, int]] = []
+        self.stale_reads: list[tuple[Memory, str, str, np.ndarray, int, int]] = []
         self.variables: dict[Any, Variable] = {}
-        self.activations: list[Shadow] = []
-        self.kinds: set[type] = set()  # of arrays that cannot be tracked
-        self.shadows: weakref.WeakSet[Shadow] = weakref.WeakSet()
-        self.serial = self.tracked = 0  # tracked: bytes of arrays that two threads have reached
+        self.activations: list[Memory] = []
+        self.tracked = 0  # bytes of arrays that two threads have reached
 
     # ---- arrays
 
-    def track(self, array: np.ndarray, name: str, names: Callable[[], dict[str, np.ndarray]] | None = None) -> Watched:
+    def track(self, array: np.ndarray, name: str, names: Names | None = None) -> Watched:
         """A tracked array on the memory of `array`, which must be in one piece."""
         memory = self.add(array, name, names)
-        self.memories[memory.address] = memory
         if names is not None:
             self.activations.append(memory)
         return tracked_view(array, memory)
 
-    def add(self, array: np.ndarray, name: str, names: Callable | None = None) -> Shadow:
-        """A new memory."""
-        memory = Shadow(self, array, name, names)
-        self.serial += 1
-        memory.serial = self.serial
-        self.shadows.add(memory)
-        return memory
-
-    def make_memory(self, array: np.ndarray) -> Memory | None:
-        """Arrays the program makes have the name of the variable they are assigned to (see called)."""
-        if self.scheduler is None or self.scheduler.ending:
-            return None
-        frame = outside(sys._getframe(1))
-        memory = self.add(array, "")
-        memory.made_at = (frame.f_code.co_filename, frame.f_lineno)
-        return memory
-
-    def unseen(self, array: Watched, how: str) -> None:
-        """Kept for the report."""
-        if self.active() is not None:
-            site, name = self.scheduler.site(), array._memory.label  # type: ignore[union-attr]
-            self.notices[f"{name}{how} at {site}: accesses through it are not seen"] = None
-
-    def unseen_kind(self, kind: type) -> None:
-        """Kept for the report, with the first place."""
-        if kind not in self.kinds and self.active() is not None:
-            self.kinds.add(kind)
-            name = f"{kind.__module__}.{kind.__qualname__}"
-            self.notices[f"{name} at {self.scheduler.site()}: not all accesses to such arrays are seen"] = None
-
-    def called(self, value: Any, name: str) -> Any:
-        """`name = value`: an array without a name gets this one."""
-        masked = isinstance(value, np.ma.MaskedArray)
-        for array, text in [(value, name), (np.ma.getmask(value), f"{name}.mask")] if masked else [(value, name)]:
-            memory = getattr(array, "_memory", None) if isinstance(array, np.ndarray) else None
-            if memory is not None and not memory.name:
-                memory.call(text, array)
-        return value
-
     def grow(self, slots: int) -> None:
         """Room for more threads."""
-        for memory in list(self.shadows):
+        for memory in list(self.all_memories):
             memory.grow(slots)
 
-    def active(self) -> Runner | None:
-        """The running thread, if accesses count now."""
-        scheduler = self.scheduler
-        return None if scheduler is None or scheduler.ending or scheduler.failure is not None else scheduler.current
-
-    def wants(self, memory: Shadow) -> bool:
-        """Nothing needs to be known of an array that is too large."""
+    def concerned(self, array: Watched) -> tuple[Runner, Memory] | None:
+        """The running thread and the memory of an array, if accesses to it count now; nothing needs to be known of one
+        that is too large."""
         me = self.active()
-        if me is None or memory.nbytes <= LARGEST:
-            return me is not None
-        if memory.owner == -1:
-            memory.owner = me.number
-        return self.has_room(memory)
+        memory = self.memory_of(array) if me is not None and array.size else None
+        if me is None or memory is None or (memory.nbytes > LARGEST and not self.has_room(memory)):
+            return None
+        return me, memory
 
     def record(self, array: Watched, kind: int) -> None:
         """An access to all elements of an array."""
-        me = self.active()
-        if me is None:
-            return
-        memory, where = self.locate(array)
-        if where is None:
-            return
-        context = self.context(me)
-        if self.blame or not self.repeated(me, (memory.serial, memory.unit, where, kind, context)):
-            self.check(me, memory, where, kind, context)
+        concerned = self.concerned(array)
+        if concerned is not None:
+            me, memory = concerned
+            where, context = memory.where(array), self.context(me)
+            if self.blame or not self.repeated(me, (memory.serial, memory.unit, where, kind, context)):
+                self.check(me, memory, where, kind, context)
 
-    def access(self, memory: Memory, where: Where, kind: int) -> None:
-        """An access to some units."""
-        me = self.active()
-        if me is not None:
-            self.check(me, memory, where, kind, self.context(me))  # type: ignore[arg-type]
+    def record_some(self, array: Watched, pick: Callable[[np.ndarray], Any], kind: int) -> None:
+        """An access to the elements that pick() takes from an array of their numbers."""
+        concerned = self.concerned(array)
+        if concerned is not None:
+            me, memory = concerned
+            where = memory.picked(array, pick)
+            if where.index.size:
+                self.check(me, memory, where, kind, self.context(me))
 
     def context(self, me: Runner, line: int = 0) -> int:
         """The number of the stack and the mutexes of this access; `line`, if given, is that of the innermost call."""
@@ -202,7 +150,7 @@ class Detector(Recorder):
         known[1].add(access)
         return False
 
-    def check(self, me: Runner, memory: Shadow, where: Where, kind: int, context: int) -> None:
+    def check(self, me: Runner, memory: Memory, where: Where, kind: int, context: int) -> None:
         """Compare with what the others did, and put it down."""
         clock = self.clocks.of[me.number]
         mine = int(clock[me.number])
@@ -211,34 +159,34 @@ class Detector(Recorder):
         if self.blame and memory.names is not None:
             memory.make_planes()
             self.remember(me, memory, where, kind, context)
-        planes = memory.clock
-        if planes is None:
+        if memory.planes is None:
             if memory.owner in (-1, me.number) and len(memory.early) < LONGEST:
                 memory.owner = me.number
                 memory.early.append((where, kind, mine, context))
                 return
             if not self.has_room(memory):
                 return
-            planes, _contexts = memory.make_planes()
         used = max(self.clocks.of) + 1
-        shadow = where.of(planes)[: 1 + (kind == WRITE), :used]
-        known = clock[:used].reshape((1, used) + (1,) * (shadow.ndim - 2))
-        conflict = shadow > known
+        last = where.of(memory.make_planes()[0])[: 1 + (kind == WRITE), :used]
+        known = clock[:used].reshape((1, used) + (1,) * (last.ndim - 2))
+        conflict = last > known
         if conflict.any():
             self.report(me, memory, where, kind, context, conflict)
         memory.set(where, kind, me.number, mine, context)
 
-    def has_room(self, memory: Shadow) -> bool:
+    def has_room(self, memory: Memory) -> bool:
         """Planes take much more room than the array."""
         if memory.nbytes > LARGEST or self.tracked + memory.nbytes > MOST:
-            if memory.owner not in (-1, self.scheduler.current.number):
+            me = self.scheduler.current.number
+            memory.owner = me if memory.owner == -1 else memory.owner
+            if memory.owner != me:
                 size = f"{memory.nbytes:,} bytes" + ("" if memory.nbytes > LARGEST else ", on top of many others")
                 self.notices[f"accesses to {memory.label} are not checked: it is too large ({size})"] = None
             return False
         self.tracked += memory.nbytes
         return True
 
-    def report(self, me: Runner, memory: Shadow, where: Where, kind: int, here: int, conflict: np.ndarray) -> None:
+    def report(self, me: Runner, memory: Memory, where: Where, kind: int, here: int, conflict: np.ndarray) -> None:
         """Keep a race for each thread and kind of access that conflicts."""
         elements = memory.elements(where)
         contexts = where.of(memory.make_planes()[1])
@@ -253,8 +201,7 @@ class Detector(Recorder):
 
     def side(self, thread: str, kind: int, context: int) -> Access:
         """An access in words."""
-        site, stack, locks = self.contexts[context]
-        return Access(thread, site, kind, stack, locks)
+        return Access(thread, kind, self.contexts[context])
 
     def add_race(self, what: str, first: Access, second: Access, contexts: dict[int, None]) -> None:
         """Keep a race that is not known yet; of two writes that nothing orders neither is the first."""
@@ -267,7 +214,7 @@ class Detector(Recorder):
 
     # ---- who wrote it
 
-    def remember(self, me: Runner, memory: Shadow, where: Where, kind: int, context: int) -> None:
+    def remember(self, me: Runner, memory: Memory, where: Where, kind: int, context: int) -> None:
         """For the blame: the last write of each element, and reads of elements not written in this pass."""
         elements = memory.elements(where)
         site = self.contexts[context].site
@@ -335,24 +282,18 @@ class Detector(Recorder):
     def additions(self) -> dict[str, Callable]:
         """What the instrumented program calls."""
         return {
+            "__note__": self.note,
             "__note_attribute__": self.note_attribute,
             "__note_item__": self.note_item,
-            "__read__": self._read,
+            "__noted__": noted,
             "__read_attribute__": self._read_attribute,
             "__read_item__": self._read_item,
-            "__written__": self._written,
-            "__written_attribute__": self._written_attribute,
-            "__written_item__": self._written_item,
             "__made__": self.adopt,
             "__items__": self._items,
             "__called__": self.called,
             "__callee__": self._callee,
             "__fresh__": object,
         }
-
-    def _read(self, cell: Any, name: str, line: int, value: Any) -> Any:
-        self.note(cell, name, line, False)
-        return value
 
     def _read_attribute(self, owner: Any, attribute: str, text: str, line: int) -> Any:
         self.note_attribute(owner, attribute, text, line, False)
@@ -380,17 +321,11 @@ class Detector(Recorder):
         self.note_attribute(owner, name, text, line, function is not getattr)
         return self.adopt(function(owner, name, *rest))
 
-    def _written(self, value: Any, cell: Any, name: str, line: int) -> Any:
-        self.note(cell, name, line, True)
-        return value
 
-    def _written_attribute(self, value: Any, owner: Any, attribute: str, text: str, line: int) -> Any:
-        self.note_attribute(owner, attribute, text, line, True)
-        return value
-
-    def _written_item(self, value: Any, owner: Any, index: Any, text: str, line: int) -> Any:
-        self.note_item(owner, index, text, line, True)
-        return value
+def noted(value: Any, note: Callable[..., None], *access: Any) -> Any:
+    """The value, and the access to the variable that it comes from or goes to is noted."""
+    note(*access)
+    return value
 
 
 def holder_of(owner: Any, attribute: str, write: bool) -> Any:

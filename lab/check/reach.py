@@ -25,8 +25,10 @@ def callee(function: Any) -> Any:
         return replaced
     owner = getattr(function, "__self__", None)
     if isinstance(owner, np.random.Generator | np.random.RandomState):
-        return random_method(function)
-    return vectorized(function) if type(function) is np.vectorize else function
+        # `out` is written, shuffle changes its argument, all others are read.
+        return performing(function, reads_and_writes if function.__name__ == "shuffle" else everything)
+    # np.vectorize reads by way of a copy.
+    return performing(function, everything) if type(function) is np.vectorize else function
 
 
 def performing(function: Callable, rule: Callable) -> Callable:
@@ -38,16 +40,6 @@ def performing(function: Callable, rule: Callable) -> Callable:
         return perform(function, rule, inputs, named)
 
     return call
-
-
-def random_method(method: Callable) -> Callable:
-    """A method of a random generator: `out` is written, shuffle changes its argument, all others are read."""
-    return performing(method, reads_and_writes if method.__name__ == "shuffle" else everything)
-
-
-def vectorized(function: np.vectorize) -> Callable:
-    """numpy.vectorize reads by way of a copy."""
-    return performing(function, everything)
 
 
 def as_bytes(make: Callable, how: str) -> Callable:

@@ -1,16 +1,18 @@
-"""What tracked arrays tell, and whom: the base of tracked arrays, of recorders, and ways to look into values.
+"""The base of tracked arrays, what is known of the memory behind them, and ways to look into values."""
 
-A `Recorder` is told of every access to an array that it tracks: the race detector (lab.check.races) is one, and what
-finds out who read which share of the weights (lab.check.coverage) is another.
-"""
-
-from collections.abc import Callable
-from typing import Any
-from weakref import WeakValueDictionary
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet, WeakValueDictionary
 
 import numpy as np
 
-from lab.check.shadow import READ, WRITE, Memory, Where, address, byte_range
+from lab.check.names import outside
+from lab.check.shadow import READ, WRITE, Memory, Names, address, byte_range
+
+if TYPE_CHECKING:
+    from lab.check.runner import Runner
+    from lab.check.scheduler import Scheduler
 
 
 class Watched(np.ndarray):
@@ -24,7 +26,7 @@ class Watched(np.ndarray):
 
 
 class WatchedRecord(np.void):
-    """A record of an array: `_array` is the tracked array of no dimensions on the same bytes (lab.check.records)."""
+    """A record of an array: `_array` is the tracked array of no dimensions on the same bytes (lab.check.tracked)."""
 
     _array: Watched | None = None
 
@@ -38,57 +40,62 @@ FORMS: dict[type, type[Watched]] = {}  # ordinary kind of array -> its tracked f
 
 
 class Recorder:
-    """Whom tracked arrays tell. A subclass says what becomes of an access, and in which kind of Memory it is kept."""
+    """Knows the memory behind every array of a run, and makes arrays tracked: they tell of their accesses."""
 
     def __init__(self) -> None:
-        self.memories: WeakValueDictionary[int, Memory] = WeakValueDictionary()  # by address
+        self.scheduler: Scheduler = None  # type: ignore[assignment]
+        self.memories: WeakValueDictionary[int, Memory] = WeakValueDictionary()  # by address, the newest
+        self.all_memories: WeakSet[Memory] = WeakSet()
+        self.notices: dict[str, None] = {}  # what could not be seen, in words
+        self.kinds: set[type] = set()  # of arrays that cannot be tracked
 
-    def record(self, array: Watched, kind: int) -> None:
-        """An access to all elements of an array."""
-        memory, where = self.locate(array)
-        if where is not None:
-            self.access(memory, where, kind)
+    def active(self) -> "Runner | None":
+        """The running thread, if accesses count now."""
+        scheduler = self.scheduler
+        return None if scheduler is None or scheduler.ending or scheduler.failure is not None else scheduler.current
 
-    def locate(self, array: Watched) -> tuple[Any, Where | None]:
-        """The memory of an array and its units there; no units if accesses do not count."""
-        memory = array._memory
-        if memory is None or not array.size or not self.wants(memory):
-            return memory, None
-        where = memory.where(array)
-        if where is None:
-            memory = self.memory_of(array)
-            where = memory.where(array) if memory is not None else None
-        return memory, where
-
-    def record_some(self, array: Watched, pick: Callable[[np.ndarray], Any], kind: int) -> None:
-        """An access to the elements that pick() takes from an array of their numbers."""
-        memory = self.memory_of(array)
-        where = memory.picked(array, pick) if memory is not None and array.size and self.wants(memory) else None
-        if memory is not None and where is not None and where.index.size:
-            self.access(memory, where, kind)
-
-    def wants(self, memory: Memory) -> bool:
-        """Do accesses to a memory count now?"""
-        return True
-
-    def access(self, memory: Memory, where: Where, kind: int) -> None:
-        """An access to units of a memory."""
-        raise NotImplementedError
+    def add(self, array: np.ndarray, name: str = "", names: Names | None = None) -> Memory:
+        """A new memory; arrays the program makes have the name of the variable they are assigned to (see called)."""
+        memory = Memory(self, array, name, names)
+        self.memories[memory.address] = memory
+        self.all_memories.add(memory)
+        return memory
 
     def make_memory(self, array: np.ndarray) -> Memory | None:
         """For memory not seen before; None: it is not to be tracked."""
-        raise NotImplementedError
+        if self.scheduler is None or self.scheduler.ending:
+            return None
+        frame, memory = outside(sys._getframe(1)), self.add(array)
+        memory.made_at = (frame.f_code.co_filename, frame.f_lineno)
+        return memory
 
     def unseen(self, array: Watched, how: str) -> None:
-        """From now on some accesses to an array cannot be seen."""
+        """From now on some accesses to an array cannot be seen. Kept for the report."""
+        if self.active() is not None:
+            site, name = self.scheduler.site(), array._memory.label  # type: ignore[union-attr]
+            self.notices[f"{name}{how} at {site}: accesses through it are not seen"] = None
 
     def unseen_kind(self, kind: type) -> None:
-        """The program has an array of a kind whose accesses cannot all be seen."""
+        """The program has an array of a kind whose accesses cannot all be seen. Kept for the report, with the first
+        place."""
+        if kind not in self.kinds and self.active() is not None:
+            self.kinds.add(kind)
+            name = f"{kind.__module__}.{kind.__qualname__}"
+            self.notices[f"{name} at {self.scheduler.site()}: not all accesses to such arrays are seen"] = None
+
+    def called(self, value: Any, name: str) -> Any:
+        """`name = value`: an array without a name gets this one."""
+        masked = isinstance(value, np.ma.MaskedArray)
+        for array, text in [(value, name), (np.ma.getmask(value), f"{name}.mask")] if masked else [(value, name)]:
+            memory = getattr(array, "_memory", None) if isinstance(array, np.ndarray) else None
+            if memory is not None and not memory.name:
+                memory.call(text, array)
+        return value
 
     def memory_of(self, array: Watched) -> Memory | None:
         """The memory of a tracked array; numpy may have made the array by copying another one out of our sight."""
         memory = array._memory
-        if memory is not None and not 0 <= address(array) - memory.address < memory.nbytes and array.size:
+        if memory is not None and array.size and not 0 <= address(array) - memory.address < memory.nbytes:
             memory = array._memory = self.find(array)
         return memory
 
@@ -109,8 +116,6 @@ class Recorder:
         memory = self.memories.get(low)
         if memory is None or memory.nbytes < high - low:
             memory = self.make_memory(last) if last.flags.writeable else None
-            if memory is not None:
-                self.memories[low] = memory
         return memory
 
     def adopt(self, value: Any) -> Any:
@@ -118,13 +123,11 @@ class Recorder:
         kind = type(value)
         if kind in FORMS:
             if value.dtype == object and value.size <= MOST_OBJECTS:
-                self.adopt_elements(value)
+                self.adopt_parts(value, np.ndindex(value.shape))
             memory = self.find(value) if value.size else None
             return value if memory is None else tracked_view(value, memory)
         if kind is list:
-            for at, part in enumerate(value):
-                if type(part) in FORMS:
-                    value[at] = self.adopt(part)
+            self.adopt_parts(value, range(len(value)))
         elif isinstance(value, tuple) and any(type(part) in (np.ndarray, list) for part in value):
             parts = [self.adopt(part) for part in value]
             return kind._make(parts) if hasattr(kind, "_make") else kind(parts) if kind is tuple else value
@@ -134,9 +137,9 @@ class Recorder:
             self.unseen_kind(kind)
         return value
 
-    def adopt_elements(self, value: np.ndarray) -> None:
-        """Arrays in an array of objects."""
-        for index in np.ndindex(value.shape):
+    def adopt_parts(self, value: Any, indices: Iterable[Any]) -> None:
+        """Arrays in a list or in an array of objects."""
+        for index in indices:
             if type(value[index]) in FORMS:
                 value[index] = self.adopt(value[index])
 
@@ -212,14 +215,20 @@ def wrote(value: Any, where: Any = True) -> None:
 
 
 def touch(value: Any, kind: int, where: Any) -> None:
+    """The same for both kinds."""
     for array in tracked_in(value):
-        if array._memory is None:
-            continue
         if where is True or where is np._NoValue or where is None:
-            array._memory.recorder.record(array, kind)
+            if array._memory is not None:
+                array._memory.recorder.record(array, kind)
         else:
             mask = np.asarray(plain(where), dtype=bool)
             shape = np.broadcast_shapes(array.shape, mask.shape)
             mask = np.broadcast_to(mask, shape)
             pick = lambda numbers, shape=shape, mask=mask: np.broadcast_to(numbers, shape)[mask]  # noqa: E731
-            array._memory.recorder.record_some(array, pick, kind)
+            touch_some(array, pick, kind)
+
+
+def touch_some(array: np.ndarray, pick: Callable[[np.ndarray], Any], kind: int) -> None:
+    """Record an access to the elements that pick() takes from an array of their numbers, if the array is tracked."""
+    if isinstance(array, Watched) and array._memory is not None:
+        array._memory.recorder.record_some(array, pick, kind)

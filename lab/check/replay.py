@@ -57,7 +57,7 @@ def doubts(run: Run, strategy: Replay, schedule: str) -> list[str]:
         )
     elif strategy.unreached():
         notes.append(
-            f"the run was over after {counted(strategy.count, 'decision')}, without having come to "
+            f"the run was over after {counted(run.scheduler.decisions, 'decision')}, without having come to "
             f"{counted(strategy.unreached(), 'decision')} of the schedule"
         )
     if format_of(schedule) < FORMAT and (notes or run.failure is None):

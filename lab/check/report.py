@@ -24,6 +24,7 @@ KINDS = {
 }
 
 
+TRACE_LINES = 60  # of a finding that are shown
 SHOWN = 80  # characters of a schedule that is only mentioned
 
 
@@ -49,6 +50,10 @@ class Finding:
     def text(self) -> str:
         """All that is said about it."""
         return "\n".join(part for part in (self.message, self.detail) if part)
+
+    def add_places(self, sites: list[str]) -> None:
+        """It has to do with these, too."""
+        self.where += [site for site in sites if site not in self.where]
 
 
 @dataclass
@@ -90,18 +95,18 @@ class Findings:
         return cls(**known)
 
 
-def console(stderr: bool = False) -> Console:
+def console() -> Console:
     """A console that neither guesses highlights nor breaks a line that is meant to be copied."""
-    return Console(file=sys.stderr if stderr else sys.stdout, highlight=False, soft_wrap=True)
+    return Console(file=sys.stdout, highlight=False, soft_wrap=True)
 
 
-def show(result: Findings, trace_lines: int = 60) -> None:
+def show(result: Findings) -> None:
     """Print a result for a person."""
     out = console()
     for number, finding in enumerate(result.findings):
         if number:
             out.print()
-        show_finding(finding, out, trace_lines)
+        show_finding(finding, out, TRACE_LINES)
     for note in result.notes:
         out.print(Text(note, style="dim"))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lab.check.primitives import MutexState
+    from lab.check.primitives import Mutex
 
 STUBBORN = 100  # Unwinds a thread may swallow before it is left behind
 
@@ -28,6 +28,12 @@ class Failure:
     silent: bool = False  # a thread did not come to a point for many seconds
 
 
+def raised(exception: BaseException | None, runner: str) -> Failure:
+    """A thread was left by an exception of its own."""
+    kind = "assertion" if isinstance(exception, AssertionError) else "exception"
+    return Failure(kind, "", exception=exception, runner=runner)
+
+
 class Runner:
     """A thread of the program under check."""
 
@@ -44,7 +50,7 @@ class Runner:
         self.verb = "starts"  # what it is about to do
         self.what: Any = None  # and with what: a primitive, a condition and its mutex, threads, a line
         self.site = ""  # where, when sites are looked for
-        self.held: list[MutexState] = []
+        self.held: list[Mutex] = []
         self.ended = self.over_before_the_end = self.signalled = False
         self.jolted, self.jolted_at = False, ""  # its one spurious wakeup is used up, and where
         self.rounds = 0  # of loops, weighted, since another thread ran

@@ -20,38 +20,25 @@ import sys
 import time
 from _thread import allocate_lock, get_ident
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from lab import threadlib
-from lab.check import seam
 from lab.check.clock import Clock
 from lab.check.clocks import Clocks
 from lab.check.names import Namer, frame_place, site_order, user_frame
-from lab.check.primitives import Operations
-from lab.check.runner import STUBBORN, Carrier, Failure, Runner, Unwind, idle, nothing
+from lab.check.primitives import KINDS, Semaphore
+from lab.check.runner import STUBBORN, Carrier, Failure, Runner, Unwind, idle, nothing, raised
+from lab.check.schedule import PRIMITIVES, STATEMENTS
 from lab.check.statements import Statements
-from lab.check.strategies import Fair
-from lab.check.waiting import deadlock, describe_wait, find_circle
-from lab.threadlib import Thread, WorkerFailed
+from lab.check.strategies import Fair, Strategy, after
+from lab.check.waiting import can_go_on, deadlock, describe_wait, find_circle, first_circle, waits_for
+from lab.threadlib import Runtime, Thread, WorkerFailed
 
 STEP_LIMIT = 20_000  # points in one run, after which it goes on under a fair schedule
+STATEMENT_LIMIT = 200_000  # the same where statements are points
 FAIR_STEPS = 80_000  # points under the fair schedule, after which it counts as endless
 SILENT_SECONDS = 10.0  # real time without a point after which a thread is hopelessly busy
 LAST_SECONDS = 1.0  # real time that a thread told to end is waited for
-
-
-class Strategy(Protocol):
-    """Decides who goes on."""
-
-    def choose(self, able: list[Runner], default: Runner, free: bool) -> Runner:
-        """One of `able` (two or more, by number); free: no choice would be a preemption."""
-        ...
-
-    def attach(self, scheduler: "Scheduler") -> None:
-        """A run of this scheduler begins."""
-
-    def yielded(self, runner: Runner) -> None:
-        """The runner only waits for others (it spins or sleeps)."""
 
 
 class Event(NamedTuple):
@@ -63,11 +50,12 @@ class Event(NamedTuple):
     site: str
 
 
-class Scheduler(Operations, Statements):
-    """One run of a program. `clocks` is the race detector's, if any; `traced` looks for sites and keeps a trace
-    (slower); at `deadline` (time.monotonic()) the run is broken off."""
+class Scheduler(Statements, Runtime):
+    """One run of a program, whose threads can switch at the places of `level` (lab.check.schedule). `clocks` is the
+    race detector's, if any; `traced` looks for sites and keeps a trace (slower); at `deadline` (time.monotonic()) the
+    run is broken off."""
 
-    kinds = seam.KINDS
+    kinds = KINDS
 
     def __init__(
         self,
@@ -75,21 +63,22 @@ class Scheduler(Operations, Statements):
         *,
         traced: bool = False,
         clocks: Clocks | None = None,
-        limit: int = STEP_LIMIT,
+        level: int = PRIMITIVES,
         spurious: bool = False,
         user_file: str = "",
         deadline: float = float("inf"),
+        watch: "Callable[[Scheduler], Any] | None" = None,
     ) -> None:
         super().__init__()
-        self.strategy, self.clocks, self.limit, self.spurious = strategy, clocks, limit, spurious
-        self.user_file, self.deadline, self.traced = user_file, deadline, traced
+        self.strategy, self.clocks, self.level, self.spurious = strategy, clocks, level, spurious
+        self.limit = STATEMENT_LIMIT if level >= STATEMENTS else STEP_LIMIT
+        self.user_file, self.deadline, self.traced, self.watch = user_file, deadline, traced, watch
         self.trace: list[Event] = []
         self.accesses: list[tuple[int, Runner, str, str, bool]] = []  # events before it, who, variable, site, a write?
         self.snapshots: list[Any] = []  # what `watch` returns at each event of the trace
-        self.watch: Callable[[Scheduler], Any] | None = None
         self.clock = Clock(self)
         self.live: list[Runner] = []  # by number
-        self.semaphores = []
+        self.semaphores: list[Semaphore] = []  # in the order of making
         self.everyone: list[Runner] = []
         self.current: Runner = None  # type: ignore[assignment]
         self.steps = self.decisions = self.preemptions = self.spawned = self.made = 0
@@ -106,9 +95,7 @@ class Scheduler(Operations, Statements):
         self.chained = False  # has a thread joined others that might be waited for itself?
         self.over = allocate_lock()
         self.namer = Namer() if traced else None
-        self.told = False
-        self.switching = self.inside = False  # are statements switching points, and places inside expressions?
-        self.each_round = False  # and every round of a comprehension?
+        self.told = False  # has the main thread seen the worker's failure?
         self.place = (0, 0, 0)
         strategy.attach(self)
 
@@ -185,7 +172,7 @@ class Scheduler(Operations, Statements):
         runner.over_before_the_end = not self.ending
         self.live.remove(runner)
         if self.clocks:
-            self.clocks.end(runner)
+            self.clocks.tick(runner)
         carrier.job = nothing
         idle.append(carrier)
         self.pass_on(runner)
@@ -207,8 +194,7 @@ class Scheduler(Operations, Statements):
             self.stood = {other.name: other.site for other in self.live if other is not runner and other.site}
         if runner.number == 0:
             cause = exception.__cause__ if isinstance(exception, WorkerFailed) and exception.__cause__ else exception
-            name = self.failed_name if cause is not exception else "main"
-            self.set_outcome(Failure("exception", "", exception=cause, runner=name))
+            self.set_outcome(raised(cause, self.failed_name if cause is not exception else "main"))
             self.ending = True
         elif not isinstance(exception, WorkerFailed) and self.failure is None:
             self.failure = WorkerFailed(f"{runner.name} failed: {type(exception).__name__}: {exception}")
@@ -222,8 +208,7 @@ class Scheduler(Operations, Statements):
         self.segments.append((runner.number, runner.points + 1))
         if not self.live:
             if self.failure is not None and not self.told and self.outcome is None:
-                cause = self.failure.__cause__
-                self.outcome = Failure("exception", "", exception=cause, runner=self.failed_name)
+                self.outcome = raised(self.failure.__cause__, self.failed_name)
             self.ending = True  # for what is left of generators and the like
             self.over.release()
             return
@@ -258,8 +243,6 @@ class Scheduler(Operations, Statements):
         self.steps += 1
         if self.traced:
             me.site = self.site()
-        if self.steps > self.limit:
-            self.reach_limit()
         following = self.pick(me)
         if following is not me:
             self.hand_over(me, following)
@@ -291,32 +274,29 @@ class Scheduler(Operations, Statements):
             self.live.remove(me)
             self.pass_on(me)
             while True:
-                lock = allocate_lock()
-                lock.acquire()
-                lock.acquire()
+                time.sleep(3600)
         raise Unwind
 
     def pick(self, me: Runner | None, tired: bool = False) -> Runner:
         """Who goes on. Raises Unwind when nobody can."""
+        if self.steps > self.limit:
+            self.reach_limit()
         able = [runner for runner in self.live if runner.ready is None or runner.ready()]
         if self.failure is not None and len(able) < len(self.live):
             able = self.able_after_failure(able)
         if not able:
             if self.clock.leap(self.live):
                 return self.pick(me, tired)
-            self.fail_run(deadlock(self.live, next(filter(None, map(find_circle, self.live)), [])))
+            self.fail_run(deadlock(self.live, first_circle(self.live, waits_for)))
         if me is not None and me.ready is not None and self.failure is None and me not in able:
             self.look_for_circle(me)
         extra = self.spuriously_able() if self.spurious else []
         if len(able) == 1 and not extra:
             return able[0]
         running = me in able
-        if me is not None and running and not tired:
-            default = me
-        elif me is not None and running:
-            default = next((runner for runner in able if runner.number > me.number), able[0])
-        else:
-            default = able[0]
+        default = able[0]
+        if me is not None and running:
+            default = me if not tired else after(able, me.number)
         if extra:
             able = sorted(able + extra, key=lambda runner: runner.number)
         chosen = self.decide(able, default, tired or not running)
@@ -371,8 +351,6 @@ class Scheduler(Operations, Statements):
         if self.traced:
             me.site = self.site()
             self.put_down(Event(me, verb, what, me.site))
-        if self.steps > self.limit:
-            self.reach_limit()
         following = self.pick(me, tired=True)
         if following is not me:
             self.hand_over(me, following)
@@ -398,7 +376,7 @@ class Scheduler(Operations, Statements):
         me = self.point("joins", runners, lambda: all(runner.ended for runner in runners))
         if self.clocks:
             for runner in runners:
-                self.clocks.joined(me, runner)
+                self.clocks.learn(me, self.clocks.of[runner.number])
         if self.failure is not None:
             failure, self.told = self.failure, True
             raise failure
@@ -421,7 +399,7 @@ class Scheduler(Operations, Statements):
         """me is about to wait: for itself, through others?"""
         if me.verb == "wakes" or not (me.held or self.chained):
             return  # nobody waits for it
-        circle = find_circle(me)
+        circle = find_circle(me, waits_for)
         if circle:
             self.fail_run(deadlock(circle, circle))
 
@@ -434,17 +412,15 @@ class Scheduler(Operations, Statements):
 
     def stop_livelock(self, amount: str) -> None:
         """The run is endless."""
-        last: dict[str, list[str]] = {}
+        last: dict[str, dict[str, None]] = {}
         for runner, _verb, _what, site in self.trace[-400:]:
-            sites = last.setdefault(runner.name, [])
-            if site not in sites:
-                sites.append(site)
+            last.setdefault(runner.name, {})[site] = None
+        last = last or {self.current.name: {self.site(): None}}  # without a trace
         rounds = [
             f"{name} goes round {', '.join(sorted(sites, key=site_order))}" for name, sites in sorted(last.items())
         ]
-        where = [site for sites in last.values() for site in sorted(sites, key=site_order)] or [self.site()]
-        rounds = rounds or [f"{self.current.name} goes round {where[0]}"]  # without a trace
-        waiting = [describe_wait(runner) for runner in self.live if runner.ready is not None and not runner.ready()]
+        where = [site for sites in last.values() for site in sorted(sites, key=site_order)]
+        waiting = [describe_wait(runner) for runner in self.live if not can_go_on(runner)]
         message = f"no end after {amount}: " + "; ".join(rounds)
         self.fail_run(Failure("livelock", message, "\n".join(waiting), where))
 

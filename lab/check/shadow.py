@@ -6,11 +6,12 @@ numbers) as many bytes as divide everything seen. A view of the array is a view 
 unit, with the same offset, shape and strides: an access is looked up exactly, in one operation, however the parts of
 different threads interleave.
 
-A `Shadow` is a Memory with four planes per thread: clock and context of its last write and last read. Most arrays are
-seen by one thread only, so the planes are made when a second thread comes; till then the accesses are kept as a list.
+There are four planes per thread: clock and context of its last write and last read. Most arrays are seen by one thread
+only, so the planes are made when a second thread comes; till then the accesses are kept as a list.
 """
 
 from collections.abc import Callable
+from itertools import count
 from math import gcd
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ WRITE, READ = 0, 1
 
 _interface = np.ndarray.__array_interface__.__get__  # type: ignore[attr-defined]
 _numbers = np.arange(1024)
+_serials = count(1)
 
 
 def address(array: np.ndarray) -> int:
@@ -90,26 +92,32 @@ class Picked(NamedTuple):
 
 
 Where = Strided | Picked
+Names = Callable[[], dict[str, np.ndarray]]  # views of a memory by their names
 
 
 class Memory:
     """The bytes from the first to the last of `array`, which stays alive with it. `name` is what messages call
-    it; without one it is known by the place in which it was made."""
+    it; without one it is known by the place in which it was made. With `names`, views of it have names of their own
+    (acts.fch ...): a function gives the present ones."""
 
-    def __init__(self, recorder: Any, array: np.ndarray, name: str) -> None:
-        self.recorder, self.array, self.name = recorder, array, name
+    def __init__(self, recorder: Any, array: np.ndarray, name: str, names: Names | None) -> None:
+        self.recorder, self.array, self.name, self.names = recorder, array, name, names
         self.made_at: tuple[str, int] = ("", 0)  # file and line
         self.address, high = byte_range(array)
         self.nbytes = high - self.address
         self.itemsize = self.unit = max(1, array.itemsize)
         self.size = self.nbytes // self.itemsize  # in elements
         self.shape, self.strides = array.shape, tuple(stride // self.itemsize for stride in array.strides)
+        self.serial = next(_serials)  # tells it from others when its address is used again
+        self.owner = -1  # the thread that has been here, as long as it is the only one
+        self.contexts: dict[int, None] = {}  # from where, with other threads about
+        self.early: list[tuple[Where, int, int, int]] = []  # its accesses: (where, kind, clock, context)
+        self.planes: np.ndarray | None = None  # (2, 2, slots, units): clock and context of each kind's last access
+        self.last = np.zeros(self.size if names is not None and recorder.blame else 0, np.int32)
 
-    def where(self, array: np.ndarray) -> Strided | None:
-        """The units of an array that lies in this memory; None for one that does not."""
+    def where(self, array: np.ndarray) -> Strided:
+        """The units of an array that lies in this memory."""
         offset, itemsize = address(array) - self.address, array.itemsize
-        if not 0 <= offset < self.nbytes:
-            return None
         shape, strides, unit = array.shape, array.strides, self.unit
         if 0 in strides or 1 in shape:  # repeated elements count once; the stride of a single one says nothing
             strides = tuple(0 if size == 1 else stride for size, stride in zip(shape, strides, strict=True))
@@ -122,12 +130,9 @@ class Memory:
             return Strided(offset // unit, shape, strides)
         return Strided(offset // unit, (*shape, itemsize // unit), (*strides, 1))
 
-    def picked(self, array: np.ndarray, pick: Callable[[np.ndarray], Any]) -> Picked | None:
+    def picked(self, array: np.ndarray, pick: Callable[[np.ndarray], Any]) -> Picked:
         """The units of the elements that pick() takes from an array of the numbers of the elements."""
-        where = self.where(array)
-        if where is None:
-            return None
-        units = where.of(numbers(self.nbytes // self.unit))
+        units = self.where(array).of(numbers(self.nbytes // self.unit))
         if units.ndim == array.ndim:
             units = units[..., None]
         chosen = np.asarray(pick(numbers(array.size).reshape(array.shape)), dtype=np.intp).reshape(-1)
@@ -135,8 +140,11 @@ class Memory:
         return Picked(units[chosen].reshape(-1))
 
     def divide(self, unit: int) -> None:
-        """Smaller units from now on."""
-        self.unit = unit
+        """Smaller units from now on; what is known of a unit is known of its parts."""
+        factor, self.unit = self.unit // unit, unit
+        self.early = [(where.finer(factor), kind, clock, context) for where, kind, clock, context in self.early]
+        if self.planes is not None:
+            self.planes = np.repeat(self.planes, factor, axis=-1)
 
     def elements(self, where: Where) -> np.ndarray:
         """The numbers of the elements that units belong to, in the shape of `where`."""
@@ -158,8 +166,16 @@ class Memory:
         return self.name or f"the array made at {place(*self.made_at)}"
 
     def region(self, elements: np.ndarray) -> str:
-        """x[0, :, 512:520] for the numbers of elements."""
-        return self.label + ranges(self.coordinates(np.unique(elements)), self.shape)
+        """x[0, :, 512:520] for the numbers of elements; acts.fch[0, :, 512:520] where views have names."""
+        elements = np.unique(elements)
+        if self.names is None:
+            return self.label + ranges(self.coordinates(elements), self.shape)
+        for name, array in self.names().items():
+            start = self.start_of(array)
+            inside = elements[(elements >= start) & (elements < start + array.size)]
+            if inside.size:
+                return f"{self.name}.{name}" + ranges(np.unravel_index(inside - start, array.shape), array.shape)
+        return f"{self.name}_memory[{elements[0]}:{elements[-1] + 1}]"
 
     def coordinates(self, elements: np.ndarray) -> tuple[np.ndarray, ...]:
         """Element numbers as indices of the array, whichever order it is stored in."""
@@ -171,71 +187,31 @@ class Memory:
                     found[axis] = self.shape[axis] - 1 - found[axis]
         return tuple(found)
 
-
-class Shadow(Memory):
-    """With `names`, views of it have names of their own (acts.fch ...): a function gives the present ones."""
-
-    def __init__(self, recorder: Any, array: np.ndarray, name: str, names: Callable | None = None) -> None:
-        super().__init__(recorder, array, name)
-        self.names = names
-        self.serial = 0  # tells it from others when its address is used again
-        self.owner = -1  # the thread that has been here, as long as it is the only one
-        self.contexts: dict[int, None] = {}  # from where, with other threads about
-        self.early: list[tuple[Where, int, int, int]] = []  # its accesses: (where, kind, clock, context)
-        self.clock: np.ndarray | None = None  # (2, slots, units), of the last access of each kind and thread
-        self.context: np.ndarray | None = None
-        self.last = np.zeros(self.size if names is not None and recorder.blame else 0, np.int32)
-
-    def make_planes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Write the list of accesses down unit by unit; returns the planes of clocks and of contexts."""
-        if self.clock is not None and self.context is not None:
-            return self.clock, self.context
-        shape = (2, self.recorder.clocks.slots, self.nbytes // self.unit)
-        self.clock, self.context = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
-        for where, kind, clock, context in self.early:
-            self.set(where, kind, self.owner, clock, context)
-        self.early.clear()
-        return self.clock, self.context
+    def make_planes(self) -> np.ndarray:
+        """The planes; before there were any, the list of accesses is written down unit by unit."""
+        if self.planes is None:
+            self.planes = np.zeros((2, 2, self.recorder.clocks.slots, self.nbytes // self.unit), np.int32)
+            for where, kind, clock, context in self.early:
+                self.set(where, kind, self.owner, clock, context)
+            self.early.clear()
+        return self.planes
 
     def set(self, where: Where, kind: int, slot: int, clock: int, context: int) -> None:
         """Put an access down."""
-        where.put(self.clock[kind, slot], clock)  # type: ignore[index]
-        where.put(self.context[kind, slot], context)  # type: ignore[index]
-
-    def divide(self, unit: int) -> None:
-        """What is known of a unit is known of its parts."""
-        factor = self.unit // unit
-        super().divide(unit)
-        self.early = [(where.finer(factor), kind, clock, context) for where, kind, clock, context in self.early]
-        if self.clock is not None and self.context is not None:
-            self.clock, self.context = (np.repeat(plane, factor, axis=-1) for plane in (self.clock, self.context))
+        clocks, contexts = self.make_planes()
+        where.put(clocks[kind, slot], clock)
+        where.put(contexts[kind, slot], context)
 
     def grow(self, slots: int) -> None:
         """Room for more threads."""
-        if self.clock is not None and self.context is not None:
-            more = ((0, 0), (0, slots - self.clock.shape[1]), (0, 0))
-            self.clock, self.context = np.pad(self.clock, more), np.pad(self.context, more)
-
-    def region(self, elements: np.ndarray) -> str:
-        """acts.fch[0, :, 512:520] where views have names."""
-        if self.names is None:
-            return super().region(elements)
-        elements = np.unique(elements)
-        for name, array in self.tensors().items():
-            start = self.start_of(array)
-            inside = elements[(elements >= start) & (elements < start + array.size)]
-            if inside.size:
-                return f"{self.name}.{name}" + ranges(np.unravel_index(inside - start, array.shape), array.shape)
-        return f"{self.name}_memory[{elements[0]}:{elements[-1] + 1}]"
-
-    def tensors(self) -> dict[str, np.ndarray]:
-        """The views that have names of their own."""
-        return self.names() if self.names is not None else {}
+        if self.planes is not None:
+            more = slots - self.planes.shape[2]
+            self.planes = np.pad(self.planes, ((0, 0), (0, 0), (0, more), (0, 0)))
 
     def writers(self) -> dict[int, int]:
         """How many elements each thread wrote."""
-        clock, _context = self.make_planes()
-        counts = (clock[WRITE] > 0).sum(axis=1) // (self.itemsize // self.unit)
+        clocks, _contexts = self.make_planes()
+        counts = (clocks[WRITE] > 0).sum(axis=1) // (self.itemsize // self.unit)
         return {slot: int(count) for slot, count in enumerate(counts) if count}
 
 

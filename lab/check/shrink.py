@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from lab.check.explorer import Explorer, Run
-from lab.check.scheduler import Strategy
-from lab.check.strategies import Bounded, Default, ReplayByPlace, Segments, seeded
+from lab.check.strategies import Bounded, Default, ReplayByPlace, Segments, Strategy, seeded
 
 SHRINK_RUNS = 400
 SIMPLER_RUNS = 60
@@ -52,9 +51,8 @@ def shrink(explorer: Explorer, run: Run, seed: int) -> list[tuple[int, int]]:
         else:
             size //= 2
         size = min(size, len(best.scheduler.local))
-    improved = True
-    while improved:  # let a thread run in one go what it ran in two
-        improved = any(attempt(Segments(merged)) for merged in merges(best.scheduler.segments))
+    while any(attempt(Segments(merged)) for merged in merges(best.scheduler.segments)):
+        pass  # let a thread run in one go what it ran in two
     steps = run.scheduler.decisions
     for few in (1, 2, 3):  # a schedule with few deviations, drawn at random, may be simpler still
         for index in range(40):

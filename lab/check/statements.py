@@ -3,6 +3,7 @@
 from typing import Any
 
 from lab.check.runner import Runner
+from lab.check.schedule import STATEMENTS
 from lab.check.switches import WHILE_ROUND
 
 SPINS = 1000  # rounds without another thread before a thread must let others run
@@ -17,27 +18,16 @@ class Statements:
         """A statement of the program: a point if statements are."""
         if self.traced and not self.ending:
             self.current.line = line
-        if self.switching and not self.ending:
+        if self.level >= STATEMENTS and not self.ending:
             self.point("at", line)
 
-    def middle(self: Any, value: Any, line: int) -> Any:
-        """Between the reading and the writing of an assignment."""
-        self.step(line)
-        return value
-
-    def between(self: Any, value: Any, line: int) -> Any:
-        """Between two parts of an expression: a point if those are."""
-        if self.inside:
+    def switch(self: Any, value: Any, line: int, level: int) -> Any:
+        """Inside a statement, at the places of a level: a point if those are. Returns the value."""
+        if level <= self.level or level == STATEMENTS:
             self.step(line)
         return value
 
-    def next_round(self: Any, line: int) -> bool:
-        """Between two rounds of a comprehension: a point if those are. Always true."""
-        if self.each_round:
-            self.step(line)
-        return True
-
-    def loop(self: Any, line: int, weight: int = WHILE_ROUND) -> bool:
+    def loop(self: Any, line: int, weight: int) -> bool:
         """A round of a loop: others must get a turn if this is all the thread does. Always true."""
         me = self.current
         me.rounds += weight

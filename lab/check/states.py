@@ -11,9 +11,10 @@ from typing import Any
 
 from lab.check.explorer import Explorer, Run, prepared
 from lab.check.program import Program
+from lab.check.runner import Runner
 from lab.check.schedule import Setting
-from lab.check.scheduler import Strategy
-from lab.check.strategies import Exhaustive
+from lab.check.scheduler import Event, Scheduler
+from lab.check.strategies import Exhaustive, Strategy
 from lab.check.trace import snapshot
 from lab.check.variables import frames, halfway, shared, texts
 
@@ -21,7 +22,7 @@ MOST_STATES, MOST_SECONDS = 400, 6.0
 ANY = 1 << 30  # preemptions
 
 
-def key_of(scheduler: Any) -> tuple[Any, ...]:
+def key_of(scheduler: Scheduler) -> tuple[Any, ...]:
     """What makes a state this one."""
     seen = snapshot(scheduler)
     places = tuple(
@@ -44,7 +45,7 @@ class Unvisited(Exhaustive):
         super().__init__(ANY)
         self.tried: set[Any] = set()
 
-    def choose(self, able: list[Any], default: Any, free: bool) -> Any:
+    def choose(self, able: list[Runner], default: Runner, free: bool) -> Runner:
         """Follow the path to its end, then the default; elsewhere later, if this state is new."""
         new = self.depth == len(self.path)
         chosen = super().choose(able, default, free)
@@ -82,12 +83,12 @@ class Graph:
             self.connect(run.scheduler.trace)
         return run
 
-    def step(self, scheduler: Any) -> int:
+    def step(self, scheduler: Scheduler) -> int:
         """Called before each step, the last of the trace."""
         self.passed.append((len(scheduler.trace) - 1, self.node(key_of(scheduler))))
         return self.passed[-1][1]
 
-    def connect(self, trace: list[Any]) -> None:
+    def connect(self, trace: list[Event]) -> None:
         """Edges between the states that the run has passed."""
         for (done, before), (then, after) in pairwise(self.passed):
             if before != after:
@@ -109,25 +110,21 @@ class Graph:
         return bad
 
 
-class Watching:
+class Watching(Strategy):
     """A strategy, while the graph looks at the states in which it decides."""
 
     def __init__(self, strategy: Strategy, graph: Graph) -> None:
         self.strategy, self.graph = strategy, graph
 
-    def attach(self, scheduler: Any) -> None:
+    def attach(self, scheduler: Scheduler) -> None:
         """A run of this scheduler begins."""
-        self.scheduler = scheduler
+        super().attach(scheduler)
         self.strategy.attach(scheduler)
 
-    def choose(self, able: list[Any], default: Any, free: bool) -> Any:
+    def choose(self, able: list[Runner], default: Runner, free: bool) -> Runner:
         """As the strategy does."""
         self.graph.passed.append((len(self.scheduler.trace), self.graph.node(key_of(self.scheduler))))
         return self.strategy.choose(able, default, free)
-
-    def yielded(self, runner: Any) -> None:
-        """It only waits for others."""
-        self.strategy.yielded(runner)
 
 
 def last_of(run: Run) -> tuple[Any, str]:

@@ -4,25 +4,47 @@ A random number is drawn from Python's Mersenne Twister by random() alone, the o
 versions.
 """
 
+from collections.abc import Mapping
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from lab.check.runner import Runner
+
+if TYPE_CHECKING:
+    from lab.check.scheduler import Event, Scheduler
 
 
-class Default:
-    """The running thread goes on for as long as it can."""
+class Strategy:
+    """Decides who goes on; this one lets the running thread go on for as long as it can."""
 
-    def attach(self, scheduler: Any) -> None:
-        """A run begins."""
+    scheduler: "Scheduler"
 
-    def choose(self, able: list[Any], default: Any, free: bool) -> Any:
-        """The default."""
+    def attach(self, scheduler: "Scheduler") -> None:
+        """A run of this scheduler begins."""
+        self.scheduler = scheduler
+
+    def choose(self, able: list[Runner], default: Runner, free: bool) -> Runner:
+        """One of `able` (two or more, by number); free: no choice would be a preemption."""
         return default
 
-    def yielded(self, runner: Any) -> None:
-        """Nothing to change."""
+    def yielded(self, runner: Runner) -> None:
+        """The runner only waits for others (it spins or sleeps)."""
 
 
-class Fair(Default):
+Default = Strategy  # as a schedule of its own
+
+
+def numbered(able: list[Runner], number: int | None, default: Runner) -> Runner:
+    """The thread of this number, if it is there."""
+    return next((runner for runner in able if runner.number == number), default)
+
+
+def after(able: list[Runner], number: int) -> Runner:
+    """The next one, if threads take turns."""
+    return next((runner for runner in able if runner.number > number), able[0])
+
+
+class Fair(Strategy):
     """All threads in turn, so that none waits for ever for one that only goes round. `before`: the deviations that were
     made when it took over."""
 
@@ -31,64 +53,57 @@ class Fair(Default):
     def __init__(self, before: int) -> None:
         self.before, self.count = before, 0
 
-    def choose(self, able: list[Any], default: Any, free: bool) -> Any:
+    def choose(self, able: list[Runner], default: Runner, free: bool) -> Runner:
         """The next one, now and then."""
         self.count += 1
         if self.count % self.TURN:
             return default
-        return next((runner for runner in able if runner.number > default.number), able[0])
+        return after(able, default.number)
 
 
-class Replay(Default):
+class Replay(Strategy):
     """Follow a schedule: {decision: thread}; everywhere else the default."""
 
     def __init__(self, deviations: dict[int, int]) -> None:
         self.deviations = deviations
-        self.count = 0
         self.impossible: list[int] = []  # decisions at which the thread named could not go on: another program
 
     def unreached(self) -> int:
         """How many of its decisions come after the end of the run."""
-        return sum(at > self.count for at in self.deviations)
+        return sum(at > self.scheduler.decisions for at in self.deviations)
 
-    def choose(self, able: list[Any], default: Any, free: bool) -> Any:
+    def choose(self, able: list[Runner], default: Runner, free: bool) -> Runner:
         """What the schedule says."""
-        self.count += 1
-        number = self.deviations.get(self.count)
+        at = self.scheduler.decisions
+        number = self.deviations.get(at)
         if number is None:
             return default
-        for runner in able:
-            if runner.number == number:
-                return runner
-        self.impossible.append(self.count)
-        return default
+        chosen = numbered(able, number, default)
+        if chosen.number != number:
+            self.impossible.append(at)
+        return chosen
 
 
-class ReplayByPlace(Default):
+class ReplayByPlace(Strategy):
     """Follow decisions named by their place in the program, {place: thread}: leaving one out does not shift those after
     it."""
 
     def __init__(self, deviations: dict[tuple[int, int, int], int]) -> None:
         self.deviations = deviations
 
-    def attach(self, scheduler: Any) -> None:
-        """The scheduler knows the place of each decision."""
-        self.scheduler = scheduler
-
-    def choose(self, able: list[Any], default: Any, free: bool) -> Any:
+    def choose(self, able: list[Runner], default: Runner, free: bool) -> Runner:
         """What is said for this place, if it is possible."""
-        number = self.deviations.get(self.scheduler.place)
-        return next((runner for runner in able if runner.number == number), default)
+        return numbered(able, self.deviations.get(self.scheduler.place), default)
 
 
-class Segments(Default):
+class Segments(Strategy):
     """Let threads run in this order, [(thread, until it has come to so many points)]; one that cannot is passed over;
     then the default."""
 
     def __init__(self, segments: list[tuple[int, int]]) -> None:
         self.left = segments[::-1]
 
-    def choose(self, able: list[Any], default: Any, free: bool) -> Any:
+    def choose(self, able: list[Runner], default: Runner, free: bool) -> Runner:
         """Whose turn it is."""
         numbers = {runner.number: runner for runner in able}
         while self.left:
@@ -99,20 +114,20 @@ class Segments(Default):
         return default
 
 
-class RandomWalk(Default):
+class RandomWalk(Strategy):
     """Any thread, with equal probability; or, with stay, the default with that probability."""
 
     def __init__(self, random: Random, stay: float = 0.0) -> None:
         self.random, self.stay = random.random, stay
 
-    def choose(self, able: list[Any], default: Any, free: bool) -> Any:
+    def choose(self, able: list[Runner], default: Runner, free: bool) -> Runner:
         """Draw."""
         if self.stay and self.random() < self.stay:
             return default
         return able[int(self.random() * len(able))]
 
 
-class PCT(Default):
+class PCT(Strategy):
     """Probabilistic concurrency testing (Burckhardt and others, 2010): the thread with the highest priority goes on; at
     depth - 1 decisions, chosen at random among `steps`, the running thread falls below all others. A bug that needs
     `depth` orderings among n threads is found with a probability of at least 1 / (n * steps ** (depth - 1)).
@@ -123,33 +138,29 @@ class PCT(Default):
         self.priority: dict[int, float] = {}  # of a thread's number; the first ones lie in 1..2, later ones below 0
         self.changes = {int(self.random() * max(1, steps)) for _ in range(depth - 1)}
         self.lowest = 0.0
-        self.count = 0
 
-    def choose(self, able: list[Any], default: Any, free: bool) -> Any:
+    def choose(self, able: list[Runner], default: Runner, free: bool) -> Runner:
         """The one with the highest priority."""
         for runner in able:
             if runner.number not in self.priority:
                 self.priority[runner.number] = 1.0 + self.random()
-        if self.count in self.changes:
+        if self.scheduler.decisions - 1 in self.changes:
             self.yielded(default)
-        self.count += 1
         return max(able, key=lambda runner: self.priority[runner.number])
 
-    def yielded(self, runner: Any) -> None:
+    def yielded(self, runner: Runner) -> None:
         """It falls below all others, or it would spin for ever."""
         self.lowest -= 1.0
         self.priority[runner.number] = self.lowest
 
 
-def about(runner: Any) -> Any:
+def about(runner: "Runner | Event") -> Any:
     """What the thing a thread is about to do is done to: the same in all runs of a program."""
-    what = runner.what
-    if runner.verb == "wakes":
-        what = what[1]
+    what = runner.what[1] if runner.verb == "wakes" else runner.what
     return getattr(what, "number", None) if not isinstance(what, int) else ("line", what)
 
 
-class PartialOrder(Default):
+class PartialOrder(Strategy):
     """Partial-order sampling (Yuan, Yang and Gu, 2018): each thing that threads are about to do has a priority of its
     own, drawn at random; when one is done, those that concern the same object draw again. So the order of what has to
     do with each other is sampled, however long the rest of the threads may be.
@@ -159,7 +170,7 @@ class PartialOrder(Default):
         self.random = random.random
         self.priority: dict[int, tuple[int, Any, float]] = {}  # of a thread's number: its points, what about, priority
 
-    def choose(self, able: list[Any], default: Any, free: bool) -> Any:
+    def choose(self, able: list[Runner], default: Runner, free: bool) -> Runner:
         """The one with the highest priority."""
         done = set()
         known = self.priority
@@ -179,18 +190,15 @@ class PartialOrder(Default):
                 best, highest = runner, priority
         return best
 
-    def yielded(self, runner: Any) -> None:
-        """The next thing it does has a new priority anyway."""
 
-
-class Weighted(Default):
+class Weighted(Strategy):
     """Selectively uniform random walk (Zhao and others, 2025): the threads' accesses to one object, drawn at random,
     are interleaved uniformly; between them any thread goes on.
 
     `counts`: how often each thread (by number) comes to each object in the default schedule.
     """
 
-    def __init__(self, random: Random, counts: dict[Any, dict[int, int]]) -> None:
+    def __init__(self, random: Random, counts: Mapping[Any, Mapping[int, int]]) -> None:
         self.random = random.random
         shared = sorted((key for key, threads in counts.items() if len(threads) > 1), key=str)
         self.key = shared[int(self.random() * len(shared))] if shared else None
@@ -206,7 +214,7 @@ class Weighted(Default):
                 return number
         return -1
 
-    def choose(self, able: list[Any], default: Any, free: bool) -> Any:
+    def choose(self, able: list[Runner], default: Runner, free: bool) -> Runner:
         """Not one that would come to the object out of turn, if there is another."""
         here = [runner for runner in able if self.key is not None and about(runner) == self.key]
         others = [runner for runner in able if runner not in here or runner.number == self.intended]
@@ -220,24 +228,22 @@ class Weighted(Default):
         return chosen
 
 
-class Bounded(Default):
+class Bounded(Strategy):
     """At most `preemptions` deviations, at random decisions among `steps`: to find a failure's simplest schedule."""
 
     def __init__(self, random: Random, preemptions: int, steps: int) -> None:
         self.random = random.random
         self.at = {1 + int(self.random() * max(1, steps)) for _ in range(preemptions)}
-        self.count = 0
 
-    def choose(self, able: list[Any], default: Any, free: bool) -> Any:
+    def choose(self, able: list[Runner], default: Runner, free: bool) -> Runner:
         """The default, except at the decisions drawn."""
-        self.count += 1
-        if self.count not in self.at:
+        if self.scheduler.decisions not in self.at:
             return default
         others = [runner for runner in able if runner is not default]
         return others[int(self.random() * len(others))]
 
 
-class Exhaustive(Default):
+class Exhaustive(Strategy):
     """Depth-first search through all schedules with at most `bound` preemptions (choices among threads when the running
     one cannot go on are free).
 
@@ -251,11 +257,12 @@ class Exhaustive(Default):
         self.price: list[int] = []  # would the others be?
         self.depth = 0
 
-    def attach(self, scheduler: Any) -> None:
+    def attach(self, scheduler: "Scheduler") -> None:
         """A new run follows."""
-        self.scheduler, self.depth = scheduler, 0
+        super().attach(scheduler)
+        self.depth = 0
 
-    def choose(self, able: list[Any], default: Any, free: bool) -> Any:
+    def choose(self, able: list[Runner], default: Runner, free: bool) -> Runner:
         """Follow the path to its end, then the default."""
         if self.depth == len(self.path):
             me = self.scheduler.current
@@ -267,7 +274,7 @@ class Exhaustive(Default):
             self.price.append(price)
         number = self.path[self.depth][0]
         self.depth += 1
-        return next((runner for runner in able if runner.number == number), default)
+        return numbered(able, number, default)
 
     def advance(self) -> bool:
         """Go on to the next schedule; False when all have been run."""

@@ -2,13 +2,30 @@
 
 What a statement does is not one step: between the test and the branch of `q.popleft() if q else None`, between the two
 sides of `a() or b()`, between the rounds of a comprehension, between `len(q) - 1` and the `q[...]` it is for, another
-thread may run. This pass puts a call of __between__(value, line) there, which returns the value.
+thread may run. This pass puts a call of __switch__(value, line, level) there, which returns the value.
 """
 
 import ast
 
+from lab.check.schedule import EXPRESSIONS, ROUNDS
+
 # Rounds of loops are weighted: a `while` often waits for others, a `for` seldom does.
 WHILE_ROUND, FOR_ROUND = 10, 4
+
+
+def call(function: str, at: ast.AST, *arguments: ast.expr) -> ast.Call:
+    """function(*arguments), at the place of `at`."""
+    return ast.copy_location(ast.Call(ast.Name(function, ast.Load()), list(arguments), []), at)
+
+
+def statement(function: str, at: ast.AST, *arguments: ast.expr) -> ast.Expr:
+    """The same as a statement."""
+    return ast.copy_location(ast.Expr(call(function, at, *arguments)), at)
+
+
+def switch(value: ast.expr, at: ast.expr | ast.stmt, level: int) -> ast.Call:
+    """The value, and then a place where threads can switch, from this level on."""
+    return call("__switch__", at, value, ast.Constant(at.lineno), ast.Constant(level))
 
 
 def noticeable(node: ast.AST) -> bool:
@@ -41,15 +58,14 @@ class InsideExpressions(ast.NodeTransformer):
         """The same value, and then a point."""
         if not self.depth or not noticeable(node):
             return node
-        return located(ast.Call(ast.Name("__between__", ast.Load()), [node, ast.Constant(node.lineno)], []), node)
+        return switch(node, node, EXPRESSIONS)
 
     def before(self, node: ast.expr) -> ast.expr:
         """A point, and then the value."""
         if not self.depth or not noticeable(node):
             return node
-        point = ast.Call(ast.Name("__between__", ast.Load()), [ast.Constant(None), ast.Constant(node.lineno)], [])
-        pair = ast.Tuple([point, node], ast.Load())
-        return located(ast.Subscript(pair, ast.Constant(1), ast.Load()), node)
+        pair = ast.Tuple([switch(ast.Constant(None), node, EXPRESSIONS), node], ast.Load())
+        return ast.copy_location(ast.Subscript(pair, ast.Constant(1), ast.Load()), node)
 
     def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
         """Between the test and the branch taken."""
@@ -100,8 +116,7 @@ class InsideExpressions(ast.NodeTransformer):
         """Between the rounds, if what it goes through may change meanwhile."""
         for generator in node.generators:
             if self.depth and may_change(generator.iter):
-                call = ast.Call(ast.Name("__round__", ast.Load()), [ast.Constant(node.lineno)], [])
-                generator.ifs.insert(0, located(call, node))
+                generator.ifs.insert(0, switch(ast.Constant(True), node, ROUNDS))
 
     def visit_ListComp(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> ast.AST:
         """In every round."""
@@ -134,33 +149,23 @@ def has_shared_rounds(tree: ast.AST) -> bool:
     return any(isinstance(node, ast.comprehension) and may_change(node.iter) for node in ast.walk(tree))
 
 
-def located(node: ast.expr, at: ast.AST) -> ast.expr:
-    """node, at the place of `at`."""
-    ast.copy_location(node, at)
-    for part in ast.iter_child_nodes(node):
-        if not hasattr(part, "lineno") and isinstance(part, ast.expr):
-            located(part, at)
-    return node
-
-
 class Rounds(ast.NodeTransformer):
-    """Counts the rounds of comprehensions and of for loops, everywhere in a program."""
+    """Counts the rounds of loops and comprehensions, everywhere in a program: __loop__(line, weight), which is true."""
 
-    def counted(self, node: ast.stmt | ast.expr) -> ast.expr:
-        """__loop__(line, weight), which is true."""
-        call = ast.Call(ast.Name("__loop__", ast.Load()), [ast.Constant(node.lineno), ast.Constant(FOR_ROUND)], [])
-        return located(call, node)
-
-    def visit_For(self, node: ast.For) -> ast.AST:
+    def visit_For(self, node: ast.For | ast.While) -> ast.AST:
         """At the beginning of the body."""
         self.generic_visit(node)
-        node.body.insert(0, ast.copy_location(ast.Expr(self.counted(node)), node))
+        weight = WHILE_ROUND if isinstance(node, ast.While) else FOR_ROUND
+        node.body.insert(0, statement("__loop__", node, ast.Constant(node.lineno), ast.Constant(weight)))
         return node
+
+    visit_While = visit_For
 
     def visit_ListComp(self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> ast.AST:
         """As the first condition of the innermost loop."""
         self.generic_visit(node)
-        node.generators[-1].ifs.insert(0, self.counted(node))
+        counted = call("__loop__", node, ast.Constant(node.lineno), ast.Constant(FOR_ROUND))
+        node.generators[-1].ifs.insert(0, counted)
         return node
 
     visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_ListComp

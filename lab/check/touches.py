@@ -13,31 +13,28 @@ from typing import Any
 
 import numpy as np
 
-from lab.check.recorder import Watched, plain, read, tracked_in, wrote
+from lab.check.recorder import plain, read, touch_some, tracked_in, wrote
 from lab.check.shadow import READ, WRITE
 
 After = Callable[[Any], None] | None
 
 
-def everything(_function: Any, inputs: tuple, named: dict) -> After:
+def everything(_function: Any, inputs: tuple, named: dict) -> None:
     """All arguments are read, the first as far as a mask `where` says."""
     where = named.get("where", True)
     read(inputs[:1], where)
     read(inputs[1:])
     read(named)
-    return None
 
 
-def nothing(_function: Any, inputs: tuple, named: dict) -> After:
+def nothing(_function: Any, inputs: tuple, named: dict) -> None:
     """Only shapes and types count."""
-    return None
 
 
-def value(_function: Any, inputs: tuple, named: dict) -> After:
+def value(_function: Any, inputs: tuple, named: dict) -> None:
     """Of the first argument only shape and type count."""
     read(inputs[1:])
     read(named)
-    return None
 
 
 def views(_function: Any, inputs: tuple, named: dict) -> After:
@@ -54,27 +51,25 @@ def views(_function: Any, inputs: tuple, named: dict) -> After:
     return after
 
 
-def picks(function: Any, inputs: tuple, named: dict) -> After:
+def picks(function: Any, inputs: tuple, named: dict) -> None:
     """The first argument is read where the function takes from it."""
     source, *others = inputs
     read(others)
     read(named)
-    if isinstance(source, Watched) and source._memory is not None:
 
-        def pick(numbers: np.ndarray) -> np.ndarray:
-            taken = np.asarray(function(numbers + 1, *plain(tuple(others)), **plain(named)))
-            return taken[taken > 0] - 1
+    def pick(numbers: np.ndarray) -> np.ndarray:
+        taken = np.asarray(function(numbers + 1, *plain(tuple(others)), **plain(named)))
+        return taken[taken > 0] - 1
 
-        source._memory.recorder.record_some(source, pick, READ)
-    return None
+    touch_some(source, pick, READ)
 
 
-def traces(_function: Any, inputs: tuple, named: dict) -> After:
+def traces(_function: Any, inputs: tuple, named: dict) -> None:
     """The diagonal is read."""
-    return picks(np.diagonal, inputs[:4], {key: named[key] for key in ("offset", "axis1", "axis2") if key in named})
+    picks(np.diagonal, inputs[:4], {key: named[key] for key in ("offset", "axis1", "axis2") if key in named})
 
 
-def conditions(_function: Any, inputs: tuple, named: dict) -> After:
+def conditions(_function: Any, inputs: tuple, named: dict) -> None:
     """compress, extract: the condition comes first."""
     values = bind(
         ("condition", "a", "axis"), inputs, {"a" if key == "arr" else key: part for key, part in named.items()}
@@ -83,20 +78,19 @@ def conditions(_function: Any, inputs: tuple, named: dict) -> After:
     mask, axis = np.asarray(plain(values["condition"])), values.get("axis")
     if _function is np.extract:
         mask = mask.reshape(-1).astype(bool)
-    return picks(lambda numbers: np.compress(mask, numbers, axis), (values["a"],), {})
+    picks(lambda numbers: np.compress(mask, numbers, axis), (values["a"],), {})
 
 
-def where_(_function: Any, inputs: tuple, named: dict) -> After:
+def where_(_function: Any, inputs: tuple, named: dict) -> None:
     """np.where(c, x, y) reads x where c holds and y elsewhere."""
     read(inputs[:1])
     if len(inputs) == 3:
         mask = np.asarray(plain(inputs[0]), dtype=bool)
         read(inputs[1], mask)
         read(inputs[2], ~mask)
-    return None
 
 
-def choices(_function: Any, inputs: tuple, named: dict) -> After:
+def choices(_function: Any, inputs: tuple, named: dict) -> None:
     """choose(a, [c0, c1 ...]) reads c0 where a is 0, and so on."""
     values = bind(("a", "choices", "out", "mode"), inputs, named)
     read(values["a"])
@@ -105,72 +99,59 @@ def choices(_function: Any, inputs: tuple, named: dict) -> After:
     chosen = chosen % count if mode == "wrap" else np.clip(chosen, 0, count - 1)
     for number, choice in enumerate(values["choices"]):
         read(choice, chosen == number)
-    return None
 
 
-def selections(_function: Any, inputs: tuple, named: dict) -> After:
+def selections(_function: Any, inputs: tuple, named: dict) -> None:
     """select(conditions, choices, default): each choice where its condition holds."""
     values = bind(("condlist", "choicelist", "default"), inputs, named)
     read(values["condlist"])
     for condition, choice in zip(values["condlist"], values["choicelist"], strict=True):
         read(choice, np.asarray(plain(condition)))
     read(values.get("default"), ~np.any([np.asarray(plain(one)) for one in values["condlist"]], axis=0))
-    return None
 
 
-def reads_and_writes(_function: Any, inputs: tuple, named: dict) -> After:
+def reads_and_writes(_function: Any, inputs: tuple, named: dict) -> None:
     """The first argument is changed in place."""
     read(inputs)
     read(named)
     wrote(inputs[:1])
-    return None
 
 
-def fills(_function: Any, inputs: tuple, named: dict) -> After:
+def fills(_function: Any, inputs: tuple, named: dict) -> None:
     """The first argument is overwritten."""
-    read(inputs[1:])
-    read(named)
+    value(_function, inputs, named)
     wrote(inputs[:1])
-    return None
 
 
-def nan_to_num(function: Any, inputs: tuple, named: dict) -> After:
-    """In place with copy=False."""
-    copy = bind(("x", "copy"), inputs[:2], named).get("copy", True)
-    return (everything if copy else reads_and_writes)(function, inputs, named)
+def in_place(names: str, option: str, asked: bool) -> Callable:
+    """A rule: the first argument is changed in place if the argument `option` is `asked` (true or false), and read if
+    it is not. `names` are those of the arguments that may come by position."""
 
+    def rule(function: Any, inputs: tuple, named: dict) -> None:
+        values = bind(tuple(names.split()), inputs, named)
+        changed = bool(values.get(option, not asked)) is asked
+        (reads_and_writes if changed else everything)(function, inputs, named)
 
-def byteswap(function: Any, inputs: tuple, named: dict) -> After:
-    """In place if asked for."""
-    in_place = bind(("a", "inplace"), inputs, named).get("inplace", False)
-    return (reads_and_writes if in_place else everything)(function, inputs, named)
-
-
-def overwrites(function: Any, inputs: tuple, named: dict) -> After:
-    """median and the like may use their input up."""
-    return (reads_and_writes if named.get("overwrite_input") else everything)(function, inputs, named)
+    return rule
 
 
 def marks(value: str, *names: str) -> Callable:
     """A rule: the first of the arguments `names` is written where the function, given True as `value`, puts True into a
     mask."""
 
-    def rule(function: Any, inputs: tuple, named: dict) -> After:
+    def rule(function: Any, inputs: tuple, named: dict) -> None:
         values = bind(names, inputs, named)
         target, source = values.pop(names[0]), values.pop(value)
         values.pop("casting", None)
         read(source, values.get("where", True) if function is np.copyto else True)
         read(values)
-        if isinstance(target, Watched) and target._memory is not None:
-            others = plain(values)
 
-            def pick(numbers: np.ndarray) -> np.ndarray:
-                mask = np.zeros(numbers.shape, bool)
-                function(mask, **{value: True}, **others)
-                return numbers[mask]
+        def pick(numbers: np.ndarray) -> np.ndarray:
+            mask = np.zeros(numbers.shape, bool)
+            function(mask, **{value: True}, **plain(values))
+            return numbers[mask]
 
-            target._memory.recorder.record_some(target, pick, WRITE)
-        return None
+        touch_some(target, pick, WRITE)
 
     return rule
 
@@ -225,8 +206,11 @@ FUNCTIONS: dict[Callable, Callable] = {
         (where_, [np.where]),
         (choices, [np.choose]),
         (selections, [np.select]),
-        (overwrites, functions("median percentile quantile nanmedian nanpercentile nanquantile")),
-        (nan_to_num, [np.nan_to_num]),
+        (
+            in_place("a", "overwrite_input", True),
+            functions("median percentile quantile nanmedian nanpercentile nanquantile"),
+        ),
+        (in_place("x copy", "copy", False), [np.nan_to_num]),
         (marks("src", "dst", "src", "casting", "where"), [np.copyto]),
         (marks("vals", "arr", "mask", "vals"), [np.place]),
         (marks("values", "a", "mask", "values"), [np.putmask]),
@@ -257,7 +241,7 @@ METHODS: dict[str, Callable] = {
         (choices, ["choose"]),
         (fills, ["fill"]),
         (reads_and_writes, ["sort", "partition"]),
-        (byteswap, ["byteswap"]),
+        (in_place("a inplace", "inplace", True), ["byteswap"]),
         (marks("values", "a", "indices", "values", "mode"), ["put"]),
     )
     for name in found

@@ -30,25 +30,28 @@ and a step is
 
 from typing import Any
 
+from lab.check.explorer import Run
+from lab.check.names import site_order
 from lab.check.picture import in_words
 from lab.check.program import Program
 from lab.check.report import Finding
 from lab.check.runner import Runner
 from lab.check.schedule import FORMAT
+from lab.check.scheduler import Event, Scheduler
 from lab.check.variables import frames, halfway, shared, texts
-from lab.check.waiting import able
+from lab.check.waiting import can_go_on
 
 UNWRITTEN = "computed, not yet written"
 
 
-def snapshot(scheduler: Any) -> dict[str, Any]:
+def snapshot(scheduler: Scheduler) -> dict[str, Any]:
     """Where everybody is."""
     positions: dict[str, Any] = {}
     holders: dict[str, str] = {}
     waiters: dict[str, list[str]] = {}
     for runner in scheduler.live:
-        waits = not able(runner)
-        file, line = split(runner.site or runner.spawned_at)
+        waits = not can_go_on(runner)
+        file, line = site_order(runner.site or runner.spawned_at)
         positions[runner.name] = {
             "file": file, "line": line, "doing": runner.verb, "object": "" if runner.verb == "at" else label(runner),
             "waits": waits,
@@ -62,7 +65,7 @@ def snapshot(scheduler: Any) -> dict[str, Any]:
     return {"positions": positions, "holders": holders, "waiters": waiters, "counts": counts}
 
 
-def whole_snapshot(scheduler: Any) -> dict[str, Any]:
+def whole_snapshot(scheduler: Scheduler) -> dict[str, Any]:
     """Where everybody is, and what the variables are."""
     own = {name: texts(mine[0].f_locals) for name, mine in frames(scheduler).items() if mine}
     for name, text in halfway(scheduler).items():
@@ -79,29 +82,21 @@ def waited_for(runner: Runner) -> list[str]:
     return [label(runner)]
 
 
-def label(event: Any) -> str:
+def label(event: Event | Runner) -> str:
     """What a thread's operation is done to."""
-    what = event.what
-    if event.verb == "wakes":
-        what = what[0]
+    what = event.what[0] if event.verb == "wakes" else event.what
     if event.verb == "joins":
         return ", ".join(runner.name for runner in what)
     return "" if what is None else str(getattr(what, "label", what))
 
 
-def split(site: str) -> tuple[str, int]:
-    """ "pool.py:12" -> ("pool.py", 12); ("", 0) for no place."""
-    file, _, line = site.rpartition(":")
-    return (file, int(line)) if line.isdigit() else ("", 0)
-
-
-def trace_of(run: Any, program: Program, failure: Finding | None) -> dict[str, Any]:
+def trace_of(run: Run, program: Program, failure: Finding | None) -> dict[str, Any]:
     """The whole run; its scheduler was given snapshot() to watch with."""
     scheduler = run.scheduler
     steps: list[dict[str, Any]] = []
     before = None
     for event, seen in zip(scheduler.trace, scheduler.snapshots, strict=True):
-        file, line = split(event.site)
+        file, line = site_order(event.site)
         steps.append(
             {
                 "number": len(steps) + 1,

@@ -5,18 +5,18 @@ assignment are overridden here. What an operation touches stands in lab.check.to
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from lab.check.recorder import FORMS, Watched, plain, read, tracked_in, wrote
-from lab.check.records import Record, RecordOfRecarray
+from lab.check.recorder import FORMS, Watched, WatchedRecord, plain, read, touch_some, tracked_in, wrote
 from lab.check.shadow import READ, WRITE
 from lab.check.touches import FUNCTIONS, INSIDE, METHODS, everything, out_position
 
 
-def perform(function: Callable, rule: Callable, inputs: tuple, named: dict) -> Any:
-    """Record what an operation touches, do it on ordinary arrays, track what comes out."""
+def perform(function: Callable, rule: Callable, inputs: tuple, named: dict, written: Any = True) -> Any:
+    """Record what an operation touches, do it on ordinary arrays, track what comes out. `written`: the mask of what is
+    written to `out`."""
     recorder = recorder_of((inputs, named))
     pairs: dict[int, tuple] = {}
     bare_inputs, bare_named = plain(inputs, pairs), plain(named, pairs)
@@ -26,7 +26,7 @@ def perform(function: Callable, rule: Callable, inputs: tuple, named: dict) -> A
     elif 0 <= position < len(inputs):
         out, inputs = inputs[position], inputs[:position] + inputs[position + 1 :]
     after = rule(function, inputs, {key: value for key, value in named.items() if key != "out"})
-    wrote(out)
+    wrote(out, written)
     result = given_back(function(*bare_inputs, **bare_named), pairs, recorder)
     if after is not None:
         after(result)
@@ -43,6 +43,8 @@ def given_back(result: Any, pairs: dict[int, tuple], recorder: Any) -> Any:
     known = pairs.get(id(result))
     if known is not None:
         return known[1]
+    if type(result) is tuple:
+        return tuple(given_back(part, pairs, recorder) for part in result)
     return result if recorder is None else recorder.adopt(result)
 
 
@@ -50,27 +52,11 @@ class Tracked(Watched):
     """An array whose accesses are recorded."""
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: tuple = (), **options: Any) -> Any:
-        where = options.get("where", True)
-        read(where)
         if method == "at":
             return at(ufunc, *inputs)
-        if method == "reduceat":
-            reduced_at(inputs, options)
-        elif method == "__call__":
-            read(inputs, where)
-        else:
-            read(inputs[:1], where)
-            read(inputs[1:])
-        wrote(out, where if method == "__call__" else True)
-        recorder = recorder_of((inputs, out))
-        pairs: dict[int, tuple] = {}
-        options = {name: plain(value, pairs) for name, value in options.items()}
-        if out:
-            options["out"] = plain(out, pairs)
-        result = getattr(ufunc, method)(*plain(inputs, pairs), **options)
-        if type(result) is tuple:
-            return tuple(given_back(part, pairs, recorder) for part in result)
-        return given_back(result, pairs, recorder)
+        where = options.get("where", True) if method == "__call__" else True
+        named = options | {"out": out} if out else options
+        return perform(getattr(ufunc, method), UFUNCS.get(method, everything), inputs, named, where)
 
     def __array_function__(self, function: Any, types: Any, inputs: tuple, named: dict) -> Any:
         if function in INSIDE:
@@ -78,11 +64,11 @@ class Tracked(Watched):
         return perform(function, FUNCTIONS.get(function, everything), inputs, named)
 
     def __getitem__(self, index: Any) -> Any:
-        memory, index = self._memory, plain(index)
+        index = plain(index)
         result = super().__getitem__(index)
-        if memory is None:
+        if self._memory is None:
             return result
-        recorder = memory.recorder
+        recorder = self._memory.recorder
         if type(result) in RECORDS and self.dtype.names:
             return RECORDS[type(result)].of(np.ndarray.__getitem__(self, whole(index)))
         if not isinstance(result, np.ndarray) or (self.dtype.hasobject and is_element(self, index)):
@@ -95,12 +81,11 @@ class Tracked(Watched):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         read(value)
-        memory, index = self._memory, plain(index)
-        if memory is not None:
-            if is_basic(index):
-                memory.recorder.record(np.ndarray.__getitem__(self, whole(index)), WRITE)
-            else:
-                memory.recorder.record_some(self, lambda numbers: numbers[index], WRITE)
+        index = plain(index)
+        if is_basic(index):
+            wrote(np.ndarray.__getitem__(self, whole(index)))
+        else:
+            touch_some(self, lambda numbers: numbers[index], WRITE)
         np.asarray(self)[index] = plain(value)
 
     @property
@@ -169,22 +154,30 @@ def at(ufunc: np.ufunc, target: Any, index: Any, *values: Any) -> None:
     """ufunc.at(target, index, values): changes the elements picked."""
     read((index, values))
     index = plain(index)
-    if isinstance(target, Watched) and target._memory is not None:
-        for kind in (READ, WRITE):
-            target._memory.recorder.record_some(target, lambda numbers: numbers[index], kind)
+    for kind in (READ, WRITE):
+        touch_some(target, lambda numbers: numbers[index], kind)
     ufunc.at(np.asarray(target), index, *plain(values))
 
 
-def reduced_at(inputs: tuple, options: dict) -> None:
+def elementwise(_ufunc: Any, inputs: tuple, named: dict) -> None:
+    """Each element of the result comes from those at its place, where a mask `where` says so."""
+    where = named.get("where", True)
+    read(where)
+    read(inputs, where)
+
+
+def reduced_at(_ufunc: Any, inputs: tuple, named: dict) -> None:
     """ufunc.reduceat(array, indices, axis): from each index up to the next one, or that element alone."""
     array, indices, *rest = inputs
     read(indices)
-    axis = rest[0] if rest else options.get("axis", 0)
-    if isinstance(array, Watched) and array._memory is not None:
-        edges = [int(edge) for edge in plain(indices)]
-        ends = [*edges[1:], array.shape[axis]]
-        taken = sorted({one for a, b in zip(edges, ends, strict=True) for one in range(a, max(b, a + 1))})
-        array._memory.recorder.record_some(array, lambda numbers: numbers.take(taken, axis), READ)
+    axis = rest[0] if rest else named.get("axis", 0)
+    edges = [int(edge) for edge in plain(indices)]
+    ends = [*edges[1:], np.shape(array)[axis]]
+    taken = sorted({one for a, b in zip(edges, ends, strict=True) for one in range(a, max(b, a + 1))})
+    touch_some(array, lambda numbers: numbers.take(taken, axis), READ)
+
+
+UFUNCS: dict[str, Callable] = {"__call__": elementwise, "reduceat": reduced_at}  # methods of ufuncs
 
 
 class Flat:
@@ -230,8 +223,7 @@ class Flat:
         return self._iterator.copy()
 
     def _record(self, index: Any, kind: int) -> None:
-        if self.base._memory is not None:
-            self.base._memory.recorder.record_some(self.base, lambda numbers: numbers.reshape(-1)[index], kind)
+        touch_some(self.base, lambda numbers: numbers.reshape(-1)[index], kind)
 
 
 def _compare(name: str) -> Callable:
@@ -289,6 +281,79 @@ for _name in ("real", "imag"):
     setattr(Tracked, _name, _part(_name))
 for _name in ("data", "ctypes", "__array_interface__", "__array_struct__"):
     setattr(Tracked, _name, _pointer(_name))
+
+
+# ------------------------------------------------------------------------------------------------------------- records
+
+
+class Record(WatchedRecord):
+    """A record whose accesses are recorded, field by field; one that numpy copied has no `_array` and tells nothing."""
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> "Record":
+        """The record that a tracked array of no dimensions consists of."""
+        record = cast(Record, np.asarray(array).view(np.dtype((cls, array.dtype)))[()])
+        record._array = cast(Watched, array)
+        return record
+
+    def field(self, key: Any) -> Any:
+        """The name of a field given by name or number, or a list of names."""
+        return key if isinstance(key, str | list) else (self.dtype.names or ())[key]
+
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__(key) if self._array is None else self._array[self.field(key)][()]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if self._array is None:
+            super().__setitem__(key, value)
+        else:
+            self._array[self.field(key)] = value
+
+    def getfield(self, *arguments: Any, **options: Any) -> Any:
+        """One field."""
+        if self._array is None:
+            return super().getfield(*arguments, **options)
+        return self._array.getfield(*arguments, **options)[()]
+
+    def setfield(self, value: Any, *arguments: Any, **options: Any) -> None:
+        """One field."""
+        if self._array is None:
+            super().setfield(value, *arguments, **options)
+        else:
+            self._array.setfield(value, *arguments, **options)
+
+
+class RecordOfRecarray(Record, np.record):
+    """The same with fields as attributes, for which numpy.record calls getfield and setfield."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_array":
+            object.__setattr__(self, name, value)
+        else:
+            np.record.__setattr__(self, name, value)
+
+
+def _reading(name: str) -> Callable:
+    original = getattr(np.void, name)
+
+    def method(self: Record, *arguments: Any, **options: Any) -> Any:
+        read((self, arguments))
+        return original(self, *arguments, **options)
+
+    method.__name__ = name
+    return method
+
+
+READING = """
+__iter__ __eq__ __ne__ __repr__ __str__ __format__ __hash__ __array__ __reduce__ __copy__ __deepcopy__ item tolist
+tobytes copy astype view reshape ravel flatten dump dumps
+"""
+for _name in READING.split():
+    if hasattr(np.void, _name):
+        setattr(Record, _name, _reading(_name))
+
+
+# ------------------------------------------------------------------------------------------------ other kinds of arrays
 
 
 class TrackedMemmap(Tracked, np.memmap):  # type: ignore[misc]

@@ -3,18 +3,22 @@
 import sys
 import threading
 import time
-from typing import Any
+import traceback
+from types import ModuleType
+
+import numpy as np
 
 from lab import threadlib
+from lab.check import tiny
 from lab.check.checked import Checked, CheckFailed, at
 from lab.check.names import outside
 from lab.check.picture import folded
-from lab.check.program import NoExit, Quiet
+from lab.check.program import NoExit, Program, Quiet, call_main
 from lab.check.report import Finding, Findings, counted, place
 from lab.threadlib import WorkerFailed
 
 
-def check_program(program: Any, workers: int, repeats: int, seconds: float = 60.0) -> Findings:
+def check_program(program: Program, workers: int, repeats: int, seconds: float = 60.0) -> Findings:
     """Run a program a few times in checked mode, in this process, for at most `seconds` in all; stops at the first
     error."""
     result = Findings(program.name, "checked", workers, findings=program.refused())
@@ -29,7 +33,7 @@ def check_program(program: Any, workers: int, repeats: int, seconds: float = 60.
     return result
 
 
-def repeat(program: Any, workers: int, repeats: int, until: float, result: Findings) -> None:
+def repeat(program: Program, workers: int, repeats: int, until: float, result: Findings) -> None:
     """One run after the other, until one finds something or the time is over."""
     seconds = until - time.perf_counter()
     for _ in range(repeats):
@@ -46,7 +50,7 @@ def repeat(program: Any, workers: int, repeats: int, until: float, result: Findi
             break
 
 
-def still_running(program: Any, seconds: float) -> Finding:
+def still_running(program: Program, seconds: float) -> Finding:
     """Not stalled, and yet without end."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     words, where = [], []
@@ -61,10 +65,10 @@ def still_running(program: Any, seconds: float) -> Finding:
     )
 
 
-def run_once(program: Any, workers: int, result: Findings, late: threading.Event) -> None:
+def run_once(program: Program, workers: int, result: Findings, late: threading.Event) -> None:
     """One run. Once `late` is set, threads that go round a loop are ended."""
 
-    def loop(line: int, weight: int = 0) -> bool:
+    def loop(line: int, weight: int) -> bool:
         if late.is_set():
             raise CheckFailed("late")
         return True
@@ -95,22 +99,13 @@ def run_once(program: Any, workers: int, result: Findings, late: threading.Event
         add_exception(program, exception, result)
 
 
-def drive(program: Any, module: Any, workers: int, result: Findings) -> None:
+def drive(program: Program, module: ModuleType, workers: int, result: Findings) -> None:
     """Run main(), or generate() on the tiny model."""
     if program.entry == "main":
-        value = None
-        try:
-            value = module.main()
-        except SystemExit as leaving:
-            if leaving.code:
-                raise
+        value = call_main(module)
         if program.has_check:
             module.check(value)
         return
-    import numpy as np
-
-    from lab.check import tiny
-
     for case in (tiny.CASES[0], tiny.CASES[3], tiny.CASES[4]):
         model = tiny.fresh_model(np.zeros(tiny.acts_size(case.n), dtype=np.float32))
         tokens = tuple(int(token) for token in module.generate(model, list(case.prompt), case.n, workers))
@@ -135,10 +130,8 @@ def look_for_unjoined(runtime: Checked, result: Findings) -> None:
         )
 
 
-def add_exception(program: Any, exception: BaseException, result: Findings) -> None:
+def add_exception(program: Program, exception: BaseException, result: Findings) -> None:
     """The program's own exception."""
-    import traceback
-
     frames = [frame for frame in traceback.extract_tb(exception.__traceback__) if frame.filename == program.file]
     where = [place(frame.filename, frame.lineno or 0) for frame in reversed(frames)]
     kind = "assertion" if isinstance(exception, AssertionError) else "exception"
@@ -146,8 +139,8 @@ def add_exception(program: Any, exception: BaseException, result: Findings) -> N
     message = f"{type(exception).__name__}{at}: {exception}"
     lines = [f"{place(frame.filename, frame.lineno or 0)} in {frame.name}: {frame.line}" for frame in frames]
     detail = "\n".join(folded(lines))
-    for line, around in sorted(program.bare_waits.items()):
-        site, inside = place(program.file, line), "stands in an if" if around == "if" else "stands in no loop"
+    for line, inside in sorted(program.bare_waits.items()):
+        site = place(program.file, line)
         detail += f"\nthe wait at {site} {inside}: what was true at the signal need not be true after the wait"
         where.append(site)
     result.findings.append(Finding(kind, message, detail, where, tool="checked"))

@@ -3,11 +3,14 @@
 import sys
 import zlib
 from collections import deque
+from types import FrameType
 from typing import Any
 
 import numpy as np
 
 from lab.check.program import MODULE_NAME
+from lab.check.schedule import ROUNDS
+from lab.check.scheduler import Scheduler
 from lab.threadlib import Cond, Mutex, Semaphore, Thread
 
 DEEP, MANY, LONG = 3, 12, 160  # levels of containers, elements of one, characters of a text
@@ -68,10 +71,10 @@ def shared() -> dict[str, str]:
     return texts(vars(module)) if module is not None else {}
 
 
-def frames(scheduler: Any) -> dict[str, list[Any]]:
+def frames(scheduler: Scheduler) -> dict[str, list[FrameType]]:
     """The program's frames of each living thread, the innermost first."""
     running = sys._current_frames()
-    found: dict[str, list[Any]] = {}
+    found: dict[str, list[FrameType]] = {}
     for runner in scheduler.live:
         frame, mine = running.get(runner.ident), found.setdefault(runner.name, [])
         while frame is not None:
@@ -81,13 +84,13 @@ def frames(scheduler: Any) -> dict[str, list[Any]]:
     return found
 
 
-def halfway(scheduler: Any) -> dict[str, str]:
+def halfway(scheduler: Scheduler) -> dict[str, str]:
     """What threads have read and not yet written, where they are between the two."""
     running, found = sys._current_frames(), {}
     for runner in scheduler.live:
         frame = running.get(runner.ident)
         while frame is not None and frame.f_code.co_filename != scheduler.user_file:
-            if frame.f_code.co_name in ("middle", "between") and "value" in frame.f_locals:
+            if frame.f_code is Scheduler.switch.__code__ and frame.f_locals["level"] < ROUNDS:
                 found[runner.name] = in_text(frame.f_locals["value"])
             frame = frame.f_back
     return {name: text for name, text in found.items() if text}

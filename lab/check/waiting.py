@@ -1,18 +1,24 @@
 """Who waits for whom, and in words: why nobody can go on."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
-from lab.check.primitives import CondState, SemaphoreState, holder_in_words
+from lab.check.primitives import Cond, Semaphore
 from lab.check.runner import Failure, Runner
 
+T = TypeVar("T")
 STUCK = ("locks", "P", "wakes", "joins")  # what threads wait for, what is most telling first
+
+
+def can_go_on(runner: Runner) -> bool:
+    """Can it go on?"""
+    return runner.ready is None or runner.ready()
 
 
 def waits_for(runner: Runner) -> list[Runner]:
     """The threads without which a waiting one cannot go on."""
     what = runner.what
-    if runner.ready is None or runner.ready():
+    if can_go_on(runner):
         return []
     if runner.verb == "locks":
         return [what.holder] if what.holder is not None else []
@@ -24,20 +30,20 @@ def waits_for(runner: Runner) -> list[Runner]:
 def waits_for_unit_of(runner: Runner) -> list[Runner]:
     """The same, a semaphore made with 1 being a lock held by whoever took its unit."""
     state = runner.what
-    if runner.verb != "P" or runner.ready is None or runner.ready():
+    if runner.verb != "P" or can_go_on(runner):
         return waits_for(runner)
     taker = state.last_P[0] if state.initial == 1 and state.last_P else runner
     return [] if taker is runner or taker.ended else [taker]
 
 
-def find_circle(runner: Runner, waits_for: Callable[[Runner], list[Runner]] = waits_for) -> list[Runner]:
-    """The threads, each of which waits for the next one, through which `runner` waits for itself."""
-    paths = [[runner]]
-    seen = {runner}
+def find_circle(start: T, waits_for: Callable[[T], list[T]]) -> list[T]:
+    """Those, each of which waits for the next one, through which `start` waits for itself."""
+    paths = [[start]]
+    seen = {start}
     while paths:
         path = paths.pop()
         for other in waits_for(path[-1]):
-            if other is runner:
+            if other is start:
                 return path
             if other not in seen:
                 seen.add(other)
@@ -45,19 +51,19 @@ def find_circle(runner: Runner, waits_for: Callable[[Runner], list[Runner]] = wa
     return []
 
 
+def first_circle(those: Iterable[T], waits_for: Callable[[T], list[T]]) -> list[T]:
+    """The first circle that one of those is in; [] if there is none."""
+    return next(filter(None, (find_circle(one, waits_for) for one in those)), [])
+
+
 def deadlock(live: list[Runner], circle: list[Runner]) -> Failure:
     """Nobody can go on, or those in the circle cannot."""
     first = min(range(len(circle)), key=lambda at: circle[at].number, default=0)
     circle = circle[first:] + circle[:first]
-    stuck = [runner for runner in live if not able(runner) and runner.verb in STUCK]
+    stuck = [runner for runner in live if not can_go_on(runner) and runner.verb in STUCK]
     stuck.sort(key=lambda runner: (runner not in circle, STUCK.index(runner.verb)))
     message = "; ".join(describe_wait(runner) for runner in stuck)
     return Failure("deadlock", message, deadlock_detail(stuck, circle), [runner.site for runner in stuck])
-
-
-def able(runner: Runner) -> bool:
-    """Can it go on?"""
-    return runner.ready is None or runner.ready()
 
 
 def describe_wait(runner: Runner) -> str:
@@ -74,7 +80,7 @@ def describe_wait(runner: Runner) -> str:
         state, mutex = what
         if runner.signalled:
             return (
-                f"{begin} for {mutex.label} on its way out of {state.label} ({runner.site}), {holder_in_words(mutex)}"
+                f"{begin} for {mutex.label} on its way out of {state.label} ({runner.site}), {mutex.holder_in_words()}"
             )
         return f"{begin} for {state.label} ({runner.site}) and nobody is left to signal it"
     if runner.verb == "P":
@@ -89,25 +95,25 @@ def deadlock_detail(stuck: list[Runner], circle: list[Runner]) -> str:
     """What led to it: circles, lost signals, units of semaphores that went missing."""
     lines = []
     if circle:
-        lines.append(circle_in_words(circle))
-    taken = next(filter(None, (find_circle(runner, waits_for_unit_of) for runner in stuck)), [])
+        lines.append(circle_in_words([runner.name for runner in circle]))
+    taken = first_circle(stuck, waits_for_unit_of)
     if taken and not circle:
-        lines.append(f"{circle_in_words(taken)}: each waits for what the next one has taken")
-    seen: list[Any] = []
-    for runner in sorted(stuck, key=lambda runner: runner.number):
-        state = runner.what[0] if runner.verb == "wakes" else runner.what
-        if isinstance(state, CondState | SemaphoreState) and state not in seen:
-            seen.append(state)
-            lines += cond_history(state) if isinstance(state, CondState) else semaphore_history(state)
+        lines.append(
+            f"{circle_in_words([runner.name for runner in taken])}: each waits for what the next one has taken"
+        )
+    ordered = sorted(stuck, key=lambda runner: runner.number)
+    waited = [runner.what[0] if runner.verb == "wakes" else runner.what for runner in ordered]
+    for state in dict.fromkeys(state for state in waited if isinstance(state, Cond | Semaphore)):
+        lines += cond_history(state) if isinstance(state, Cond) else semaphore_history(state)
     return "\n".join(lines)
 
 
-def circle_in_words(circle: list[Runner]) -> str:
+def circle_in_words(names: list[str]) -> str:
     """Who waits for whom."""
-    return "a circle: " + " -> ".join(runner.name for runner in [*circle, circle[0]])
+    return "a circle: " + " -> ".join([*names, names[0]])
 
 
-def cond_history(state: CondState) -> list[str]:
+def cond_history(state: Cond) -> list[str]:
     """What happened to its signals."""
     lines = []
     if state.woke:
@@ -124,7 +130,7 @@ def cond_history(state: CondState) -> list[str]:
     return lines or [f"{state.label} was never signalled"]
 
 
-def semaphore_history(state: SemaphoreState) -> list[str]:
+def semaphore_history(state: Semaphore) -> list[str]:
     """Where its units came from and went to."""
     made = f"{state.label} was made with {state.initial} at {state.made_at}"
     lines = [made + ("" if state.last_V or state.last_P else "; there was no V")]
