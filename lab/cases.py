@@ -17,6 +17,7 @@ from lab.check import api
 from lab.check.explore import Plan, explore
 from lab.check.program import Program
 from lab.check.report import Finding, Findings, ProgramError, counted, show_finding
+from lab.check.supervise import supervised
 from lab.files import write_text
 
 SCHEDULES, SECONDS = 150, 10.0  # for each explored case
@@ -109,6 +110,15 @@ def run_cases(cases: Iterable[Case], file: Path, out: Any) -> int:
         passed += 1
     out.print(f"  [green]✓[/] all {passed} cases passed")
     return 0
+
+
+def in_time(run: Callable[[], int], seconds: float, file: Path, more: str = "") -> int:
+    """The exit code of run(), which is stopped where it hangs; `more` is said behind what it then hung in."""
+    outcome = supervised(run, seconds, str(file.resolve()))
+    if isinstance(outcome, Finding):
+        print(f"  {outcome.kind}: {outcome.message}{more}", file=sys.stderr)
+        return 4
+    return outcome
 
 
 def explain(failed: Failed, out: Any) -> None:

@@ -22,7 +22,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from lab.checkpoint import CheckpointError, Config, read_header
-from lab.command import Parser, quietly, whole_number
+from lab.command import Parser, in_one_line, quietly, whole_number
 from lab.gpt import add_model_options
 from lab.models import ModelError, resolve
 from lab.pipes import pipe
@@ -37,19 +37,16 @@ class ChatError(Exception):
     """No answer is possible; one line."""
 
 
+@in_one_line("gpt-chat: ", ModelError, CheckpointError, TokenizerError, ChatError)
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     options = parser().parse_intermixed_args(arguments)
-    try:
-        chat = Chat(resolve(options.model), options.engine or best_engine(), options.n, options.workers)
-        if options.text:
-            return chat.answer(" ".join(options.text))
-        if isinstance(sys.stdin, io.TextIOWrapper):
-            sys.stdin.reconfigure(errors="surrogateescape")  # lab.tokenizer.whole reads the rest
-        return chat.converse() if sys.stdin.isatty() else chat.answer_lines()
-    except (ModelError, CheckpointError, TokenizerError, ChatError) as error:
-        print(f"gpt-chat: {error}", file=sys.stderr)
-        return 1
+    chat = Chat(resolve(options.model), options.engine or best_engine(), options.n, options.workers)
+    if options.text:
+        return chat.answer(" ".join(options.text))
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # lab.tokenizer.whole reads the rest
+    return chat.converse() if sys.stdin.isatty() else chat.answer_lines()
 
 
 def parser() -> Parser:

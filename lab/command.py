@@ -9,11 +9,13 @@ import sys
 import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
+from functools import wraps
 from typing import Any, NoReturn, TextIO
 
 from lab import machine
 
 INTERRUPTED = 130  # the exit code of a command that Ctrl-C ended
+Main = Callable[..., int]
 
 
 class Parser(argparse.ArgumentParser):
@@ -64,6 +66,23 @@ def worker_count(text: str) -> int:
 def shortened(text: str, most: int = 40) -> str:
     """Text as it can stand in a message of one line."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def in_one_line(prefix: str, *errors: type[Exception], code: int = 1) -> Callable[[Main], Main]:
+    """For a command's main(): these errors, whose message is one line, end it with that line on stderr, and `code`."""
+
+    def decorate(main: Main) -> Main:
+        @wraps(main)
+        def guarded(*arguments: Any) -> int:
+            try:
+                return main(*arguments)
+            except errors as error:
+                print(f"{prefix}{error}", file=sys.stderr)
+                return code
+
+        return guarded
+
+    return decorate
 
 
 class OutputLost(Exception):

@@ -35,7 +35,8 @@ from lab.checkpoint import (
     widen_bfloat16,
     write_checkpoint,
 )
-from lab.command import Parser, quietly, shortened, whole_number
+from lab.command import Parser, in_one_line, quietly, shortened, whole_number
+from lab.files import WriteError
 from lab.models import describe
 
 LAYER_TENSORS = {  # ours: (theirs in layer h.N, whether theirs is transposed)
@@ -273,6 +274,7 @@ def fill(tensors: dict[str, np.ndarray], weights: Weights, config: Config) -> No
             tensor[...] = value.T if transposed else value
 
 
+@in_one_line("", ConvertError, CheckpointError, WriteError)
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = Parser(prog="python -m lab.convert", description="GPT-2 weights of the Hugging Face hub -> a checkpoint.")
@@ -287,15 +289,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--version", type=int, choices=VERSIONS, default=3, help="1, 3: float32; 5: bfloat16, half the size"
     )
     options: argparse.Namespace = parser.parse_args(arguments)
-    try:
-        convert(options.source, options.output, options.version, options.heads)
-        print(describe(options.output, verify=False))
-    except (ConvertError, CheckpointError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"{options.output}: cannot be written: {error.strerror}", file=sys.stderr)
-        return 1
+    convert(options.source, options.output, options.version, options.heads)
+    print(describe(options.output, verify=False))
     return 0
 
 

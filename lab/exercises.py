@@ -8,17 +8,17 @@ from lab.check import environment  # noqa: F401  isort: skip  (before anything t
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from lab import files
-from lab.cases import Case, Failed, explore_case, run_cases, with_main
+from lab.cases import Case, Failed, explore_case, in_time, run_cases, with_main
 from lab.check.explorer import Explorer, prepared
-from lab.check.report import Finding, ProgramError, counted
+from lab.check.report import ProgramError, counted
 from lab.check.report import console as new_console
 from lab.check.schedule import STATEMENTS, Setting
 from lab.check.strategies import Default
-from lab.check.supervise import supervised
-from lab.command import Parser, quietly
+from lab.command import Parser, in_one_line, quietly
 
 SECONDS = 60.0
 LENGTHS = (60, 600)  # of arrays whose sums may not take more steps the longer they are
@@ -222,6 +222,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+@in_one_line("", ProgramError, files.WriteError, code=2)
 def run_exercise(number: int, file: Path, page: Path | None) -> int:
     """Run the cases up to the first that fails, and tell; returns the exit code."""
     out = new_console()
@@ -248,19 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         made.error(f"{options.exercise or 'no exercise'} given; one of 1 to 4, as in make exercise E=2")
     number = int(options.exercise)
     file = options.file or files.ROOT / "exercises" / f"{EXERCISES[number][0]}.py"
-
-    def check() -> int:
-        try:
-            return run_exercise(number, file, options.out)
-        except (ProgramError, files.WriteError) as error:
-            print(error, file=sys.stderr)
-            return 2
-
-    outcome = supervised(check, SECONDS, str(file.resolve()))
-    if isinstance(outcome, Finding):
-        print(f"  {outcome.kind}: {outcome.message}", file=sys.stderr)
-        return 4
-    return outcome
+    return in_time(partial(run_exercise, number, file, options.out), SECONDS, file)
 
 
 if __name__ == "__main__":

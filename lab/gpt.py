@@ -19,7 +19,7 @@ from pathlib import Path
 
 from lab import onethread
 from lab.checkpoint import CheckpointError, read_checkpoint, touch_pages
-from lab.command import Parser, default_workers, quietly, shortened, whole_number, worker_count
+from lab.command import Parser, default_workers, in_one_line, quietly, shortened, whole_number, worker_count
 from lab.engines import engine_name, load_engine, start
 from lab.models import ModelError, resolve
 from lab.serial import GPT2, gpt2_build_from_checkpoint
@@ -31,6 +31,8 @@ class UsageError(Exception):
     """What was asked for cannot be done; one line, exit code 2."""
 
 
+@in_one_line("gpt: ", UsageError, code=2)
+@in_one_line("gpt: ", ModelError, CheckpointError)
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     options = parser().parse_intermixed_args(arguments)
@@ -40,10 +42,6 @@ def main(arguments: list[str] | None = None) -> int:
         return say(f"Too many tokens. -n {options.n} takes at most {options.n - 1}, not {len(options.tokens)}.", 1)
     try:
         run(options)
-    except UsageError as error:
-        return say(f"gpt: {error}", 2)
-    except (ModelError, CheckpointError) as error:
-        return say(f"gpt: {error}", 1)
     except MemoryError:
         return say(f"gpt: not enough memory for {options.n} tokens of this model: take a smaller -n", 1)
     return 0

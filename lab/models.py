@@ -30,7 +30,7 @@ from lab.checkpoint import (
     read_header,
     write_checkpoint,
 )
-from lab.command import Parser, quietly, shortened, whole_number
+from lab.command import Parser, in_one_line, quietly, shortened, whole_number
 
 MODELS_DIR = Path(os.environ.get("GPT_MODELS_DIR") or Path(__file__).resolve().parents[1] / "models")
 DOWNLOADED, SHIPPED, SYNTHETIC = "gpt2_124M.bin", "tiny_shakespeare.bin", "synthetic_124M.bin"
@@ -181,14 +181,11 @@ def describe(path: Path, verify: bool) -> str:
     )
 
 
+@in_one_line("", ModelError, CheckpointError)
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     options = parser().parse_args(arguments)
-    try:
-        options.run(options)
-    except (ModelError, CheckpointError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    options.run(options)
     return 0
 
 
@@ -229,10 +226,8 @@ def run_download(options: argparse.Namespace) -> None:
     from lab.download import download  # here, because requests takes a while to import
 
     path = options.output or MODELS_DIR / DOWNLOADED
-    if path.is_file():
-        print(describe(path, verify=False))
-        return
-    download(path, options.mirror or os.environ.get("GPT_MIRROR"))
+    if not path.is_file():
+        download(path, options.mirror or os.environ.get("GPT_MIRROR"))
     print(describe(path, verify=False))
 
 

@@ -28,7 +28,7 @@ import rich.console
 from rich.console import Console
 from rich.table import Table
 
-from lab.command import Parser, quietly
+from lab.command import Parser, in_one_line, quietly
 from lab.files import ROOT, replacing
 
 FOLDER = ROOT / "notebooks"
@@ -254,6 +254,7 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+@in_one_line("lab.notebook: ", NotebookError)
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = Parser(prog="python -m lab.notebook", description="Open or run the course's notebooks.")
@@ -264,19 +265,15 @@ def main(arguments: list[str] | None = None) -> int:
     running.add_argument("chapters", nargs="*", type=int, metavar="N", help="chapters (default: all)")
     running.add_argument("--write", action="store_true", help="write them anew, from notebooks/source")
     options = parser.parse_args(arguments)
-    try:
-        if options.command == "run":
-            ensure(*NEEDED)
-            return run(options)
-        ensure(*NEEDED, "jupyterlab")
-        jupyter = [sys.executable, "-m", "jupyterlab", "--notebook-dir", str(ROOT)]
-        jupyter += ["--LabApp.default_url=/lab/tree/notebooks", *options.more]
-        if os.geteuid() == 0:  # in a container one is; Jupyter refuses to be root unless told so
-            jupyter.append("--allow-root")
-        return subprocess.run(jupyter, check=False).returncode
-    except NotebookError as error:
-        print(f"lab.notebook: {error}", file=sys.stderr)
-        return 1
+    if options.command == "run":
+        ensure(*NEEDED)
+        return run(options)
+    ensure(*NEEDED, "jupyterlab")
+    jupyter = [sys.executable, "-m", "jupyterlab", "--notebook-dir", str(ROOT)]
+    jupyter += ["--LabApp.default_url=/lab/tree/notebooks", *options.more]
+    if os.geteuid() == 0:  # in a container one is; Jupyter refuses to be root unless told so
+        jupyter.append("--allow-root")
+    return subprocess.run(jupyter, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -20,13 +20,12 @@ from typing import Any
 import numpy as np
 
 from lab import serial, threadlib
-from lab.cases import Case, Failed, explore_case, judge, look, run_cases, tell_exception
+from lab.cases import Case, Failed, explore_case, in_time, judge, look, run_cases, tell_exception
 from lab.check import tiny
 from lab.check.program import Program
-from lab.check.report import Finding, ProgramError, counted
+from lab.check.report import ProgramError, counted
 from lab.check.report import console as new_console
-from lab.check.supervise import supervised
-from lab.command import Parser, quietly
+from lab.command import Parser, in_one_line, quietly
 from lab.engines import load_engine, start
 from lab.files import shown
 
@@ -360,13 +359,12 @@ def on_functions(stage: int, module: ModuleType) -> bool:
     return kept(module, name) if name else kept_workers(module) or stage == 1
 
 
+@in_one_line("", ProgramError, code=2)
 def run_stage(stage: int, file: Path) -> int:
     """Run the cases up to the first that fails, and tell; returns the exit code."""
     out = new_console()
-    refused = Program(file).refused()
-    if refused:
-        print(refused[0].message, file=sys.stderr)
-        return 2
+    if refused := Program(file).refused():
+        raise ProgramError(refused[0].message)
     out.print(f"stage {stage}: {TITLES[stage]}\n{shown(file)}", markup=False)
     try:
         module = load_engine(str(file))
@@ -396,19 +394,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.stage not in map(str, TITLES):
         made.error(f"{options.stage or 'no stage'} given; one of 1 to 5, as in make stage S=2")
     stage = int(options.stage)
-
-    def check() -> int:
-        try:
-            return run_stage(stage, options.file)
-        except ProgramError as error:
-            print(error, file=sys.stderr)
-            return 2
-
-    outcome = supervised(check, TIME.get(stage, 30.0), str(options.file.resolve()))
-    if isinstance(outcome, Finding):
-        print(f"  {outcome.kind}: {outcome.message}; make explore shows how it comes to that", file=sys.stderr)
-        return 4
-    return outcome
+    more = "; make explore shows how it comes to that"
+    return in_time(partial(run_stage, stage, options.file), TIME.get(stage, 30.0), options.file, more)
 
 
 if __name__ == "__main__":

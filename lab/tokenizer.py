@@ -17,7 +17,7 @@ from pathlib import Path
 
 import tiktoken
 
-from lab.command import Parser, quietly, shortened
+from lab.command import Parser, in_one_line, quietly, shortened
 
 EOT = 50256
 EOT_TEXT = "<|endoftext|>"
@@ -113,24 +113,21 @@ def ranks(encoder: bytes) -> dict[bytes, int]:
     return {bytes(byte_of[sign] for sign in word): number for word, number in table.items() if word != EOT_TEXT}
 
 
+@in_one_line("", TokenizerError)
 def main(arguments: list[str] | None = None) -> int:
     """python -m lab.tokenizer "hello there" prints 31373 612; with --decode the other way round."""
     parser = Parser(prog="python -m lab.tokenizer", description="Text to GPT-2's tokens, and back with --decode.")
     parser.add_argument("words", nargs="+", metavar="TEXT", help="the text, or the tokens to decode")
     parser.add_argument("--decode", action="store_true", help="tokens to text")
     options = parser.parse_args(arguments)
-    try:
-        if not options.decode:
-            print(*encode(" ".join(options.words)))
-            return 0
-        words = " ".join(options.words).split()
-        for word in words:
-            if not word.isascii() or not word.isdigit() or len(word) > 9 or int(word) > EOT:
-                parser.error(f"{shortened(word)!r} is not a token: they are whole numbers from 0 to {EOT}")
-        print(decode(map(int, words)))
-    except TokenizerError as error:
-        print(error, file=sys.stderr)
-        return 1
+    if not options.decode:
+        print(*encode(" ".join(options.words)))
+        return 0
+    words = " ".join(options.words).split()
+    for word in words:
+        if not word.isascii() or not word.isdigit() or len(word) > 9 or int(word) > EOT:
+            parser.error(f"{shortened(word)!r} is not a token: they are whole numbers from 0 to {EOT}")
+    print(decode(map(int, words)))
     return 0
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 
 from lab.checkpoint import CheckpointError, Config, read_header
-from lab.command import INTERRUPTED, Parser, quietly, whole_number
+from lab.command import INTERRUPTED, Parser, in_one_line, quietly, whole_number
 from lab.files import PROFILES, ROOT, shown, write_json
 from lab.ladder import show
 from lab.ladder.climb import Climb, Job, Result, check_first_loss, flops_per_token, largest_batch
@@ -231,25 +231,20 @@ def show_again(folder: Path, console: Console) -> int:
     return 0
 
 
+@in_one_line("lab.ladder: ", LadderError, code=2)
+@in_one_line("lab.ladder: ", ModelError, CheckpointError, DataError, OSError)
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     options = build_parser().parse_args(arguments)
     console = Console(soft_wrap=True)
-    try:
-        if options.show:
-            return show_again(options.out, console)
-        if options.install and not options.torch_python and not find_spec("torch"):
-            install_torch()
-            invalidate_caches()
-        if not options.torch_python and not find_spec("torch"):
-            raise LadderError(INSTALL)
-        return climb(options, options.torch_python or sys.executable, console)
-    except LadderError as error:
-        print(f"lab.ladder: {error}", file=sys.stderr)
-        return 2
-    except (ModelError, CheckpointError, DataError, OSError) as error:
-        print(f"lab.ladder: {error}", file=sys.stderr)
-        return 1
+    if options.show:
+        return show_again(options.out, console)
+    if options.install and not options.torch_python and not find_spec("torch"):
+        install_torch()
+        invalidate_caches()
+    if not options.torch_python and not find_spec("torch"):
+        raise LadderError(INSTALL)
+    return climb(options, options.torch_python or sys.executable, console)
 
 
 if __name__ == "__main__":

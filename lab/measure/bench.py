@@ -33,7 +33,7 @@ from rich.table import Table
 
 from lab import models, onethread, serial
 from lab.checkpoint import CheckpointError, touch_pages
-from lab.command import Parser, quietly, whole_number
+from lab.command import Parser, in_one_line, quietly, whole_number
 from lab.engines import ENGINES, load_engine, start
 from lab.files import PROFILES, shown, write_json
 from lab.margin import MARGIN, margin
@@ -347,8 +347,9 @@ def worker_counts(text: str | None) -> list[int]:
     return counts
 
 
+@in_one_line("bench: ", BenchError, models.ModelError, CheckpointError, ValueError)
 def bench(options: argparse.Namespace, arguments: list[str] | None) -> int:
-    """Measure, print, write. Raises BenchError, ModelError, CheckpointError; ValueError for a wrong GPT_KERNELS."""
+    """Measure, print, write; a ValueError is that of a wrong GPT_KERNELS."""
     out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
     say = Console(stderr=True, highlight=False, soft_wrap=True).print
     counts, length = worker_counts(options.workers), options.prompt
@@ -397,11 +398,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     options = parser().parse_args(arguments)
     onethread.warn()
-    try:
-        return bench(options, arguments)
-    except (BenchError, models.ModelError, CheckpointError, ValueError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
+    return bench(options, arguments)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from lab.command import Parser, quietly
+from lab.command import Parser, in_one_line, quietly
 from lab.files import write_text
 from lab.measure.style import GREY, OPERATIONS, ink, lighter, looks, operation
 
@@ -158,6 +158,7 @@ def read_collapsed(path: Path) -> Counter[str]:
     return stacks
 
 
+@in_one_line("", OSError, ValueError)
 def main(arguments: list[str] | None = None) -> int:
     """Draw collapsed stacks (of py-spy, perf or any other tool) as an interactive flame graph."""
     parser = Parser(prog="python -m lab.measure.flamegraph", description=main.__doc__)
@@ -165,11 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("svg", type=Path, help="file to write")
     parser.add_argument("--title", help="default: the name of the file")
     options = parser.parse_args(arguments)
-    try:
-        write_text(options.svg, svg(read_collapsed(options.stacks), options.title or options.stacks.stem))
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    write_text(options.svg, svg(read_collapsed(options.stacks), options.title or options.stacks.stem))
     return 0
 
 

@@ -32,6 +32,7 @@ from lab.measure.runner import (
     Program,
     ToolError,
     check_tokens,
+    guarded,
     program_of,
     provenance,
     run,
@@ -235,8 +236,9 @@ def counter_lines(counts: dict[str, float]) -> Iterator[str]:
         )
 
 
+@guarded
 def view(options: argparse.Namespace, arguments: list[str] | None) -> int:
-    """Record, count, write, print. Raises ProgramError, ToolError."""
+    """Record, count, write, print."""
     console = Console(highlight=False)
     program = program_of(options)
     perf = find_perf()

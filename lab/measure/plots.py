@@ -300,6 +300,7 @@ def measure_operations(program: Program, config: Config) -> tuple[dict, dict, li
     return seconds, costs, roofs
 
 
+@guarded
 def plots(options: argparse.Namespace, arguments: list[str] | None) -> int:
     """Measure what is missing, draw."""
     console = Console(highlight=False)
@@ -340,7 +341,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Draw speedup, seconds by operation and the roofline."""
     parser = program_parser("plots", main.__doc__, engine="parallel", new=17)
     options = parsed(parser, arguments)
-    return guarded(lambda: plots(options, arguments))
+    return plots(options, arguments)
 
 
 if __name__ == "__main__":

@@ -164,6 +164,7 @@ def write_files(out: Path, name: str, title: str, active: list[Sample], result: 
     ]
 
 
+@guarded
 def profile(options: argparse.Namespace, arguments: list[str] | None) -> int:
     """Observe, write, print."""
     console = Console(highlight=False)
@@ -233,8 +234,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.profiler == "perf":
         from lab.measure import perf
 
-        return guarded(lambda: perf.view(options, arguments))
-    return guarded(lambda: profile(options, arguments))
+        return perf.view(options, arguments)
+    return profile(options, arguments)
 
 
 if __name__ == "__main__":

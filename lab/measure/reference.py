@@ -85,6 +85,7 @@ def captured(columns: int = 100) -> Iterator[io.StringIO]:
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
+@guarded
 def reference(out: Path, target: Path, optional: tuple[str, ...] = ('make profile ARGS="--profiler perf"',)) -> int:
     """Run all, then replace what is in `target`. A failing command stops it, except perf."""
     outputs: dict[str, tuple[str, str]] = {}
@@ -149,7 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m lab.measure.reference", description=main.__doc__)
     parser.add_argument("--out", type=Path, default=PROFILES, help="folder for the results (default profiles/)")
     options = parser.parse_args(arguments)
-    return guarded(lambda: reference(options.out, options.out / "reference"))
+    return reference(options.out, options.out / "reference")
 
 
 if __name__ == "__main__":

@@ -128,6 +128,7 @@ def figure(path: Path | None, alternative: str) -> Markup:
 # ---------------------------------------------------------------------------------------------------------- the command
 
 
+@guarded
 def report(options: argparse.Namespace) -> int:
     """Make what is missing, write the page."""
     program = program_of(options)
@@ -147,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--fresh", action="store_true", help="measure everything anew")
     parser.add_argument("--title", help="heading of the page, for example with your name")
     options = parsed(parser, arguments)
-    return guarded(lambda: report(options))
+    return report(options)
 
 
 if __name__ == "__main__":

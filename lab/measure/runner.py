@@ -15,14 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from lab.checkpoint import CheckpointError, read_header
-from lab.command import Parser, whole_number, worker_count
+from lab.command import Parser, in_one_line, whole_number, worker_count
 from lab.engines import engine_name
 from lab.files import PROFILES, ROOT
 from lab.margin import MARGIN
@@ -252,13 +252,8 @@ def program_of(options: argparse.Namespace) -> Program:
     )
 
 
-def guarded(command: Callable[[], int]) -> int:
-    """The command's exit status; what goes wrong is one line on stderr and 1."""
-    try:
-        return command()
-    except (ProgramError, ToolError, ModelError, CheckpointError, OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
+# of a command in this room: what goes wrong is one line on stderr and 1
+guarded = in_one_line("", ProgramError, ToolError, ModelError, CheckpointError, OSError, ValueError)
 
 
 def say(text: str) -> None:

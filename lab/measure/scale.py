@@ -368,6 +368,7 @@ def machine_lines(result: dict) -> Iterator[str]:
         yield "Memory: " + ", ".join(f"{gb:.0f} GB/s on {k}" for k, gb in result["bandwidth"].items()) + "."
 
 
+@guarded
 def scale(options: argparse.Namespace, arguments: list[str] | None) -> int:
     """Measure, record, predict, print."""
     console = Console(highlight=False)
@@ -415,7 +416,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--rounds", type=whole_number(1), default=ROUNDS, help=f"measured runs for each k (default {ROUNDS})"
     )
     options = parsed(parser, arguments)
-    return guarded(lambda: scale(options, arguments))
+    return scale(options, arguments)
 
 
 if __name__ == "__main__":

@@ -360,6 +360,7 @@ def untold(recording: Recording) -> str:
     )
 
 
+@guarded
 def timeline(options: argparse.Namespace, arguments: list[str] | None) -> int:
     """Record, write, print."""
     from lab.measure import style
@@ -413,7 +414,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Record a run of the parallel program: trace for Perfetto, picture of a forward pass, table of waits."""
     parser = program_parser("timeline", main.__doc__, engine="parallel", new=17)
     options = parsed(parser, arguments)
-    return guarded(lambda: timeline(options, arguments))
+    return timeline(options, arguments)
 
 
 if __name__ == "__main__":

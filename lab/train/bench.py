@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.checkpoint import CheckpointError, read_checkpoint
-from lab.command import Parser, quietly, whole_number, worker_count
+from lab.command import Parser, in_one_line, quietly, whole_number, worker_count
+from lab.models import ModelError, find, timing_model
 from lab.pipes import pipe
 from lab.serial import GPT2
 from lab.train.adamw import AdamW, gpt2_update
@@ -187,20 +188,15 @@ def compare(arguments: argparse.Namespace, path: Path, workers, console: Console
         console.print(f"the losses differ by at most {apart:.1e}", highlight=False)
 
 
+@in_one_line("lab.train.bench: ", CheckpointError, ModelError, TorchError, OSError)
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = build_parser()
     arguments = parser.parse_args(argv)
     console = Console(soft_wrap=True)
-    from lab.models import ModelError, find, timing_model
-
-    try:
-        path = find(arguments.model) if arguments.model else timing_model()
-        with team(parser.workers(arguments.workers)) as workers:
-            compare(arguments, path, workers, console)
-    except (CheckpointError, ModelError, TorchError, OSError) as error:
-        print(f"lab.train.bench: {error}", file=sys.stderr)
-        return 1
+    path = find(arguments.model) if arguments.model else timing_model()
+    with team(parser.workers(arguments.workers)) as workers:
+        compare(arguments, path, workers, console)
     return 0
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.checkpoint import CheckpointError, Config, carve, count_parameters, parameter_shapes, read_checkpoint
-from lab.command import Parser, quietly, whole_number, worker_count
+from lab.command import Parser, in_one_line, quietly, whole_number, worker_count
 from lab.serial import GPT2
 from lab.train.adamw import AdamW, gpt2_update
 from lab.train.backward import Gradients, gpt2_backward
@@ -146,6 +146,7 @@ def table(rows: list[Row]) -> Table:
     return shown
 
 
+@in_one_line("lab.train.debug_state: ", CheckpointError, DebugStateError)
 def main(argv: list[str] | None = None) -> int:
     """The command; 0 if everything agrees, 1 if not."""
     parser = Parser(
@@ -164,12 +165,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=worker_count, default=1, help="worker threads (default 1)")
     arguments = parser.parse_args(argv)
     console = Console()
-    try:
-        config, params_memory = read_checkpoint(arguments.checkpoint)
-        state = read_debug_state(arguments.state, config)
-    except (CheckpointError, DebugStateError) as error:
-        print(f"lab.train.debug_state: {error}", file=sys.stderr)
-        return 1
+    config, params_memory = read_checkpoint(arguments.checkpoint)
+    state = read_debug_state(arguments.state, config)
     model = GPT2(config, params_memory.copy())
     with team(arguments.workers) as workers:
         rows = check(model, state, workers)

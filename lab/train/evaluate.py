@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from lab.checkpoint import CheckpointError, read_checkpoint
-from lab.command import Parser, quietly, whole_number, worker_count
+from lab.command import Parser, in_one_line, quietly, whole_number, worker_count
 from lab.serial import GPT2
 from lab.train.data import CORPORA, DataError
 from lab.train.loop import load_data
@@ -41,28 +41,25 @@ def build_parser() -> Parser:
     return parser
 
 
+@in_one_line("lab.train.evaluate: ", CheckpointError, DataError)
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = build_parser()
     arguments = parser.parse_args(argv)
     console, k = Console(soft_wrap=True), parser.workers(arguments.workers)
-    try:
-        config, params_memory = read_checkpoint(arguments.model)
-        T = min(arguments.seq or config.max_seq_len, config.max_seq_len)
-        parts = load_data(Settings(data=arguments.data, val_data=arguments.val_data), console)
-        with team(k) as workers:
-            for name, tokens in zip(("train", "val"), parts, strict=True):
-                if arguments.part in (name, "both"):
-                    check_tokens(name, tokens, config)
-                    loss = evaluate(GPT2(config, params_memory), tokens, arguments.batch, T, 0, workers)
-                    console.print(
-                        f"{name} loss {loss:.4f} nats per token (perplexity {np.exp(loss):.1f}): "
-                        f"{tokens.size - 1:,} tokens in sequences of {T}",
-                        highlight=False,
-                    )
-    except (CheckpointError, DataError) as error:
-        print(f"lab.train.evaluate: {error}", file=sys.stderr)
-        return 1
+    config, params_memory = read_checkpoint(arguments.model)
+    T = min(arguments.seq or config.max_seq_len, config.max_seq_len)
+    parts = load_data(Settings(data=arguments.data, val_data=arguments.val_data), console)
+    with team(k) as workers:
+        for name, tokens in zip(("train", "val"), parts, strict=True):
+            if arguments.part in (name, "both"):
+                check_tokens(name, tokens, config)
+                loss = evaluate(GPT2(config, params_memory), tokens, arguments.batch, T, 0, workers)
+                console.print(
+                    f"{name} loss {loss:.4f} nats per token (perplexity {np.exp(loss):.1f}): "
+                    f"{tokens.size - 1:,} tokens in sequences of {T}",
+                    highlight=False,
+                )
     return 0
 
 
