@@ -2,7 +2,10 @@
 
 import argparse
 import dataclasses
+import math
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from rich.console import Console
 
@@ -29,28 +32,84 @@ Then:  python -m lab.gpt --model models/my.bin --text 464 2068
 positive, natural = whole_number(1), whole_number(0)
 
 
-def share(text: str) -> float:
-    """An argument from 0 to below 1."""
-    value = float(text)
-    if not 0.0 <= value < 1.0:
-        raise argparse.ArgumentTypeError(f"{value}: expected 0 <= value < 1")
-    return value
+def number(name: str, expected: str, holds: Callable[[float], bool]) -> Callable[[str], float]:
+    """For add_argument(type=...): a number for which `holds`; `name` is what argparse calls it."""
+
+    def checked(text: str) -> float:
+        value = float(text)
+        if not holds(value):
+            raise argparse.ArgumentTypeError(f"{value}: expected {expected}")
+        return value
+
+    checked.__name__ = name
+    return checked
 
 
-def rate(text: str) -> float:
-    """An argument that is a positive number."""
-    value = float(text)
-    if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{value}: expected a number above 0")
-    return value
+share = number("share", "0 <= value < 1", lambda value: 0.0 <= value < 1.0)
+rate = number("rate", "a number above 0", lambda value: 0.0 < value < math.inf)
+weight = number("weight", "0 or more", lambda value: 0.0 <= value < math.inf)
 
-
-def weight(text: str) -> float:
-    """An argument that is a number of at least 0."""
-    value = float(text)
-    if not 0.0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{value}: expected 0 or more")
-    return value
+FLAGS: dict[str, list[tuple[str, Any, str, dict[str, Any]]]] = {  # by group: name, type, what it is, more
+    "data": [
+        (
+            "--data", str, f"{', '.join(CORPORA)}, a UTF-8 text file, or a token file (.bin)",
+            {"metavar": "NAME|FILE"},
+        ),
+        (
+            "--val-data", str, "token file to validate with (by default the first part of the data)",
+            {"metavar": "FILE"},
+        ),
+        (
+            "--data-format", str, "token files that are written: llm.c's current format or its first",
+            {"choices": FORMATS},
+        ),
+        ("--shuffle", bool, "the sequences of each pass in another order, cut elsewhere", {}),
+    ],
+    "model": [
+        ("--from", str, "start from this checkpoint", {"dest": "init_from", "metavar": "CHECKPOINT"}),
+        ("--layers", positive, "L, from scratch", {}),
+        ("--heads", positive, "NH, from scratch", {}),
+        ("--channels", positive, "C, from scratch", {}),
+        ("--context", positive, "maxT, from scratch", {}),
+        (
+            "--share-rare", natural,
+            "one row of wte for all tokens that occur fewer than N times (0: off, 1: the unused)", {"metavar": "N"},
+        ),
+    ],
+    "steps": [
+        ("--batch", positive, "B, sequences in a step", {}),
+        ("--seq", positive, "T, tokens in a sequence", {}),
+        ("--steps", positive, "how many", {}),
+        ("--lr", rate, "learning rate", {}),
+        ("--schedule", str, "how it changes", {"choices": ("constant", "linear", "cosine")}),
+        ("--warmup", natural, "steps in which it rises from 0", {}),
+        ("--final-lr", share, "what is left of it at the end of linear and cosine, as a share", {}),
+        ("--beta1", share, "AdamW's memory of gradients", {}),
+        ("--beta2", share, "AdamW's memory of their squares", {}),
+        ("--weight-decay", weight, "AdamW's pull of all weights to 0", {}),
+        ("--clip", weight, "longest gradient (0: any)", {}),
+        (
+            "--dropout", share,
+            "share of the numbers left out where a branch joins the residual stream (llm.c has none)", {},
+        ),
+        (
+            "--average", share,
+            "validate and write a running mean of the weights that keeps this share at each step (0: the weights)", {},
+        ),
+        ("--seed", natural, "of everything random", {}),
+    ],
+    "what is shown and kept": [
+        ("--val-every", natural, "steps between validations (0: none)", {}),
+        ("--val-batches", natural, "batches of a validation (0: all)", {}),
+        ("--sample-every", natural, "steps between samples of text (0: none)", {}),
+        ("--sample-tokens", positive, "tokens of a sample", {}),
+        ("--save-every", natural, "steps between saves (0: only at the end)", {}),
+        ("--keep", str, "which weights become the model", {"choices": ("last", "best")}),
+        ("--patience", natural, "stop after so many validations without a lower loss (0: never)", {}),
+        ("--out", str, "the model", {"metavar": "FILE.bin"}),
+        ("--version", int, "its checkpoint version: 1 and 3 float32, 5 bfloat16", {"choices": VERSIONS}),
+    ],
+}  # fmt: skip
 
 
 def build_parser() -> Parser:
@@ -61,72 +120,15 @@ def build_parser() -> Parser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    known = Settings()
-
-    def add(group, name, kind, text, **more):
-        default = getattr(known, more.get("dest", name.strip("-").replace("-", "_")))
-        shown = "" if default in (None, False) else f" (default {default})"
-        if kind is bool:
-            group.add_argument(name, action="store_true", default=None, help=text, **more)
-        else:
-            group.add_argument(name, type=kind, default=None, help=text + shown, **more)
-
-    data = parser.add_argument_group("data")
-    add(data, "--data", str, f"{', '.join(CORPORA)}, a UTF-8 text file, or a token file (.bin)", metavar="NAME|FILE")
-    add(data, "--val-data", str, "token file to validate with (by default the first part of the data)", metavar="FILE")
-    add(
-        data, "--data-format", str, "token files that are written: llm.c's current format or its first", choices=FORMATS
-    )
-    add(data, "--shuffle", bool, "the sequences of each pass in another order, cut elsewhere")
-    model = parser.add_argument_group("model")
-    add(model, "--from", str, "start from this checkpoint", dest="init_from", metavar="CHECKPOINT")
-    add(model, "--layers", positive, "L, from scratch")
-    add(model, "--heads", positive, "NH, from scratch")
-    add(model, "--channels", positive, "C, from scratch")
-    add(model, "--context", positive, "maxT, from scratch")
-    add(
-        model,
-        "--share-rare",
-        natural,
-        "one row of wte for all tokens that occur fewer than N times (0: off, 1: the unused)",
-        metavar="N",
-    )
-    steps = parser.add_argument_group("steps")
-    add(steps, "--batch", positive, "B, sequences in a step")
-    add(steps, "--seq", positive, "T, tokens in a sequence")
-    add(steps, "--steps", positive, "how many")
-    add(steps, "--lr", rate, "learning rate")
-    add(steps, "--schedule", str, "how it changes", choices=("constant", "linear", "cosine"))
-    add(steps, "--warmup", natural, "steps in which it rises from 0")
-    add(steps, "--final-lr", share, "what is left of it at the end of linear and cosine, as a share")
-    add(steps, "--beta1", share, "AdamW's memory of gradients")
-    add(steps, "--beta2", share, "AdamW's memory of their squares")
-    add(steps, "--weight-decay", weight, "AdamW's pull of all weights to 0")
-    add(steps, "--clip", weight, "longest gradient (0: any)")
-    add(
-        steps,
-        "--dropout",
-        share,
-        "share of the numbers left out where a branch joins the residual stream (llm.c has none)",
-    )
-    add(
-        steps,
-        "--average",
-        share,
-        "validate and write a running mean of the weights that keeps this share at each step (0: the weights)",
-    )
-    add(steps, "--seed", natural, "of everything random")
-    watch = parser.add_argument_group("what is shown and kept")
-    add(watch, "--val-every", natural, "steps between validations (0: none)")
-    add(watch, "--val-batches", natural, "batches of a validation (0: all)")
-    add(watch, "--sample-every", natural, "steps between samples of text (0: none)")
-    add(watch, "--sample-tokens", positive, "tokens of a sample")
-    add(watch, "--save-every", natural, "steps between saves (0: only at the end)")
-    add(watch, "--keep", str, "which weights become the model", choices=("last", "best"))
-    add(watch, "--patience", natural, "stop after so many validations without a lower loss (0: never)")
-    add(watch, "--out", str, "the model", metavar="FILE.bin")
-    add(watch, "--version", int, "its checkpoint version: 1 and 3 float32, 5 bfloat16", choices=VERSIONS)
-    watch.add_argument("--show-every", type=positive, default=1, help="steps between lines (default 1)")
+    known, group = Settings(), parser
+    for title, flags in FLAGS.items():
+        group = parser.add_argument_group(title)
+        for name, kind, text, more in flags:
+            default = getattr(known, more.get("dest", name.strip("-").replace("-", "_")))
+            how = {"action": "store_true"} if kind is bool else {"type": kind}
+            shown = "" if default in (None, False) else f" (default {default})"
+            group.add_argument(name, default=None, help=text + shown, **how, **more)
+    group.add_argument("--show-every", type=positive, default=1, help="steps between lines (default 1)")
     parser.add_argument("--workers", type=worker_count, help="worker threads (default: the cores, at most 4)")
     parser.add_argument(
         "--resume",
