@@ -234,7 +234,7 @@ def test_operations_have_colours_that_differ_and_can_be_written_on():
 
 def test_white_can_be_seen_in_a_legend():
     figure = style.pyplot().figure()
-    style.header(figure, "a title", [("no core", "#FFFFFF", ""), ("waiting", "#DDDDDD", "")])
+    style.framed(figure, "a title", [("no core", "#FFFFFF", ""), ("waiting", "#DDDDDD", "")])
     white, grey = figure.legends[0].get_patches()
     assert white.get_edgecolor()[:3] != (1.0, 1.0, 1.0) and white.get_linewidth() > 0 and grey.get_linewidth() == 0
 

@@ -485,5 +485,5 @@ def test_names_that_are_no_text_and_no_formula(tiny, tmp_path, capsys):
     assert main_of(timeline, "--engine", mine, "--model", tiny, "-n", 20, "--workers", 2, "--out", tmp_path) == 0
     assert [path.name for path in tmp_path.glob("caf*.svg")] and "caf? $x_$ $^" in capsys.readouterr().out
     figure = style.pyplot().figure()
-    style.header(figure, "$x_$ $^", [("$_$ $^", "#000000", "")])
+    style.framed(figure, "$x_$ $^", [("$_$ $^", "#000000", "")])
     assert len(style.save(figure, tmp_path / "formula")) == 2

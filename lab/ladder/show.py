@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from lab.ladder.climb import Result
+from lab.measure import style
 
 OWN = "the lab's programs"
 
@@ -79,8 +80,6 @@ def explanation(report: dict) -> list[str]:
 
 def draw_bars(results: Sequence[Result], report: dict, note: str) -> Any:
     """Milliseconds by rung, as bars; what was not measured says so in words."""
-    from lab.measure import style
-
     figure, axes = style.pyplot().subplots(figsize=(8.2, 0.52 * len(results) + 1.5))
     heights = [np.median(milliseconds(r, report)) if r.status == "measured" else 0.0 for r in results]
     most = max(heights) or 1.0
@@ -93,14 +92,9 @@ def draw_bars(results: Sequence[Result], report: dict, note: str) -> Any:
         axes.barh(place, value, height=0.62, color=style.BLUE)
         times = f"  {value:,.1f} ms, {result.times_first:.1f} x" if place else f"  {value:,.1f} ms"
         axes.text(value, place, times, va="center", fontsize=9.5, color=style.INK)
-    axes.set_yticks(range(len(results)), [result.title for result in results])
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1.25 * most)
-    axes.set_xlabel("milliseconds a batch" if results[0].part == "training" else "milliseconds a token")
-    axes.tick_params(axis="y", length=0)
-    style.header(figure, f"The ladder, {results[0].part}: {report['title']}")
-    style.footnote(figure, note)
-    return figure
+    unit = "milliseconds a batch" if results[0].part == "training" else "milliseconds a token"
+    style.named_rows(axes, [result.title for result in results], 1.25 * most, unit)
+    return style.framed(figure, f"The ladder, {results[0].part}: {report['title']}", note=note)
 
 
 def short(text: str, most: int = 80) -> str:
@@ -148,17 +142,15 @@ def draw_roofline(
 
     chapters: the lab's own programs, name -> (operations, bytes, seconds) of what they generate.
     """
-    from lab.measure import style
-
     figure, axes = style.pyplot().subplots(figsize=(9.6, 5.8))
     marks = marks_of(results, chapters)
     gigabytes = report["machine"]["bandwidth"] / 1e9
-    peaks = {name: flops / 1e9 for name, flops in report["machine"]["peak"].items()}
-    left, right = min(mark.x for mark in marks) / 4, max(mark.x for mark in marks) * 10
-    intensity = np.geomspace(left, right, 200)
-    for (name, peak), line in zip(peaks.items(), ("-", "--"), strict=False):
-        label = f"{gigabytes:,.0f} GB/s, {name} products {peak:,.0f} GFLOP/s"
-        axes.plot(intensity, np.minimum(intensity * gigabytes, peak), line, color=style.INK, lw=1.6, label=label)
+    roofs = [
+        (f"{gigabytes:,.0f} GB/s, {name} products {flops / 1e9:,.0f} GFLOP/s", gigabytes, flops / 1e9)
+        for name, flops in report["machine"]["peak"].items()
+    ]
+    limits = min(mark.x for mark in marks) / 4, max(mark.x for mark in marks) * 10
+    style.roofs(axes, roofs, limits, min(mark.y for mark in marks), " moved (counted)")
     looks = {"training": ("o", style.BLUE), "generation": ("s", style.VERMILLION), OWN: ("^", style.BLACK)}
     for cluster in clusters(marks):
         mark = marks[cluster[0]]
@@ -171,20 +163,12 @@ def draw_roofline(
         for number, mark in enumerate(marks):
             if mark.part == part:
                 axes.plot([], [], ls="", label=f"   {number + 1}  {mark.name}")
-    style.decades(axes, (left, right), (min(mark.y for mark in marks) / 3, 2 * max(peaks.values())))
-    axes.set_xlabel("arithmetic intensity: operations for each byte moved (counted)")
-    axes.set_ylabel("GFLOP/s")
-    axes.grid(True)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5, handlelength=1.6)
-    style.header(figure, f"Roofline of the ladder: {report['title']}")
-    style.footnote(figure, note)
-    return figure
+    return style.framed(figure, f"Roofline of the ladder: {report['title']}", note=note)
 
 
 def save_pictures(results: Sequence[Result], report: dict, folder: Path, chapters: dict, note: str) -> list[Path]:
     """training.png, generation.png, roofline.png and their .svg."""
-    from lab.measure import style
-
     paths = []
     for part in dict.fromkeys(result.part for result in results):
         mine = [result for result in results if result.part == part]

@@ -48,24 +48,17 @@ def draw_scaling(
     figure, axes = style.pyplot().subplots(figsize=(8.2, 4.8))
     ks = sorted({k for line in measured.values() for k in line} | set(capacity))
     axes.plot(ks, ks, color=style.GREY, lw=1.2, ls=(0, (1, 1.5)), label="ideal: k")
-    at = sorted(capacity)
-    look = {"color": style.GREEN, "marker": "D", "ms": 6, "mfc": "white"}
-    axes.plot(at, [capacity[k] for k in at], label="capacity C_k: what the cores gave", **look)
+    gave = zip(*sorted(capacity.items()), strict=True)
+    axes.plot(*gave, color=style.GREEN, marker="D", ms=6, mfc="white", label="capacity C_k: what the cores gave")
     fills = cycle(LOOKS)
     for name, line in measured.items():
-        at = sorted(line)
-        middle = [line[k].median for k in at]
-        bars = [[line[k].median - line[k].low for k in at], [line[k].high - line[k].median for k in at]]
         look = {"color": style.VERMILLION, "lw": 3, "zorder": 5} if name == yours else {"color": next(fills), "lw": 2}
-        axes.errorbar(at, middle, yerr=bars, marker="o", ms=7, capsize=4, label=name, **look)
+        style.intervals(axes, line, ms=7, capsize=4, label=name, **look)
     axes.set_xticks(ks, [str(k) for k in ks])
-    axes.set_xlabel("workers k")
-    axes.set_ylabel("self-scaling  $E_k = T_1 / T_k$")
+    axes.set(xlabel="workers k", ylabel="self-scaling  $E_k = T_1 / T_k$")
     axes.grid(True)
     style.legend_below(axes, columns=3)
-    style.header(figure, title)
-    style.footnote(figure, note)
-    return figure
+    return style.framed(figure, title, note=note)
 
 
 def draw_times(times: Mapping[str, Mapping[int, float]], title: str, note: str = "", floor: float = 0.0) -> Any:
@@ -83,11 +76,5 @@ def draw_times(times: Mapping[str, Mapping[int, float]], title: str, note: str =
         axes.text(value + 0.01 * longest, row, f"{value:,.0f} ms", va="center", fontsize=9)
     if floor:
         axes.axvline(floor, color=style.VERMILLION, ls="--", lw=1.4)
-    axes.set_yticks(range(len(bars)), [label for label, _, _ in bars], parse_math=False)
-    axes.invert_yaxis()
-    axes.set_xlim(0, TOP * longest)
-    axes.set_xlabel("milliseconds a token")
-    axes.tick_params(axis="y", length=0)
-    style.header(figure, title)
-    style.footnote(figure, note)
-    return figure
+    style.named_rows(axes, [label for label, _, _ in bars], TOP * longest, "milliseconds a token")
+    return style.framed(figure, title, note=note)

@@ -30,7 +30,7 @@ from lab.measure.machine import Load, bandwidth, cores, peak
 from lab.measure.operations import Cost
 from lab.measure.runner import Program, guarded, parsed, passed_on, program_of, program_parser, provenance, say
 from lab.measure.stats import Estimate, estimate, ratios
-from lab.measure.style import BLACK, BLUE, GREEN, GREY, INK, ORANGE, OUTSIDE, SKY, UNTOLD, VERMILLION, looks, short
+from lab.measure.style import BLACK, BLUE, GREEN, GREY, ORANGE, OUTSIDE, SKY, UNTOLD, VERMILLION, looks, short
 
 # -------------------------------------------------------------------------------------------------------------- speedup
 
@@ -85,8 +85,7 @@ def serial_fraction(measured: dict[int, float]) -> float | None:
 
 def draw_speedup(data: Speedups, title: str, note: str) -> Any:
     """Speedup against workers, both axes logarithmic."""
-    plt = style.pyplot()
-    figure, axes = plt.subplots(figsize=(7.6, 5.6))
+    figure, axes = style.pyplot().subplots(figsize=(7.6, 5.6))
     ks = np.array(sorted({*data.predicted, *data.measured}))
     top = 2 * max(*data.predicted.values(), *(e.high for e in data.measured.values()), *data.capacity.values(), 2.0)
     axes.plot(ks, ks, color=GREY, lw=1.2, ls=(0, (1, 1.5)), label="ideal: k")
@@ -101,32 +100,15 @@ def draw_speedup(data: Speedups, title: str, note: str) -> Any:
         label = f"Amdahl's law, serial {fraction:.0%} as measured: no lock, no memory"
         axes.plot(ks, 1 / (fraction + (1 - fraction) / ks), color=ORANGE, ls="-.", label=label)
     if data.capacity:
-        at = sorted(data.capacity)
-        axes.plot(
-            at,
-            [data.capacity[k] for k in at],
-            color=GREEN,
-            marker="D",
-            ms=6,
-            mfc="white",
-            label="capacity: what the cores gave",
-        )
-    at = sorted(data.measured)
-    middle = [data.measured[k].median for k in at]
-    low = [data.measured[k].median - data.measured[k].low for k in at]
-    high = [data.measured[k].high - data.measured[k].median for k in at]
-    label = "measured, 95 % interval"
-    axes.errorbar(
-        at, middle, yerr=[low, high], color=VERMILLION, marker="o", ms=8, capsize=5, lw=2, zorder=5, label=label
-    )
+        gave = zip(*sorted(data.capacity.items()), strict=True)
+        axes.plot(*gave, color=GREEN, marker="D", ms=6, mfc="white", label="capacity: what the cores gave")
+    look = {"color": VERMILLION, "ms": 8, "capsize": 5, "lw": 2, "zorder": 5, "label": "measured, 95 % interval"}
+    style.intervals(axes, data.measured, **look)
     logarithmic(axes, ks, top)
-    axes.set_xlabel("workers k")
-    axes.set_ylabel("speedup  $T_1 / T_k$")
+    axes.set(xlabel="workers k", ylabel="speedup  $T_1 / T_k$")
     axes.grid(True)
     style.legend_below(axes, columns=2)
-    style.header(figure, title)
-    style.footnote(figure, note)
-    return figure
+    return style.framed(figure, title, note=note)
 
 
 def logarithmic(axes: Any, ks: np.ndarray, top: float) -> None:
@@ -136,9 +118,8 @@ def logarithmic(axes: Any, ks: np.ndarray, top: float) -> None:
     for axis, first, last in ((axes.xaxis, 0, ks.max()), (axes.yaxis, -1, top)):
         ticks = [2.0**p for p in range(first, 10) if 2.0**p <= last]
         axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
-        axis.set_minor_locator(style.no_ticks())
-    axes.set_xlim(0.93, ks.max() * 1.08)
-    axes.set_ylim(0.5, top)
+    axes.minorticks_off()
+    axes.set(xlim=(0.93, ks.max() * 1.08), ylim=(0.5, top))
 
 
 # ------------------------------------------------------------------------------------------------- seconds by operation
@@ -146,8 +127,7 @@ def logarithmic(axes: Any, ks: np.ndarray, top: float) -> None:
 
 def draw_operations(seconds: dict[str, dict[str, float]], title: str, note: str) -> Any:
     """One bar for the serial program, stacked by operation, and one for each number of workers, stacked by region."""
-    plt = style.pyplot()
-    figure, axes = plt.subplots(figsize=(8.6, 1.7 + 0.75 * len(seconds)))
+    figure, axes = style.pyplot().subplots(figsize=(8.6, 1.7 + 0.75 * len(seconds)))
     whole = {bar: sum(parts.values()) for bar, parts in seconds.items()}
     names = in_order(seconds)
     look = looks(names)
@@ -160,14 +140,9 @@ def draw_operations(seconds: dict[str, dict[str, float]], title: str, note: str)
                 axes.text(left + value / 2, place, f"{value / whole[bar]:.0%}", **style.label_on(fill))
             left += value
         axes.text(left + 0.008 * max(whole.values()), place, f"{left:.2f} s", va="center", fontsize=9.5, weight="bold")
-    axes.set_yticks(range(len(seconds)), [bar_name(bar) for bar in seconds])
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1.09 * max(whole.values()))
-    axes.set_xlabel("seconds, as the main thread sees them")
-    axes.tick_params(axis="y", length=0)
-    style.header(figure, title, [(short(name), *look[name]) for name in names])
-    style.footnote(figure, note)
-    return figure
+    most = 1.09 * max(whole.values())
+    style.named_rows(axes, [bar_name(bar) for bar in seconds], most, "seconds, as the main thread sees them")
+    return style.framed(figure, title, [(short(name), *look[name]) for name in names], note)
 
 
 def in_order(seconds: dict[str, dict[str, float]]) -> list[str]:
@@ -220,7 +195,8 @@ def points(seconds: dict[str, dict[str, float]], costs: dict[str, dict[str, Cost
         known = costs["serial" if program == "serial" else "parallel"]
         regions = parts.keys() - {OUTSIDE, UNTOLD}
         if regions and regions <= known.keys():
-            found += [Point(name, program, known[name], parts[name]) for name in regions & shown if parts[name] > 0]
+            names = [name for name in known if name in regions & shown and parts[name] > 0]
+            found += [Point(name, program, known[name], parts[name]) for name in names]
         else:
             found.append(Point(ALL, program, sum(known.values(), Cost(0, 0)), sum(parts.values())))
     return found
@@ -228,40 +204,30 @@ def points(seconds: dict[str, dict[str, float]], costs: dict[str, dict[str, Cost
 
 def draw_roofline(roofs: list[Roof], found: list[Point], title: str, note: str) -> Any:
     """Achieved GFLOP/s against arithmetic intensity, both logarithmic, below the machine's roofs."""
-    plt = style.pyplot()
-    figure, axes = plt.subplots(figsize=(8.2, 5.8))
-    left, right = 0.1, 60.0
-    intensity = np.geomspace(left, right, 200)
-    for roof, line in zip(roofs, ("-", "--"), strict=False):
-        word = "thread" if roof.threads == 1 else "threads"
-        label = f"roof of {roof.threads} {word}: {roof.gigabytes:.0f} GB/s, {roof.gigaflops:.0f} GFLOP/s"
-        axes.plot(
-            intensity, np.minimum(intensity * roof.gigabytes, roof.gigaflops), ls=line, color=INK, lw=1.6, label=label
-        )
+    figure, axes = style.pyplot().subplots(figsize=(8.2, 5.8))
+    achieved = [(point, point.cost.flops / point.seconds / 1e9) for point in found]
+    labelled = [
+        (f"roof of {k} thread{'s' if k > 1 else ''}: {gigabytes:.0f} GB/s, {flops:.0f} GFLOP/s", gigabytes, flops)
+        for k, gigabytes, flops in roofs
+    ]
+    lowest = min(rate for _, rate in achieved)
+    style.roofs(axes, labelled, (0.1, 60.0), lowest, ", every number moved once")
     markers = dict(zip(dict.fromkeys(point.program for point in found), "os^Dv", strict=False))
-    lowest: dict[str, tuple[float, float]] = {}
+    places: dict[str, tuple[float, float]] = {}  # of each name, the lowest
     look = looks(point.name for point in found)
-    for point in found:
-        x, y = point.cost.intensity, point.cost.flops / point.seconds / 1e9
-        lowest[point.name] = min(lowest.get(point.name, (x, y)), (x, y), key=lambda place: place[1])
+    for point, rate in achieved:
+        place = point.cost.intensity, rate
+        places[point.name] = min(places.get(point.name, place), place, key=lambda place: place[1])
         colour = look[point.name][0]
         fill = colour if point.program != "serial" else "white"
-        axes.plot(x, y, markers[point.program], ms=9, mfc=fill, mec=colour, mew=2.2, zorder=3)
-    for name, place in lowest.items():
+        axes.plot(*place, markers[point.program], ms=9, mfc=fill, mec=colour, mew=2.2, zorder=3)
+    for name, place in places.items():
         axes.annotate(short(name), place, xytext=(0, -17), textcoords="offset points", fontsize=9, ha="center")
     for program, marker in markers.items():
         fill = "white" if program == "serial" else BLACK
         axes.plot([], [], marker, ms=8, mfc=fill, mec=BLACK, mew=1.6, ls="", label=bar_name(program))
-    style.decades(
-        axes, (left, right), (min(y for _, y in lowest.values()) / 3, 2 * max(roof.gigaflops for roof in roofs))
-    )
-    axes.set_xlabel("arithmetic intensity: operations for each byte, every number moved once")
-    axes.set_ylabel("GFLOP/s")
-    axes.grid(True)
     axes.legend(loc="upper left", fontsize=8.5)
-    style.header(figure, title)
-    style.footnote(figure, note)
-    return figure
+    return style.framed(figure, title, note=note)
 
 
 # ---------------------------------------------------------------------------------------------------------- the command

@@ -6,11 +6,14 @@ and Ito, 2008).
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lab.files import replacing
+from lab.measure.stats import Estimate
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
@@ -104,13 +107,14 @@ def pyplot() -> Any:
     return plt
 
 
-def header(figure: Any, title: str, items: Sequence[tuple[str, str, str]] = (), width: int = 8) -> None:
-    """The title, and below it a legend of (label, colour, hatch) squares; makes room for both, and for the footnote."""
+def framed(figure: Any, title: str, items: Sequence[tuple[str, str, str]] = (), note: str = "") -> Any:
+    """The figure with its title, below that a legend of (label, colour, hatch) squares, and small print at the bottom
+    (machine, load, date); makes room for all."""
     from matplotlib.patches import Patch
 
     height = figure.get_figheight()
     letters = max((len(label) for label, _, _ in items), default=0) + 6
-    width = max(1, min(width, int(14.5 * figure.get_figwidth() / letters)))
+    width = max(1, min(8, int(14.5 * figure.get_figwidth() / letters)))
     rows = -(-len(items) // width)
     plain = {"parse_math": False}  # names of files and regions come from people: a dollar sign is one
     figure.text(0.02, 1 - 0.13 / height, title, va="top", ha="left", fontsize=12.5, weight="bold", **plain)
@@ -121,6 +125,9 @@ def header(figure: Any, title: str, items: Sequence[tuple[str, str, str]] = (), 
         for text in legend.get_texts():
             text.set(**plain)
     figure.set_layout_engine("constrained", rect=(0, 0.22 / height, 1, 1 - (0.67 + 0.22 * rows) / height))
+    size = min(7.5, 1.62 * 72 * figure.get_figwidth() / max(len(note), 1))
+    figure.text(0.02, 0.07 / height, note, fontsize=size, color="#666666", ha="left", va="bottom")
+    return figure
 
 
 def legend_below(axes: Any, columns: int) -> None:
@@ -133,35 +140,42 @@ def edge(fill: str) -> dict[str, Any]:
     return {"edgecolor": GREY, "lw": 0.8} if fill.upper() == "#FFFFFF" else {"edgecolor": "white", "lw": 0}
 
 
-def footnote(figure: Any, text: str) -> None:
-    """Small print at the bottom: machine, load, date."""
-    size = min(7.5, 1.62 * 72 * figure.get_figwidth() / max(len(text), 1))
-    figure.text(0.02, 0.07 / figure.get_figheight(), text, fontsize=size, color="#666666", ha="left", va="bottom")
-
-
 def label_on(background: str) -> dict[str, Any]:
     """How to write into an area of that colour, so that it can be read over its hatch."""
     box = {"boxstyle": "round,pad=0.18", "facecolor": background, "edgecolor": "none"}
     return {"ha": "center", "va": "center", "fontsize": 8.5, "color": ink(background), "bbox": box}
 
 
-def decades(axes: Any, x: tuple[float, float], y: tuple[float, float]) -> None:
-    """Logarithmic axes between the limits, plain numbers at the powers of ten."""
-    from matplotlib.ticker import FuncFormatter
+def intervals(axes: Any, estimates: Mapping[int, Estimate], **look: Any) -> None:
+    """Medians with their intervals, each at its number."""
+    at = sorted(estimates)
+    found = [estimates[k] for k in at]
+    bars = [[one.median - one.low for one in found], [one.high - one.median for one in found]]
+    axes.errorbar(at, [one.median for one in found], yerr=bars, marker="o", **look)
 
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlim(*x)
-    axes.set_ylim(*y)
+
+def named_rows(axes: Any, names: Sequence[str], most: float, unit: str) -> None:
+    """Axes of horizontal bars, the first one on top: the name of each, and numbers up to `most`."""
+    axes.set_yticks(range(len(names)), names, parse_math=False)
+    axes.invert_yaxis()
+    axes.set(xlim=(0, most), xlabel=unit)
+    axes.tick_params(axis="y", length=0)
+
+
+def roofs(
+    axes: Any, limits: Sequence[tuple[str, float, float]], x: tuple[float, float], lowest: float, of_bytes: str
+) -> None:
+    """The axes of a roofline: its roofs (label, GB/s, GFLOP/s) over intensities between x, plain numbers at the powers
+    of ten; `lowest` GFLOP/s are still seen, and `of_bytes` says which bytes count."""
+    intensity = np.geomspace(*x, 200)
+    for (label, gigabytes, gigaflops), line in zip(limits, ("-", "--"), strict=False):
+        axes.plot(intensity, np.minimum(intensity * gigabytes, gigaflops), line, color=INK, lw=1.6, label=label)
+    y = lowest / 3, 2 * max(gigaflops for _, _, gigaflops in limits)
+    label = f"arithmetic intensity: operations for each byte{of_bytes}"
+    axes.set(xscale="log", yscale="log", xlim=x, ylim=y, xlabel=label, ylabel="GFLOP/s")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def no_ticks() -> Any:
-    """A locator that places none."""
-    from matplotlib.ticker import NullLocator
-
-    return NullLocator()
+        axis.set_major_formatter("{x:g}")
+    axes.grid(True)
 
 
 def save(figure: Any, stem: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from lab.command import quietly
 from lab.files import shown, write_json
+from lab.measure import style
 from lab.measure.freshness import about
 from lab.measure.machine import Load
 from lab.measure.recording import MAIN, Pass, Recording, Span, tidy
@@ -232,12 +233,9 @@ def milliseconds(seconds: float) -> str:
 
 def draw(recording: Recording, title: str, note: str) -> Any:
     """A matplotlib figure: one forward pass, and a part of it enlarged."""
-    from lab.measure import style
-
-    plt = style.pyplot()
     one = recording.typical_pass()
     height = 1.5 + 0.42 * 2 * len(recording.threads)
-    figure, (whole, part) = plt.subplots(2, 1, figsize=(11, height + 1.3))
+    figure, (whole, part) = style.pyplot().subplots(2, 1, figsize=(11, height + 1.3))
     lanes(whole, recording, one.begin, one.end, labels=False)
     begin, end = excerpt(one)
     lanes(part, recording, begin, end, origin=one.begin, labels=True)
@@ -246,20 +244,15 @@ def draw(recording: Recording, title: str, note: str) -> Any:
     whole.set_title(f"One forward pass: the one for token {token}, {one.length / 1e6:.1f} ms", loc="left")
     part.set_title(f"Enlarged: {(end - begin) / 1e6:.1f} ms of it, the shaded part", loc="left")
     part.set_xlabel("milliseconds since the pass began")
-    style.header(figure, f"Timeline: {title}", legend_items(recording, one))
-    style.footnote(figure, note)
-    return figure
+    return style.framed(figure, f"Timeline: {title}", legend_items(recording, one), note)
 
 
 def draw_whole(recording: Recording, title: str) -> Any:
     """A matplotlib figure of all that was recorded, for small programs."""
-    from lab.measure import style
-
     figure, axes = style.pyplot().subplots(figsize=(11, 1.7 + 0.42 * len(recording.threads)))
     lanes(axes, recording, recording.begin, recording.end, labels=True)
     axes.set_xlabel("milliseconds")
-    style.header(figure, title, legend_items(recording, recording.passes[0]))
-    return figure
+    return style.framed(figure, title, legend_items(recording, recording.passes[0]))
 
 
 def excerpt(one: Pass, regions: int = 10) -> tuple[int, int]:
@@ -363,8 +356,6 @@ def untold(recording: Recording) -> str:
 @guarded
 def timeline(options: argparse.Namespace, arguments: list[str] | None) -> int:
     """Record, write, print."""
-    from lab.measure import style
-
     console = Console(highlight=False)
     program = program_of(options)
     say(f"recording {program.title} ...")
