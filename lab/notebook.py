@@ -26,7 +26,7 @@ from typing import Any
 
 import rich.console
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from lab.command import Parser, in_one_line, quietly
 from lab.files import ROOT, replacing
@@ -105,9 +105,11 @@ def embed(page: str, folder: Path, height: int = 760) -> None:
 
 def table(columns: str, rows: Sequence[Sequence[object]], title: str = "") -> None:
     """Print a table; a column whose heading begins with ">" holds numbers."""
-    grid = Table(title=title or None, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in columns.split("|"):
-        grid.add_column(heading.lstrip(">"), justify="right" if heading.startswith(">") else "left", no_wrap=True)
+    made = [
+        Column(heading.lstrip(">"), justify="right" if heading.startswith(">") else "left", no_wrap=True)
+        for heading in columns.split("|")
+    ]
+    grid = Table(*made, title=title or None, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for row in rows:
         grid.add_row(*(str(cell) for cell in row))
     Console(width=COLUMNS, highlight=False).print(grid)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.table import Table
+from rich.table import Column, Table
 
 from lab.ladder.climb import Result
 from lab.measure import style
@@ -36,10 +36,11 @@ def utilisation(result: Result, report: dict) -> float:
 def table(results: Sequence[Result], report: dict) -> Table:
     """One row for each rung of a part; a rung that was not measured says why in the notes below the table."""
     part = results[0].part
-    made = Table(title=part, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    made.add_column("rung", no_wrap=True)
-    for heading in COLUMNS[part]:
-        made.add_column(heading, justify="right", no_wrap=True)
+    numbers = [Column(heading, justify="right", no_wrap=True) for heading in COLUMNS[part]]
+    made = Table(
+        Column("rung", no_wrap=True), *numbers,
+        title=part, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0),
+    )  # fmt: skip
     for result in results:
         if result.status != "measured":
             made.add_row(result.title, result.status, *[""] * 6, style="dim" if result.status == "refused" else "red")

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from lab import models, onethread, serial
 from lab.checkpoint import CheckpointError, touch_pages
@@ -219,10 +219,9 @@ def table(results: Results, weight_bytes: int, width: int = WITH_INTERVALS) -> T
     def cell(found: Estimate | None) -> str:
         return "" if found is None else str(found) if width >= WITH_INTERVALS else f"{found.median:.2f}"
 
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    grid.add_column("", overflow="fold")
-    for title in ("seconds", "tokens/s", "S=T_s/T_k", "E=T_1/T_k", "C_k", "gain", "of the floor"):
-        grid.add_column(title, justify="right", no_wrap=True, min_width=len(title))
+    titles = ("seconds", "tokens/s", "S=T_s/T_k", "E=T_1/T_k", "C_k", "gain", "of the floor")
+    columns = [Column(title, justify="right", no_wrap=True, min_width=len(title)) for title in titles]
+    grid = Table(Column("", overflow="fold"), *columns, box=None, pad_edge=False, header_style="bold")
     for contender in results.contenders:
         seconds = float(np.median(contender.seconds))
         c_k = results.capacity.get(contender.k) if results.scaling(contender) else None

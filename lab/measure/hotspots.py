@@ -2,11 +2,12 @@
 faster."""
 
 from collections import defaultdict
+from functools import partial
 from typing import NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from lab.measure.samples import Frame, Sample
@@ -79,27 +80,40 @@ def promises(row: Row, seconds: float) -> dict[str, str]:
 
 def table(rows: list[Row], seconds: float, title: str | None = None, width: int = 80) -> Table:
     """The rows from `seconds` of samples, for 80 columns or more; with bars where there is room for them."""
-    bars = width >= 96
-    grid = Table(title=title, title_justify="left", box=None, padding=(0, 1), pad_edge=False, expand=True)
-    grid.title_style = "bold"
-    grid.add_column("Function", no_wrap=True, overflow="ellipsis", min_width=14)
-    grid.add_column("Self", justify="right", no_wrap=True)
-    if bars:
-        grid.add_column("", no_wrap=True, width=BAR)
-    grid.add_column("Total", justify="right", no_wrap=True)
-    grid.add_column("Hottest line", no_wrap=True, overflow="ellipsis", ratio=1)
-    grid.add_column("If free", justify="right", no_wrap=True)
-    grid.add_column(f"On {WORKERS}", justify="right", no_wrap=True)
+    number = partial(Column, justify="right", no_wrap=True)
+    grid = wide_table(
+        title,
+        Column("Function", no_wrap=True, overflow="ellipsis", min_width=14),
+        number("Self"),
+        *bar_column(width),
+        number("Total"),
+        Column("Hottest line", no_wrap=True, overflow="ellipsis", ratio=1),
+        number("If free"),
+        number(f"On {WORKERS}"),
+    )
     for place, row in enumerate(rows):
         grid.add_row(
             Text(row.name, style="bold" if place < 2 else ""),
             f"{row.self_share:.1%}",
-            *([Text(bar(row.self_share), style="yellow" if place < 2 else "blue")] if bars else []),
+            *(Text(bar(row.self_share), style="yellow" if place < 2 else "blue") for _ in bar_column(width)),
             f"{row.total_share:.1%}",
             Text.assemble((f"{row.file}:{row.line} ", "cyan"), row.source),
             *promises(row, seconds).values(),
         )
     return grid
+
+
+def wide_table(title: str | None, *columns: Column) -> Table:
+    """A table without lines, as wide as the terminal."""
+    return Table(
+        *columns, title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1), pad_edge=False,
+        expand=True,
+    )  # fmt: skip
+
+
+def bar_column(width: int) -> list[Column]:
+    """The column of bars, where the terminal has room for one."""
+    return [Column("", no_wrap=True, width=BAR)] if width >= 96 else []
 
 
 def bar(share: float) -> str:
@@ -130,5 +144,4 @@ def sentence(rows: list[Row], seconds: float) -> str:
 def show(console: Console, rows: list[Row], title: str, seconds: float) -> None:
     """Print the table and the sentence about `seconds` of samples."""
     console.print(table(rows, seconds, title, console.width))
-    console.print()
-    console.print(escape(sentence(rows, seconds)))
+    console.print("\n" + escape(sentence(rows, seconds)))

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from lab.files import shown, write_json, write_text
@@ -197,19 +197,19 @@ def rows_of(hits: list[Hit], most: int = 12) -> list[dict]:
 
 def table(rows: list[dict], title: str, width: int) -> Table:
     """The symbols, for a terminal of 80 columns or more."""
-    grid = Table(title=title, title_justify="left", box=None, padding=(0, 1), pad_edge=False, expand=True)
-    grid.title_style = "bold"
-    grid.add_column("Self", justify="right", no_wrap=True)
-    if width >= 96:
-        grid.add_column("", no_wrap=True, width=hotspots.BAR)
-    grid.add_column("Where", no_wrap=True)
-    grid.add_column("Symbol", no_wrap=True, overflow="ellipsis", ratio=3)
-    grid.add_column("Library", no_wrap=True, overflow="ellipsis", ratio=2)
+    bars = hotspots.bar_column(width)
+    grid = hotspots.wide_table(
+        title,
+        Column("Self", justify="right", no_wrap=True),
+        *bars,
+        Column("Where", no_wrap=True),
+        Column("Symbol", no_wrap=True, overflow="ellipsis", ratio=3),
+        Column("Library", no_wrap=True, overflow="ellipsis", ratio=2),
+    )
     for row in rows:
-        drawn = [Text(hotspots.bar(row["share"]), style="yellow")] if width >= 96 else []
         grid.add_row(
             f"{row['share']:.1%}",
-            *drawn,
+            *(Text(hotspots.bar(row["share"]), style="yellow") for _ in bars),
             row["group"],
             Text(row["symbol"], style="bold"),
             Text(row["library"], style="cyan"),
@@ -275,12 +275,10 @@ def view(options: argparse.Namespace, arguments: list[str] | None) -> int:
         write_json(options.out / f"{stem}.json", result, indent=1),
     ]
     console.print(table(rows, f"Below numpy: {program.title}", console.width))
-    console.print()
-    console.print(", ".join(f"{group} {share:.0%}" for group, share in result["groups"].items()))
+    console.print("\n" + ", ".join(f"{group} {share:.0%}" for group, share in result["groups"].items()))
     for line in counter_lines(counts):
         console.print(escape(line))
     console.print(escape(names))
-    console.print()
-    console.print(f"{len(hits)} samples of {event}. Tokens equal to the serial program's. {str(load).capitalize()}.")
+    console.print(f"\n{len(hits)} samples of {event}. Tokens equal to the serial program's. {str(load).capitalize()}.")
     console.print("Written: " + ", ".join(shown(path) for path in files))
     return 0

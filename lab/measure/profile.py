@@ -199,9 +199,8 @@ def profile(options: argparse.Namespace, arguments: list[str] | None) -> int:
     if waiting:
         share = len(waiting) / (len(active) + len(waiting))
         console.print(f"Left out: samples of threads that wait, {share:.0%}. What they wait for: make timeline")
-    console.print()
     console.print(
-        f"{len(active)} samples by {seen['sampler']}. {cost_sentence(cost, options.rate, len(seen['plain']))}."
+        f"\n{len(active)} samples by {seen['sampler']}. {cost_sentence(cost, options.rate, len(seen['plain']))}."
     )
     if compared:
         console.print(agreement_sentence(compared))

@@ -27,10 +27,11 @@ import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from lab.checkpoint import Config, read_header
 from lab.command import quietly, whole_number
@@ -282,14 +283,13 @@ def measured_machine(config: Config, positions: int) -> Machine:
 
 def table(rows: list[dict]) -> Table:
     """Predictions beside measurements, each as T_k and T_1/T_k."""
-    grid = Table(title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    number = partial(Column, justify="right", no_wrap=True)
     headings = {"predicted": "T_k", "limited": "with memory", "measured": "Measured"}
     shown = {key: heading for key, heading in headings.items() if any(key in row for row in rows)}
-    for title in ("k", *(text for heading in shown.values() for text in (heading, "T_1/T_k"))):
-        grid.add_column(title, justify="right", no_wrap=True)
+    columns = [number(text) for heading in shown.values() for text in (heading, "T_1/T_k")]
     if "limited" in shown:
-        grid.add_column("Error", justify="right", no_wrap=True)
-        grid.add_column("limited by", no_wrap=True)
+        columns += [number("Error"), Column("limited by", no_wrap=True)]
+    grid = Table(number("k"), *columns, box=None, padding=(0, 1, 0, 0), pad_edge=False)
     one = rows[0]
     for row in rows:
         cells = [str(row["k"])]
@@ -397,15 +397,12 @@ def scale(options: argparse.Namespace, arguments: list[str] | None) -> int:
         **provenance(arguments, "lab.measure.scale", load),
     }
     file = write_json(options.out / f"{program.name}.scale.json", result, indent=1)
-    console.print(f"[bold]How it scales: {result['title']}")
-    console.print()
-    console.print(headline(result))
-    for line in machine_lines(result) if "work" in result else ():
+    console.print(f"[bold]How it scales: {result['title']}\n")
+    for line in (headline(result), *(machine_lines(result) if "work" in result else ())):
         console.print(line)
     console.print()
     console.print(table(result["rows"]))
-    console.print()
-    console.print(f"Tokens equal to the serial program's. {str(load).capitalize()}. Written: {shown(file)}")
+    console.print(f"\nTokens equal to the serial program's. {str(load).capitalize()}. Written: {shown(file)}")
     return 0
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from lab.command import quietly
@@ -173,13 +173,16 @@ def wait_rows(recording: Recording, most: int = 6) -> list[dict]:
 
 def plain_table(title: str, columns: str) -> Table:
     """A table without lines; a column whose heading begins with ">" is a number."""
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    table.title_style = "bold"
-    for heading in columns.split("|"):
-        number = heading[0] == ">"
-        least = max(len(heading) - 1, 5) if number else None  # where it is narrow, names are cut, and no numbers
-        table.add_column(heading.lstrip(">"), justify="right" if number else "left", no_wrap=True, min_width=least)
-    return table
+    made = [
+        # where it is narrow, names are cut, and no numbers
+        Column(heading[1:], justify="right", no_wrap=True, min_width=max(len(heading) - 1, 5))
+        if heading[0] == ">"
+        else Column(heading, no_wrap=True)
+        for heading in columns.split("|")
+    ]
+    return Table(
+        *made, title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False
+    )
 
 
 def thread_table(rows: list[dict]) -> Table:
@@ -383,8 +386,7 @@ def timeline(options: argparse.Namespace, arguments: list[str] | None) -> int:
         *style.save(figure, Path(f"{stem}.timeline")),
         write_json(Path(f"{stem}.timeline.json"), result, indent=1),
     ]
-    console.print(f"[bold]Timeline: {program.title}")
-    console.print()
+    console.print(f"[bold]Timeline: {program.title}\n")
     console.print(thread_table(result["threads"]))
     console.print()
     if result["operations"]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from lab.checkpoint import CheckpointError, read_checkpoint
 from lab.command import Parser, in_one_line, quietly, whole_number, worker_count
@@ -167,9 +167,8 @@ def compare(arguments: argparse.Namespace, path: Path, workers, console: Console
     memory.append(psutil.Process().memory_info().rss)
     if theirs:
         theirs.close()
-    table = Table()
-    for heading in ("", "ms a step: median [quartiles]", "fastest", "tokens/s"):
-        table.add_column(heading, justify="left" if not heading else "right")
+    headings = ("ms a step: median [quartiles]", "fastest", "tokens/s")
+    table = Table("", *(Column(heading, justify="right") for heading in headings))
     for name, result in zip(("lab.train", "PyTorch"), results, strict=False):
         seconds = [second for second, _ in result]
         table.add_row(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from lab.checkpoint import CheckpointError, Config, carve, count_parameters, parameter_shapes, read_checkpoint
 from lab.command import Parser, in_one_line, quietly, whole_number, worker_count
@@ -135,9 +135,9 @@ def training_losses(
 
 def table(rows: list[Row]) -> Table:
     """The rows for the terminal."""
-    shown = Table(title=f"ours against the file, tolerance {TOLERANCE:g} of the largest number")
-    for heading in ("tensor", "largest difference", "ours there", "file there", "largest number", ""):
-        shown.add_column(heading, justify="left" if heading in ("tensor", "") else "right")
+    headings = ("largest difference", "ours there", "file there", "largest number")
+    numbers = (Column(heading, justify="right") for heading in headings)
+    shown = Table("tensor", *numbers, "", title=f"ours against the file, tolerance {TOLERANCE:g} of the largest number")
     for row in rows:
         verdict = "[green]OK[/]" if row.ok else "[red]NOT OK[/]"
         shown.add_row(
