@@ -242,7 +242,7 @@ def test_fusing_and_flash_attention_move_fewer_bytes(climbed):
 def test_all_checkpoint_versions_give_the_lab_s_loss(tmp_path, version, corpus):
     import torch
 
-    from lab.ladder.model import GPT2
+    from lab.torch_gpt2 import GPT2
     from lab.train.data import read_tokens
 
     config = TINY if version != 1 else replace(TINY, padded_vocab_size=TINY.vocab_size)

@@ -148,7 +148,7 @@ def climb(options: argparse.Namespace, python: str, console: Console) -> int:
 def circumstances(job: Job, told: dict) -> dict:
     """Where, with what and how it was measured."""
     with Peer(job.python, job.order("training", [])) as peer:
-        peer.ready()
+        peer.read()
         machine = peer.ask("machine")
     gpu = job.device == "cuda"
     return {

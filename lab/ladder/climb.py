@@ -111,7 +111,7 @@ def check_first_loss(job: Job) -> dict:
     ours = our_loss(job.checkpoint, np.load(job.tokens), T)
     try:
         with Peer(job.python, job.order("training", [])) as peer:
-            peer.ready()
+            peer.read()
             theirs = peer.ask("loss", batch=1, seq=T)["loss"]
     except RungFailed as failed:
         raise LadderError(f"the first rung cannot be built: {failed}") from None
@@ -126,7 +126,7 @@ def largest_batch(job: Job, tell: Callable[[str], None]) -> int:
         job.batch = batch
         try:
             with Peer(job.python, job.order("training", [])) as peer:
-                peer.ready()
+                peer.read()
                 peer.ask("losses", count=2)
             return batch
         except RungFailed as failed:
@@ -166,7 +166,7 @@ class Climb:
         peer = Peer(self.job.python, self.job.order(self.part, [*self.good, result.key]))
         self.stack.callback(peer.close)
         try:
-            peer.ready()
+            peer.read()
             self.check(result, peer)
             self.time(result, peer)
         except RungFailed as failed:
@@ -200,7 +200,7 @@ class Climb:
         """The first rung's losses with as many batches for each update. Raises RungFailed."""
         first = self.good[:1]
         with Peer(self.job.python, self.job.order(self.part, first, accumulate=batches)) as peer:
-            peer.ready()
+            peer.read()
             self.references[batches] = peer.ask("losses", count=CHECKED)["losses"]
         return self.references[batches]
 

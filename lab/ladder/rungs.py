@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import torch
 
-from lab.ladder import model as gpt2
+from lab import torch_gpt2
 from lab.ladder.work import Generation, Training
 
 ROUNDINGS = 5  # units in the last place of a product's inputs that a loss may be off
@@ -107,7 +107,7 @@ def compiled(step: Training) -> None:
 @rung("training", "FlashAttention", FLOAT32)
 def flash_attention(step: Training) -> None:
     """Attention tile by tile on the chip: the (T,T) matrices are never written to memory (Dao et al. 2022)."""
-    step.model.attention = gpt2.flash
+    step.model.attention = torch_gpt2.flash
 
 
 @rung("training", "padded vocabulary", FLOAT32)

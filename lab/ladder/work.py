@@ -8,7 +8,7 @@ from itertools import cycle
 import numpy as np
 import torch
 
-from lab.ladder.model import GPT2, Cache
+from lab.torch_gpt2 import GPT2, Cache
 
 LEARNING_RATE = 1e-4  # llm.c's for fine-tuning
 

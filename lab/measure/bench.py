@@ -39,7 +39,7 @@ from lab.files import PROFILES, shown, write_json
 from lab.margin import MARGIN, margin
 from lab.measure import burden, machine
 from lab.measure.capacity import Kernel, capacity
-from lab.measure.contender import BenchError, Contender, Results
+from lab.measure.contender import BenchError, Contender, Results, timed
 from lab.measure.freshness import digest
 from lab.measure.peers import Peer, command_contender, libraries_of
 from lab.measure.runner import kernel_choice, provenance
@@ -63,20 +63,14 @@ def engine_contenders(name: str, counts: Sequence[int], model: serial.GPT2) -> l
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise BenchError(f"{name} cannot be loaded{line}: {type(error).__name__}: {error}") from None
 
-    def runner(k: int) -> Callable[[list[int], int], tuple[list[int], list[float]]]:
-        def run(prompt: list[int], n: int) -> tuple[list[int], list[float]]:
-            begin, tokens, stamps = time.perf_counter(), [], []
-            for token in start(engine, model, prompt, n, k):
-                tokens.append(int(token))
-                stamps.append(time.perf_counter() - begin)
-            return tokens, stamps
-
-        return run
+    def run(k: int, prompt: list[int], n: int) -> tuple[list[int], list[float]]:
+        begin = time.perf_counter()
+        return timed(start(engine, model, prompt, n, k), begin)
 
     stem = Path(name).stem
     if engine is serial:
-        return [Contender(stem, stem, 1, runner(1))]
-    return [Contender(f"{stem} k={k}", stem, k, runner(k)) for k in counts]
+        return [Contender(stem, stem, 1, partial(run, 1))]
+    return [Contender(f"{stem} k={k}", stem, k, partial(run, k)) for k in counts]
 
 
 def usual(n: int) -> list[str]:

@@ -1,6 +1,7 @@
 """Who is measured by bench.py, and what follows from the times."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from lab.measure.stats import Estimate, estimate, ratios
@@ -11,6 +12,15 @@ class BenchError(Exception):
 
 
 Run = Callable[[list[int], int], tuple[list[int], list[float]]]  # (prompt, n) -> tokens, the second of each
+
+
+def timed(made: Iterable[int | str], begin: float | None = None) -> tuple[list[int], list[float]]:
+    """The tokens, and the second at which each was there, since `begin` or now."""
+    begin, tokens, stamps = time.perf_counter() if begin is None else begin, [], []
+    for token in made:
+        tokens.append(int(token))
+        stamps.append(time.perf_counter() - begin)
+    return tokens, stamps
 
 
 @dataclass

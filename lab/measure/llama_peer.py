@@ -7,10 +7,9 @@ kept so; only GELU is llama.cpp's own, a table of 16-bit numbers, so that now an
 """
 # pyright: reportMissingImports=false
 
-import json
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import gguf
 import llama_cpp
 
+from lab.measure.peers import serve
 from lab.serial import gpt2_build_from_checkpoint, sample_mult, softmax_forward
 
 THREADS = int(sys.argv[2])
@@ -57,8 +57,8 @@ def write_gguf(model, path):
     writer.close()
 
 
-def generate(llama, V, prompt, n):
-    """Yield the tokens, with keys and values kept."""
+def generate(llama, V, prompt, n, mode="cache"):
+    """Yield the tokens, with keys and values kept: it has no other mode."""
     llama.reset()
     llama.eval(prompt)
     probs = np.empty((1, 1, V), dtype=np.float32)
@@ -83,14 +83,7 @@ def main():
             path, n_ctx=model.config.max_seq_len, type_k=f32, type_v=f32, use_mmap=False, verbose=False, **threads
         )
     list(generate(llama, V, [0], 4))  # threads and pages as they will be
-    print(json.dumps({"llama": llama_cpp.__version__, "threads": THREADS}), flush=True)
-    for line in sys.stdin:
-        order = json.loads(line)
-        begin, tokens, stamps = time.perf_counter(), [], []
-        for token in generate(llama, V, order["prompt"], order["n"]):
-            tokens.append(token)
-            stamps.append(time.perf_counter() - begin)
-        print(json.dumps({"tokens": tokens, "stamps": stamps}), flush=True)
+    serve(partial(generate, llama, V), llama=llama_cpp.__version__, threads=THREADS)
 
 
 main()

@@ -5,11 +5,12 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
-from lab.measure.contender import BenchError, Contender, Run
-from lab.pipes import pipe
+from lab import pipes
+from lab.measure.contender import BenchError, Contender, timed
 
 MODES = {
     "torch": {"all": "PyTorch", "last": "PyTorch last logits", "cache": "PyTorch KV cache"},
@@ -22,47 +23,39 @@ NEEDS = {  # library -> the modules without which there is no such peer
 }
 
 
-class Peer:
-    """A process that runs torch_peer.py or llama_peer.py on `threads` threads."""
+class Peer(pipes.Peer):
+    """A process that runs torch_peer.py or llama_peer.py on `threads` threads. Asking and reading raise BenchError."""
 
     def __init__(self, library: str, python: str, model_path: Path, threads: int) -> None:
-        program = str(Path(__file__).with_name(PROGRAMS[library]))
-        command = [python, program, str(model_path), str(threads)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.orders, self.answers = pipe(self.process.stdin), pipe(self.process.stdout)
+        program = Path(__file__).with_name(PROGRAMS[library])
+        super().__init__(python, str(program), str(model_path), str(threads), ended=self.failure)
         self.library, self.threads = library, threads
-        self.answer()  # it has loaded
+        self.read()  # it has loaded
 
-    def close(self) -> None:
-        """End it; its CPU time then counts as ours."""
-        self.orders.close()
-        self.process.wait()
-
-    def answer(self) -> dict:
-        """The next line it prints. Raises BenchError if there is none."""
-        line = self.answers.readline()
-        if not line:
-            name = "PyTorch" if self.library == "torch" else "llama.cpp"
-            raise BenchError(f"the {name} process ended with code {self.process.wait()}: see its message above")
-        return json.loads(line)
+    def failure(self, status: int | None, said: str) -> BenchError:
+        """What to say of a process that has ended."""
+        name = "PyTorch" if self.library == "torch" else "llama.cpp"
+        return BenchError(f"the {name} process ended with code {status}: {said}")
 
     def contenders(self) -> Iterator[Contender]:
         """One for each mode. llama.cpp rounds GELU to 16 bits, so its tokens may differ."""
         for mode, name in MODES[self.library].items():
             engine = f"torch-{mode}" if self.library == "torch" else "llama.cpp"
             exact = self.library == "torch"
-            yield Contender(f"{name} k={self.threads}", engine, self.threads, self.runner(mode), exact)
+            yield Contender(f"{name} k={self.threads}", engine, self.threads, partial(self.generate, mode), exact)
 
-    def runner(self, mode: str) -> Run:
-        """The run function of a mode."""
+    def generate(self, mode: str, prompt: list[int], n: int) -> tuple[list[int], list[float]]:
+        """A run in one of its modes."""
+        answer = self.ask(mode=mode, prompt=prompt, n=n)
+        return answer["tokens"], answer["stamps"]
 
-        def run(prompt: list[int], n: int) -> tuple[list[int], list[float]]:
-            self.orders.write(json.dumps({"mode": mode, "prompt": prompt, "n": n}) + "\n")
-            self.orders.flush()
-            answer = self.answer()
-            return answer["tokens"], answer["stamps"]
 
-        return run
+def serve(generate: Callable[[str, list[int], int], Iterable[int]], **ready: object) -> None:
+    """What the program of a Peer does: say that it is ready, then generate(mode, prompt, n) for each order."""
+    print(json.dumps(ready), flush=True)
+    for line in sys.stdin:
+        tokens, stamps = timed(generate(**json.loads(line)))
+        print(json.dumps({"tokens": tokens, "stamps": stamps}), flush=True)
 
 
 def libraries_of(python: str) -> list[str]:
@@ -92,15 +85,12 @@ def command_contender(command: str) -> Contender:
         raise BenchError("--peer-cmd: the command is empty")
 
     def run(prompt: list[int], n: int) -> tuple[list[int], list[float]]:
-        begin, tokens, stamps = time.perf_counter(), [], []
-        argv = [*words, *map(str, prompt)]
+        begin = time.perf_counter()
         try:
-            process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+            process = subprocess.Popen([*words, *map(str, prompt)], stdout=subprocess.PIPE, text=True)
         except OSError as error:
             raise BenchError(f"--peer-cmd {command}: {error.strerror}") from None
-        for line in pipe(process.stdout):
-            tokens.append(int(line))
-            stamps.append(time.perf_counter() - begin)
+        tokens, stamps = timed(pipes.pipe(process.stdout), begin)
         if process.wait() or not tokens:
             raise BenchError(f"--peer-cmd {command}: exit code {process.returncode}, {len(tokens)} tokens")
         return tokens, stamps

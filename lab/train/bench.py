@@ -6,10 +6,8 @@ loads once; the first steps, in which memory is touched for the first time, are 
 """
 
 import argparse
-import os
 import shutil
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,7 +20,7 @@ from rich.table import Column, Table
 from lab.checkpoint import CheckpointError, read_checkpoint
 from lab.command import Parser, in_one_line, quietly, whole_number, worker_count
 from lab.models import ModelError, find, timing_model
-from lab.pipes import pipe
+from lab.pipes import Peer
 from lab.serial import GPT2
 from lab.train.adamw import AdamW, gpt2_update
 from lab.train.backward import Gradients, gpt2_backward
@@ -63,42 +61,19 @@ class Ours:
         return times[-1] - times[0], loss
 
 
-class Theirs:
-    """PyTorch's step, in a process of its own that waits between steps."""
+class Theirs(Peer):
+    """PyTorch's step, in a process of its own that waits between steps. Raises TorchError."""
 
     def __init__(self, python: str, path: Path, B: int, T: int, threads: int) -> None:
-        command = [
-            python,
-            str(Path(__file__).with_name("torch_step.py")),
-            str(path),
-            *map(str, (B, T, threads, LEARNING_RATE, WEIGHT_DECAY)),
-        ]
-        environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-        )
-        self.orders, self.answers = pipe(self.process.stdin), pipe(self.process.stdout)
-        self.version, self.threads = self.answer()[1:3]
-
-    def answer(self) -> list[str]:
-        """The next line, in words. Raises TorchError when there is none."""
-        line = self.answers.readline()
-        if not line:
-            errors = pipe(self.process.stderr).read().strip().splitlines()
-            raise TorchError(errors[-1] if errors else "it ended without a word")
-        return line.split()
+        program = Path(__file__).with_name("torch_step.py")
+        arguments = map(str, (program, path, B, T, threads, LEARNING_RATE, WEIGHT_DECAY))
+        super().__init__(python, *arguments, ended=lambda status, said: TorchError(said))
+        self.version = self.read()["torch"]
 
     def step(self) -> tuple[float, float]:
         """Seconds and loss of one step."""
-        self.orders.write("step\n")
-        self.orders.flush()
-        seconds, loss = map(float, self.answer())
-        return seconds, loss
-
-    def close(self) -> None:
-        """End the process."""
-        self.orders.close()
-        self.process.wait(timeout=60)
+        answer = self.ask()
+        return answer["seconds"], answer["loss"]
 
 
 def take_turns(sides: list, steps: int, label: str, console: Console) -> list[list[tuple[float, float]]]:

@@ -1,11 +1,11 @@
-"""GPT-2 in PyTorch, from the lab's own checkpoints: the program that the rungs change.
+"""GPT-2 in PyTorch, from the lab's own checkpoints: what bench.py measures beside, and the rungs of the ladder change.
 
 Names and shapes are those of lab/serial.py (its glossary holds here too): each line can be read beside its loop there.
 """
 # pyright: reportMissingImports=false
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,21 +30,16 @@ def flash(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
-class Layer(nn.Module):
-    """One of the L layers; its parameters have the names of the checkpoint's tensors."""
+class Module(nn.Module):
+    """A module whose parameters and buffers have the names of a checkpoint's tensors, which no type checker knows."""
 
-    ln1w: nn.Parameter
-    ln1b: nn.Parameter
-    qkvw: nn.Parameter
-    qkvb: nn.Parameter
-    attprojw: nn.Parameter
-    attprojb: nn.Parameter
-    ln2w: nn.Parameter
-    ln2b: nn.Parameter
-    fcw: nn.Parameter
-    fcb: nn.Parameter
-    fcprojw: nn.Parameter
-    fcprojb: nn.Parameter
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+class Layer(Module):
+    """One of the L layers; its parameters have the names of the checkpoint's tensors."""
 
     def __init__(self, tensors: dict[str, np.ndarray]) -> None:
         super().__init__()
@@ -65,16 +60,10 @@ class Layer(nn.Module):
         return x + F.linear(F.gelu(h, approximate="tanh"), self.fcprojw, self.fcprojb)
 
 
-class GPT2(nn.Module):
+class GPT2(Module):
     """GPT-2 with the vocabulary as the tokenizer has it, not padded. Raises CheckpointError."""
 
     attention: Callable[..., torch.Tensor] = staticmethod(written_out)
-    wte: nn.Parameter
-    wpe: nn.Parameter
-    lnfw: nn.Parameter
-    lnfb: nn.Parameter
-    padding: torch.Tensor | None
-    layers: Any  # an nn.ModuleList of Layer
 
     def __init__(self, checkpoint: str) -> None:
         super().__init__()
@@ -106,24 +95,20 @@ class GPT2(nn.Module):
         """inputs (B,T), positions (T) -> (B,T,C)."""
         return self.wte[inputs] + self.wpe[positions]
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """inputs (B,T) -> logits (B,T,V)."""
+    def forward(self, inputs: torch.Tensor, last: bool = False) -> torch.Tensor:
+        """inputs (B,T) -> logits (B,T,V), or (B,1,V) for the last position alone."""
         x = self.encode(inputs, torch.arange(inputs.shape[1], device=inputs.device))
         for layer in self.layers:
             x = layer.rest(x, self.attention(*layer.qkv(x, self.config.num_heads)))
-        return self.logits(x)
+        return self.logits(x[:, -1:] if last else x)
 
     def loss(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """The mean loss in nats: inputs and targets (B,T)."""
         return F.cross_entropy(self(inputs).flatten(0, 1).float(), targets.flatten())
 
 
-class Cache(nn.Module):
-    """Keys and values of up to n positions, one token at a time; shapes and addresses stay, as CUDA graphs need it."""
-
-    keys: torch.Tensor
-    values: torch.Tensor
-    places: torch.Tensor
+class Cache(Module):
+    """Keys and values of up to n positions; their shapes and addresses stay, as CUDA graphs need it."""
 
     def __init__(self, model: GPT2, n: int) -> None:
         super().__init__()
@@ -134,14 +119,14 @@ class Cache(nn.Module):
             self.register_buffer(name, torch.zeros(shape, dtype=weight.dtype, device=weight.device))
         self.register_buffer("places", torch.arange(n, device=weight.device))
 
-    def forward(self, token: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """token (1,1) at position t (1) -> logits (V)."""
+    def forward(self, tokens: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """tokens (1,T) at positions t (T), all before them known -> logits (V) of the last."""
         model = self.model
-        x = model.encode(token, t)
-        seen = (self.places <= t)[None, None, None]
+        x = model.encode(tokens, t)
+        seen = (self.places <= t[:, None])[None, None]
         for layer, keys, values in zip(model.layers, self.keys, self.values, strict=True):
             q, k, v = layer.qkv(x, model.config.num_heads)
             keys.index_copy_(2, t, k)
             values.index_copy_(2, t, v)
             x = layer.rest(x, F.scaled_dot_product_attention(q, keys, values, attn_mask=seen))
-        return model.logits(x)[0, 0].float()
+        return model.logits(x[:, -1:])[0, 0].float()
