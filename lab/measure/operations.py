@@ -75,10 +75,10 @@ def measure(program: Program, counts: list[int]) -> dict[str, dict[str, float]]:
     The serial program's time is that in its functions; the other's is that of the main thread in the regions it names
     and outside them. Raises ProgramError.
     """
-    report = run(serial_program(program), "--count", "--margins")
+    report = run(serial_program(program), count=True, margins=True)
     seconds = {"serial": {name: report["count"].get(name, 0.0) for name in OPERATIONS}}
     seconds["serial"][OUTSIDE] = max(0.0, report["seconds"] - sum(seconds["serial"].values()))
-    recorded = run(program, "--record", *map(str, counts))
+    recorded = run(program, record=counts)
     for one in recorded["runs"]:
         check_tokens(program, one["tokens"], safe_tokens(program, report))
         seconds[str(one["workers"])] = region_seconds(Recording(one))

@@ -164,7 +164,7 @@ def count(perf: str, program: Program, events: Sequence[str]) -> dict[str, float
         os.mkfifo(control)
         os.mkfifo(acknowledge)
         under = [perf, "stat", "-x,", "-D", "-1", "--control", f"fifo:{control},{acknowledge}", "-e", ",".join(events)]
-        run(program, "--control", str(control), str(acknowledge), under=[*under, "-o", str(output), "--"])
+        run(program, [*under, "-o", str(output), "--"], control=[str(control), str(acknowledge)])
         counts = {}
         for line in output.read_text().splitlines():
             cells = line.split(",")

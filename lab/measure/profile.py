@@ -54,24 +54,24 @@ def find_pyspy() -> str | None:
     return str(beside) if beside.is_file() else shutil.which("py-spy")
 
 
-def sample_pyspy(program: Program, rate: int, *more: str) -> tuple[dict, list[Sample]]:
-    """One run under py-spy, with `more` options of target.py. Raises ToolError if py-spy cannot do it, ProgramError."""
+def sample_pyspy(program: Program, rate: int, **wanted: bool) -> tuple[dict, list[Sample]]:
+    """One run under py-spy, with what else is wanted of target.py. Raises ToolError where py-spy fails, ProgramError."""
     pyspy = find_pyspy()
     if pyspy is None:
         raise ToolError("py-spy is not installed (pip install py-spy)")
     with tempfile.TemporaryDirectory(prefix="lab-pyspy-") as folder:
         output = Path(folder) / "pyspy.json"
         under = [pyspy, "record", "--full-filenames", "-r", str(rate), "-f", "speedscope", "-o", str(output), "--"]
-        report = run(program, *more, under=under)
+        report = run(program, under, **wanted)
         try:
             return report, samples.from_speedscope(output)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ToolError(f"py-spy wrote no usable file: {error}") from None
 
 
-def sample_builtin(program: Program, rate: int, *more: str) -> tuple[dict, list[Sample]]:
+def sample_builtin(program: Program, rate: int, **wanted: bool) -> tuple[dict, list[Sample]]:
     """One run with our own sampler inside. Raises ProgramError."""
-    report = run(program, "--sampler", str(rate), *more)
+    report = run(program, sampler=rate, **wanted)
     return report, samples.from_sampler(report["samples"])
 
 
@@ -123,7 +123,7 @@ def agreement(program: Program, sampler: str, rate: int) -> list[Agreement]:
 
     Raises ProgramError, ToolError; ValueError without samples.
     """
-    report, seen = SAMPLERS[sampler](program, rate, "--count")
+    report, seen = SAMPLERS[sampler](program, rate, count=True)
     active, _ = samples.split_waiting(samples.generation_only(seen))
     shares = {row.name: row.self_share for row in hotspots.hot_spots(active, most=20)}
     whole = report["count"].pop("whole")

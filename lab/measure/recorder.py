@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from lab import threadlib
-from lab.threadlib import Cond, Mutex, Runtime, Semaphore, Thread
+from lab.threadlib import Cond, Mutex, Primitive, Runtime, Semaphore, Thread
 
 
 class Event(NamedTuple):
@@ -75,15 +75,23 @@ class Recorder(Runtime):
         self.note("region", name_of(fn), "", begin)
 
 
-class RecordedMutex(Mutex):
+class Recorded(Primitive):
+    """A primitive whose waits are noted; `label` is its kind and name, or the line it was made at."""
+
+    __slots__ = ()
+    label: str
+    runtime: Recorder
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        kind = type(self).__name__.removeprefix("Recorded")
+        self.label = f"{kind} {self.name}" if self.name else f"{kind} of {call_site()}"
+
+
+class RecordedMutex(Recorded, Mutex):
     """Only a lock() that has to wait is noted."""
 
     __slots__ = ("label",)
-    runtime: Recorder
-
-    def __init__(self, name: str | None = None) -> None:
-        super().__init__(name)
-        self.label = label("Mutex", name)
 
     def lock(self) -> None:
         """Lock, perhaps after a wait."""
@@ -91,30 +99,20 @@ class RecordedMutex(Mutex):
             self.runtime.wait(self.label, self.state.acquire)
 
 
-class RecordedCond(Cond):
+class RecordedCond(Recorded, Cond):
     """wait() is noted."""
 
     __slots__ = ("label",)
-    runtime: Recorder
-
-    def __init__(self, name: str | None = None) -> None:
-        super().__init__(name)
-        self.label = label("Cond", name)
 
     def wait(self, mutex: Mutex) -> None:
         """Wait for a signal."""
         self.runtime.wait(self.label, super().wait, mutex)
 
 
-class RecordedSemaphore(Semaphore):
+class RecordedSemaphore(Recorded, Semaphore):
     """P() is noted."""
 
     __slots__ = ("label",)
-    runtime: Recorder
-
-    def __init__(self, n: int = 0, name: str | None = None) -> None:
-        super().__init__(n, name)
-        self.label = label("Semaphore", name)
 
     def P(self) -> None:
         """Take a unit, perhaps after a wait."""
@@ -140,8 +138,3 @@ def call_site() -> str:
     while frame.f_back is not None and frame.f_code.co_filename in OURS:
         frame = frame.f_back
     return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
-
-
-def label(kind: str, name: str | None) -> str:
-    """A primitive's kind and name, or the line it was made at."""
-    return f"{kind} {name}" if name else f"{kind} of {call_site()}"

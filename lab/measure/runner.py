@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -75,11 +76,11 @@ class Program:
         on = f" on {self.workers} worker{'s' if self.workers != 1 else ''}" if not self.is_serial else ""
         return f"{self.file}{on}, {self.model.stem}, {self.n} tokens"
 
-    def command(self, result: Path, *options: str, flags: Sequence[str] = ()) -> list[str]:
-        """The command line of target.py; `flags` are the interpreter's."""
-        fixed = ["--engine", self.engine, "--model", str(self.model), "-n", str(self.n), "--workers", str(self.workers)]
-        prompt = [str(token) for token in self.prompt]
-        return [sys.executable, *flags, "-m", "lab.measure.target", *prompt, *fixed, "--result", str(result), *options]
+    def command(self, result: Path, wanted: dict[str, Any], flags: Sequence[str] = ()) -> list[str]:
+        """The command line of target.py, which says what is wanted; `flags` are the interpreter's."""
+        job = {"engine": self.engine, "model": str(self.model), "prompt": self.prompt, "n": self.n}
+        order = job | {"workers": self.workers, "result": str(result)} | wanted
+        return [sys.executable, *flags, "-m", "lab.measure.target", json.dumps(order)]
 
 
 def choose_model(name: str | None) -> Path:
@@ -118,14 +119,14 @@ def prompt_of(length: int, vocab_size: int) -> tuple[int, ...]:
     return tuple(int(token) for token in random.randint(0, vocab_size, size=length))
 
 
-def run(program: Program, *options: str, under: Sequence[str] = (), flags: Sequence[str] = ()) -> dict:
-    """Run the program, `under` a profiler's command line if given; returns what target.py reports.
+def run(program: Program, under: Sequence[str] = (), flags: Sequence[str] = (), **wanted: Any) -> dict:
+    """Run the program, `under` a profiler's command line if given; returns what target.py reports of what is wanted.
 
     Raises ProgramError when it crashed or hung, ToolError when it was never started.
     """
     with tempfile.TemporaryDirectory(prefix="lab-measure-") as folder:
         result, errors = Path(folder) / "result.json", Path(folder) / "stderr"
-        status = execute([*under, *program.command(result, *options, flags=flags)], errors, program)
+        status = execute([*under, *program.command(result, wanted, flags)], errors, program)
         text = errors.read_text(errors="replace")
         if not result.is_file():
             raise failure(program, text, status, under)
@@ -195,7 +196,7 @@ def serial_program(program: Program) -> Program:
 
 def serial_tokens(program: Program) -> list[int]:
     """safe_tokens() of a run of the serial program on the same job. Raises ProgramError."""
-    return safe_tokens(program, run(serial_program(program), "--margins"))
+    return safe_tokens(program, run(serial_program(program), margins=True))
 
 
 def safe_tokens(program: Program, report: dict) -> list[int]:

@@ -208,7 +208,7 @@ def region_weights(recording: Recording, weights: Sequence[tuple[str, int]], con
 def record_splits(program: Program, expected: list[int], config: Config) -> tuple[list[Split], dict]:
     """The program split for each of COUNTS, recorded; {k: {region: Overhead}}. Raises ProgramError, ValueError."""
     counts = [*COUNTS, *[k for k in COUNTS if k <= FEW] * (REPEATS - 1)]
-    report = run(program, "--record", *map(str, counts), "--alone")
+    report = run(program, record=counts, alone=True)
     for one in report["runs"]:
         check_tokens(program, one["tokens"], expected)
     recordings = [Recording(one) for one in report["runs"]]

@@ -3,9 +3,18 @@
 Everything before `generation` is loading and belongs into no picture: the model is opened, every page of its weights
 touched. What the process has to tell goes into one JSON file, written when all went well; a profiler's own output is
 the profiler's.
+
+runner.py writes the order, a line of JSON: engine, model, prompt, n, workers, result (the file), and what is wanted:
+
+    record      [k, ...]: a run on k workers, recorded, for each k; with `alone` one task at a time, and what regions
+                cost and read
+    sampler     sample from inside, so many times a second
+    control     perf's control and acknowledge fifos
+    margins     how far each token of serial is from being another one
+    count       the time inside each function
 """
 
-import argparse
+import json
 import sys
 import threading
 import time
@@ -17,7 +26,7 @@ from typing import Any
 
 from lab import serial, threadlib
 from lab.checkpoint import touch_pages
-from lab.command import Parser, quietly
+from lab.command import quietly
 from lab.engines import load_engine, start
 from lab.files import write_json
 from lab.margin import margin
@@ -116,11 +125,6 @@ class OneAtATime(Recorder):
         self.turn.release()
 
 
-def recorder(k: int, alone: bool) -> Recorder:
-    """A recorder for a run on k workers; `alone` is one task at a time, which with one worker it is anyway."""
-    return OneAtATime() if alone and k > 1 else Recorder()
-
-
 @contextmanager
 def perf_counting(control: Path, acknowledge: Path) -> Iterator[None]:
     """Let perf, started with --control fifo:control,acknowledge, count within the with block only."""
@@ -135,54 +139,37 @@ def perf_counting(control: Path, acknowledge: Path) -> Iterator[None]:
         tell("disable")
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line that runner.py writes."""
-    parser = Parser(prog="python -m lab.measure.target", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("prompt", nargs="+", type=int, metavar="TOKEN")
-    parser.add_argument("--engine", required=True, help="serial, parallel, cached, or a .py file with generate()")
-    parser.add_argument("--model", required=True)
-    parser.add_argument("-n", type=int, required=True, help="tokens in all")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--result", type=Path, required=True, help="JSON file for tokens and times")
-    parser.add_argument("--sampler", type=int, metavar="RATE", help="sample from inside, RATE times a second")
-    parser.add_argument("--record", type=int, nargs="+", metavar="K", help="record a run on K workers, for each K")
-    parser.add_argument("--alone", action="store_true", help="one task at a time; and what regions cost and read")
-    parser.add_argument("--control", type=Path, nargs=2, metavar="FIFO", help="perf's control and acknowledge fifos")
-    parser.add_argument("--margins", action="store_true", help="how far each token of serial is from being another one")
-    parser.add_argument("--count", action="store_true", help="count the time inside each function")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: list[str] | None = None) -> int:
+def main() -> int:
     """Load, generate, report."""
-    options = parse(arguments)
-    engine = load_engine(options.engine)
-    model = open_model(options.model)
-    write_json(options.result, (record if options.record else observe)(options, engine, model))
+    order = json.loads(sys.argv[1])
+    engine = load_engine(order["engine"])
+    model = open_model(order["model"])
+    write_json(Path(order["result"]), (record if "record" in order else observe)(order, engine, model))
     return 0
 
 
-def record(options: argparse.Namespace, engine: ModuleType, model: GPT2) -> dict:
+def record(order: dict, engine: ModuleType, model: GPT2) -> dict:
     """One recorded run for each number of workers asked for, after one that is not recorded, to make all warm."""
-    generation(engine, model, options.prompt, options.n, options.record[0])
-    runs = [recorded(engine, model, options.prompt, options.n, k, recorder(k, options.alone)) for k in options.record]
+    counts, prompt, n, alone = order["record"], order["prompt"], order["n"], "alone" in order
+    generation(engine, model, prompt, n, counts[0])
+    runs = [recorded(engine, model, prompt, n, k, OneAtATime() if alone and k > 1 else Recorder()) for k in counts]
     report = {"tokens": runs[0]["tokens"], "runs": runs}
-    if options.alone:
-        report["weights"] = burden.weights(engine, model, options.prompt, options.n, options.record[0])
-        report["overheads"] = burden.overheads(engine, model, options.record)
+    if alone:
+        report["weights"] = burden.weights(engine, model, prompt, n, counts[0])
+        report["overheads"] = burden.overheads(engine, model, counts)
     return report
 
 
-def observe(options: argparse.Namespace, engine: ModuleType, model: GPT2) -> dict:
+def observe(order: dict, engine: ModuleType, model: GPT2) -> dict:
     """One run, plain, sampled from inside or with its functions' time counted."""
-    sampler = Sampler(options.sampler) if options.sampler else None
-    counter = Counter(serial) if options.count else None
-    hardware = perf_counting(*options.control) if options.control else None
+    sampler = Sampler(order["sampler"]) if "sampler" in order else None
+    counter = Counter(serial) if "count" in order else None
+    hardware = perf_counting(*map(Path, order["control"])) if "control" in order else None
     monotonic = time.monotonic()  # the clock that perf record -k mono writes
     margins: list[float] = []
-    look = (lambda: margins.append(last_margin(model))) if options.margins else None
+    look = (lambda: margins.append(last_margin(model))) if "margins" in order else None
     with sampler or nullcontext(), counter or nullcontext(), hardware or nullcontext():
-        tokens, marks = generation(engine, model, options.prompt, options.n, options.workers, look)
+        tokens, marks = generation(engine, model, order["prompt"], order["n"], order["workers"], look)
     report = {
         "tokens": tokens,
         "margins": margins,

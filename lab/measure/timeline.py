@@ -334,10 +334,10 @@ def legend_items(recording: Recording, one: Pass) -> list[tuple[str, str, str]]:
 # ---------------------------------------------------------------------------------------------------------- the command
 
 
-def record(program: Program, counts: list[int], *options: str) -> list[Recording]:
+def record(program: Program, counts: list[int]) -> list[Recording]:
     """A recorded run for each number of workers, tokens checked. Raises ProgramError, ValueError."""
     expected = serial_tokens(program) if not program.is_serial else None
-    report = run(program, "--record", *(str(k) for k in counts), *options)
+    report = run(program, record=counts)
     for one in report["runs"]:
         check_tokens(program, one["tokens"], expected or one["tokens"])
     return [Recording(one) for one in report["runs"]]
