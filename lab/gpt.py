@@ -22,7 +22,7 @@ from lab.checkpoint import CheckpointError, read_checkpoint, touch_pages
 from lab.command import Parser, default_workers, in_one_line, quietly, shortened, whole_number, worker_count
 from lab.engines import engine_name, load_engine, start
 from lab.models import ModelError, resolve
-from lab.serial import GPT2, gpt2_build_from_checkpoint
+from lab.serial import gpt2_build_from_checkpoint
 
 N = 10  # gpt.c's limit of tokens, the prompt's included
 
@@ -87,7 +87,10 @@ def run(options) -> None:
     onethread.warn()
     generate = engine(options.engine, options.workers)
     begin = time.perf_counter()
-    model = load(resolve(options.model), options.verify)
+    path = resolve(options.model)
+    if options.verify:
+        read_checkpoint(path, verify=True)
+    model = gpt2_build_from_checkpoint(path)
     prompt = [vocabulary_token(text, model.config.vocab_size) for text in options.tokens]
     if options.n > model.config.max_seq_len:
         raise UsageError(f"-n {options.n}: this model takes up to {model.config.max_seq_len} tokens")
@@ -111,13 +114,6 @@ def peak_memory() -> float:
     """The most memory this process has had so far, the mapped model included, in MB."""
     unit = 1 if sys.platform == "darwin" else 1024  # bytes, or KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
-def load(path: Path, verify: bool) -> GPT2:
-    """Open a model. Raises CheckpointError."""
-    if verify:
-        read_checkpoint(path, verify=True)
-    return gpt2_build_from_checkpoint(path)
 
 
 def vocabulary_token(text: str, vocab_size: int) -> int:

@@ -5,7 +5,7 @@ same products in another order have logits that differ by about 1e-6, and runnin
 of a right program differs where the running sum stays MARGIN away from the coin, before it exceeds it and after.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -56,11 +56,19 @@ def other_sums(logits: np.ndarray) -> dict[str, int]:
     return {how: sample_mult(exponentials / np.float32(total), len(logits)) for how, total in sums.items()}
 
 
-def safe_tokens(double: GPT2, prompt: Sequence[int], n: int) -> tuple[int, ...]:
-    """The tokens that follow `prompt` until there are n; () if one of them comes without the margin."""
+def safe_tokens(
+    model: GPT2,
+    prompt: Sequence[int],
+    n: int,
+    following: Callable[[GPT2, Sequence[int]], np.ndarray] = probabilities_of,
+) -> tuple[int, ...]:
+    """The tokens that follow `prompt` until there are n; () if one of them comes without the margin.
+
+    following: what gives the probabilities; by default `model` is one in_double.
+    """
     tokens = list(prompt)
     while len(tokens) < n:
-        probabilities = probabilities_of(double, tokens)
+        probabilities = following(model, tokens)
         if margin(probabilities) < MARGIN:
             return ()
         tokens.append(sample_mult(probabilities, len(probabilities)))

@@ -58,10 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows.append((f"{s:.0%}", *(f"{value:.2f}" for value in two), *(f"{value:.1f}" for value in many)))
     heads = ["serial", "Amdahl, 2", "measured", "Gustafson, 2", "measured", "Amdahl, 64", "Gustafson, 64"]
     experiment.table(heads, rows)
-    experiment.about()
-    if options.picture:
-        draw(options.picture, points)
-    return 0
+    return experiment.finish(options, draw, points)
 
 
 def draw(folder: experiment.Path, points: Sequence[tuple[float, float]]) -> None:
@@ -74,12 +71,11 @@ def draw(folder: experiment.Path, points: Sequence[tuple[float, float]]) -> None
         panels[0].plot([K], [speedup], "o", color=colour)
         panels[1].plot(workers, [gustafson(s, k) for k in workers], color=colour)
     for axes, title in zip(panels, ("Amdahl: the same work", "Gustafson: the same time"), strict=True):
-        axes.set_title(title)
+        axes.set(title=title, xlabel="workers")
         axes.set_xscale("log", base=2)
         axes.set_yscale("log", base=2)
         axes.set_xticks([1, 2, 4, 8, 16, 32, 64], [1, 2, 4, 8, 16, 32, 64])
         axes.set_yticks([1, 2, 4, 8, 16, 32, 64], [1, 2, 4, 8, 16, 32, 64])
-        axes.set_xlabel("workers")
     panels[0].set_ylabel("speedup (dots: measured)")
     panels[1].set_ylabel("work done")
     panels[0].legend(fontsize=9)

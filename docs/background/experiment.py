@@ -48,9 +48,12 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
 
 
-def about() -> None:
-    """Print which machine it was, and how busy."""
+def finish(options: argparse.Namespace, draw: Callable[..., None], found: object) -> int:
+    """Print which machine it was, and how busy; draw(folder, found) if a picture is wanted."""
     print(f"\n{machine.summary()}\n{machine.load_now()}")
+    if options.picture:
+        draw(options.picture, found)
+    return 0
 
 
 def figure(width: float, height: float, panels: int = 1) -> tuple[Any, Any]:

@@ -40,10 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if length:
             points.append((length, speedup))
     experiment.table(["numbers a call", "one call takes", "speedup of 2 threads"], rows)
-    experiment.about()
-    if options.picture:
-        draw(options.picture, points)
-    return 0
+    return experiment.finish(options, draw, points)
 
 
 def draw(folder: experiment.Path, points: Sequence[tuple[int, float]]) -> None:
@@ -56,9 +53,7 @@ def draw(folder: experiment.Path, points: Sequence[tuple[int, float]]) -> None:
     axes.text(530, 0.12, "above 500 numbers numpy\nreleases the lock", color=style.VERMILLION, fontsize=9)
     axes.set_xscale("log", base=2)
     axes.set_xticks([length for length, _ in points], [f"{length:,}" for length, _ in points])
-    axes.set_ylim(0, 2.2)
-    axes.set_xlabel("numbers in one numpy call")
-    axes.set_ylabel("speedup of 2 threads")
+    axes.set(ylim=(0, 2.2), xlabel="numbers in one numpy call", ylabel="speedup of 2 threads")
     experiment.save(fig, folder, "interpreter_lock")
 
 

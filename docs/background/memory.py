@@ -40,28 +40,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print()
     steps = [(step, f"{strided(step, count, repeats):.2f} ns") for step in STRIDES]
     experiment.table(["every ...th number", "a number takes"], steps)
-    experiment.about()
-    if options.picture:
-        draw(options.picture, found)
-    return 0
+    return experiment.finish(options, draw, found)
 
 
 def draw(folder: experiment.Path, found: Sequence[tuple[int, float, float]]) -> None:
     """Bandwidth against the size of the array, with the caches of this machine."""
-    from lab.measure.machine import caches
-
     fig, axes = experiment.figure(6.4, 3.2)
     sizes, one, two = zip(*found, strict=True)
     axes.plot(sizes, one, "o-", color=style.BLUE, label="1 thread")
     axes.plot(sizes, two, "s-", color=style.VERMILLION, label="2 threads together")
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes, [f"{size} KB" if size < 1024 else f"{size // 1024} MB" for size in sizes], fontsize=8)
-    axes.set_ylim(0, max(*one, *two) * 1.15)
-    for name, size in caches().items():
+    axes.set(ylim=(0, max(*one, *two) * 1.15), xlabel="size of each thread's array", ylabel="GB/s")
+    for name, size in experiment.machine.caches().items():
         axes.axvline(size / 1024, color=style.GREY, lw=1, ls=":")
         axes.text(size / 1024, max(*one, *two) * 1.1, f" {name}", color=style.GREY, fontsize=9)
-    axes.set_xlabel("size of each thread's array")
-    axes.set_ylabel("GB/s")
     axes.legend()
     experiment.save(fig, folder, "memory")
 

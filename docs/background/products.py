@@ -58,10 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     heads = ["T", "one by one", "in one product", "ratio", "GFLOP/s", "GFLOP/s", "operations a byte of W"]
     experiment.table(heads, table)
     print("(times and operations a second for one position)")
-    experiment.about()
-    if options.picture:
-        draw(options.picture, points)
-    return 0
+    return experiment.finish(options, draw, points)
 
 
 def draw(folder: experiment.Path, points: Sequence[tuple[int, float, float]]) -> None:
@@ -72,9 +69,7 @@ def draw(folder: experiment.Path, points: Sequence[tuple[int, float, float]]) ->
     axes.plot(T, joint, "o-", color=style.BLUE, label="one product with T positions")
     axes.set_xscale("log", base=2)
     axes.set_xticks(T, T)
-    axes.set_ylim(0, max(*apart, *joint) * 1.25)
-    axes.set_xlabel("T, positions")
-    axes.set_ylabel("ms for each position")
+    axes.set(ylim=(0, max(*apart, *joint) * 1.25), xlabel="T, positions", ylabel="ms for each position")
     axes.legend(loc="upper right")
     experiment.save(fig, folder, "products")
 

@@ -38,9 +38,9 @@ def in_turn(tasks: Sequence[int]) -> list[Callable[[], int | None]]:
     return [deque(range(i, len(tasks), K)).popleft for i in range(K)]
 
 
-def queue(tasks: Sequence[int]) -> list[Callable[[], int | None]]:
+def queue(tasks: Sequence[int], order: Sequence[int] | None = None) -> list[Callable[[], int | None]]:
     """Dynamic: whoever is free takes the next task of one queue."""
-    left, mutex = deque(range(len(tasks))), Mutex("queue")
+    left, mutex = deque(order or range(len(tasks))), Mutex("queue")
 
     def take() -> int | None:
         with mutex:
@@ -51,13 +51,7 @@ def queue(tasks: Sequence[int]) -> list[Callable[[], int | None]]:
 
 def longest_first(tasks: Sequence[int]) -> list[Callable[[], int | None]]:
     """Dynamic, the longest task first."""
-    left, mutex = deque(sorted(range(len(tasks)), key=lambda task: -tasks[task])), Mutex("queue")
-
-    def take() -> int | None:
-        with mutex:
-            return left.popleft()
-
-    return [take] * K
+    return queue(tasks, sorted(range(len(tasks)), key=lambda task: -tasks[task]))
 
 
 def run(schedule: Callable[..., list], tasks: Sequence[int]) -> tuple[float, list[list[Span]]]:
@@ -106,10 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     total = 4096 * (1 if options.quick else 3)
     cut = [(count, best(queue, [total // count] * count, repeats)[0]) for count in COUNTS]
     experiment.table(["equal tasks", "time"], [(count, f"{took * 1e3:.1f} ms") for count, took in cut])
-    experiment.about()
-    if options.picture:
-        draw(options.picture, found)
-    return 0
+    return experiment.finish(options, draw, found)
 
 
 def draw(folder: experiment.Path, found: dict[str, tuple[float, list[list[Span]]]]) -> None:

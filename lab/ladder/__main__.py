@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from importlib import invalidate_caches
 from importlib.util import find_spec
 from pathlib import Path
@@ -173,7 +174,7 @@ def outcome(result: Result, report: dict) -> str:
 
 def save(folder: Path, report: dict, results: list[Result]) -> Path:
     """ladder.json: all there is so far."""
-    return write_json(folder / "ladder.json", {**report, "rungs": [result.to_json() for result in results]}, indent=1)
+    return write_json(folder / "ladder.json", {**report, "rungs": [asdict(result) for result in results]}, indent=1)
 
 
 def conclude(folder: Path, report: dict, results: list[Result], console: Console) -> None:
@@ -197,17 +198,15 @@ def chapters() -> dict[str, tuple[float, float, float]]:
     """The lab's own programs on the most workers measured, from the newest `make bench` here or the committed one:
     name -> (operations, bytes, seconds).
     """
+    paths = (PROFILES / "bench.json", PROFILES / "reference" / "bench.json")
+    newest = next((path for path in paths if path.is_file()), None)
+    bench = json.loads(newest.read_text(encoding="utf-8")) if newest else {"contenders": []}
     found: dict[str, tuple[float, float, float]] = {}
-    for path in (PROFILES / "bench.json", PROFILES / "reference" / "bench.json"):
-        if not path.is_file():
-            continue
-        bench = json.loads(path.read_text(encoding="utf-8"))
-        for entry in bench["contenders"]:
-            engine = entry["name"].split()[0]
-            if engine in ("serial", "parallel", "cached"):  # more workers come later
-                cost = generation_cost(engine, GPT2_124M, bench["prompt_length"], bench["n"])
-                found[engine] = (cost.flops, cost.bytes, float(np.median(entry["seconds"])))
-        break
+    for entry in bench["contenders"]:
+        engine = entry["name"].split()[0]
+        if engine in ("serial", "parallel", "cached"):  # more workers come later
+            cost = generation_cost(engine, GPT2_124M, bench["prompt_length"], bench["n"])
+            found[engine] = (cost.flops, cost.bytes, float(np.median(entry["seconds"])))
     return found
 
 

@@ -7,7 +7,7 @@ within a blink; a GPU, which nobody shares, is timed one rung after the other, s
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -80,10 +80,6 @@ class Result:
     def tokens_per_second(self) -> float:
         """Tokens trained on, or generated, each second."""
         return self.tokens_per_step / self.median
-
-    def to_json(self) -> dict:
-        """As plain data."""
-        return asdict(self)
 
 
 def flops_per_token(checkpoint: Path, T: int) -> float:

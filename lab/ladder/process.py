@@ -14,8 +14,8 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 OUT = sys.stdout
@@ -58,12 +58,6 @@ def describe() -> dict:
     return {"torch": torch.__version__, "device": device, "name": name, "rungs": rungs}
 
 
-def synchronize(device: str) -> None:
-    """Wait until the device has done all it was asked to: before each look at the clock."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
 class Process:
     """The work with its rungs, and the answers about it."""
 
@@ -95,11 +89,7 @@ class Process:
         """Seconds of the next steps: one, or as many as take TURN, for caches to be warm again after another's turn."""
         seconds: list[float] = []
         while sum(seconds) < TURN:
-            synchronize(self.device)
-            begin = time.perf_counter()
-            self.work.step()
-            synchronize(self.device)
-            seconds.append(time.perf_counter() - begin)
+            seconds.append(self.timed(self.work.step))
         return {"seconds": seconds, "tokens": self.work.tokens_per_step}
 
     def loss(self, batch: int, seq: int) -> dict:
@@ -128,16 +118,22 @@ class Process:
         data = torch.ones(READ_BYTES, device=self.device)  # 1 GB of float32, read once
         return {"peak": found, "bandwidth": data.nbytes / self.best(data.sum)}
 
-    def best(self, function: Any, repeats: int = 8) -> float:
+    def best(self, function: Callable[[], object], repeats: int = 8) -> float:
         """Seconds of the quickest of several calls."""
-        times = []
-        for _ in range(repeats):
-            synchronize(self.device)
-            begin = time.perf_counter()
-            function()
-            synchronize(self.device)
-            times.append(time.perf_counter() - begin)
-        return min(times)
+        return min(self.timed(function) for _ in range(repeats))
+
+    def timed(self, function: Callable[[], object]) -> float:
+        """Seconds of a call. The device has done all it was asked to before each look at the clock."""
+        self.synchronize()
+        begin = time.perf_counter()
+        function()
+        self.synchronize()
+        return time.perf_counter() - begin
+
+    def synchronize(self) -> None:
+        """Wait for the device."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
 
 
 def main() -> None:

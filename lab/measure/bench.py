@@ -36,7 +36,7 @@ from lab.checkpoint import CheckpointError, touch_pages
 from lab.command import Parser, in_one_line, quietly, whole_number
 from lab.engines import ENGINES, load_engine, start
 from lab.files import PROFILES, shown, write_json
-from lab.margin import MARGIN, margin
+from lab.margin import safe_tokens
 from lab.measure import burden, machine
 from lab.measure.capacity import Kernel, capacity
 from lab.measure.contender import BenchError, Contender, Results, timed
@@ -45,7 +45,7 @@ from lab.measure.peers import Peer, command_contender, libraries_of
 from lab.measure.runner import kernel_choice, provenance
 from lab.measure.stats import Estimate, estimate, ratios
 from lab.threadlib import Mutex
-from lab.train.forward import gpt2_forward
+from lab.train.sample import probabilities_of
 
 NEW_TOKENS = 14
 PROMPT_LENGTH = 2
@@ -107,25 +107,12 @@ class Reference:
     def __init__(self, model: serial.GPT2) -> None:
         self.model = serial.GPT2(model.config, model.params_memory)
 
-    def tokens(self, prompt: list[int], n: int) -> list[int]:
-        """What follows the prompt until there are n; [] if one of them comes without the margin."""
-        model, tokens = self.model, list(prompt)
-        V, Vp = model.config.vocab_size, model.config.padded_vocab_size
-        probs = np.empty((1, 1, Vp), dtype=np.float32)
-        while len(tokens) < n:
-            gpt2_forward(model, np.array([tokens], dtype=np.int32), None, 1, len(tokens))
-            serial.softmax_forward(probs, model.acts.logits[:, -1:], 1, 1, V, Vp)
-            if margin(probs[0, 0, :V]) < MARGIN:
-                return []
-            tokens.append(serial.sample_mult(probs[0, 0], V))
-        return tokens[len(prompt) :]
-
     def safe_prompt(self, length: int, n: int, random: np.random.Generator) -> tuple[list[int], list[int]]:
         """A random prompt whose tokens rounding cannot change, and these tokens. Raises BenchError."""
         for _ in range(ATTEMPTS):
             prompt = [int(token) for token in random.integers(0, self.model.config.vocab_size, size=length)]
-            if tokens := self.tokens(prompt, n):
-                return prompt, tokens
+            if tokens := safe_tokens(self.model, prompt, n, probabilities_of):
+                return prompt, list(tokens)
         raise BenchError("no prompt keeps a safe distance from the coin with this model; try a smaller n")
 
 
@@ -179,23 +166,16 @@ def check_tokens(prompt: list[int], contender: Contender, tokens: list[int], exp
 
 def lock_ratio(pairs: int = 2000) -> float:
     """How long an uncontended Mutex.lock() and unlock() take beside threading.Lock's: the quickest of many each."""
+
+    def seconds(take: Callable[[], object], let_go: Callable[[], object]) -> float:
+        begin = time.perf_counter()
+        for _ in range(pairs):
+            take()
+            let_go()
+        return time.perf_counter() - begin
+
     ours, theirs = Mutex(), threading.Lock()
-
-    def ours_seconds() -> float:
-        begin = time.perf_counter()
-        for _ in range(pairs):
-            ours.lock()
-            ours.unlock()
-        return time.perf_counter() - begin
-
-    def theirs_seconds() -> float:
-        begin = time.perf_counter()
-        for _ in range(pairs):
-            theirs.acquire()
-            theirs.release()
-        return time.perf_counter() - begin
-
-    both = [(ours_seconds(), theirs_seconds()) for _ in range(100)]
+    both = [(seconds(ours.lock, ours.unlock), seconds(theirs.acquire, theirs.release)) for _ in range(100)]
     return min(ours for ours, _ in both) / min(theirs for _, theirs in both)
 
 

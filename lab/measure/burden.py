@@ -40,8 +40,7 @@ def medians(engine: ModuleType, small: GPT2, k: int) -> dict[str, dict[str, floa
     """overheads() of one k."""
     recorder = Recorder()
     with threadlib.use(recorder):
-        for _ in start(engine, small, [0], min(TOKENS, small.config.max_seq_len), k):
-            pass
+        list(start(engine, small, [0], min(TOKENS, small.config.max_seq_len), k))
     times: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for event in recorder.events():
         if event.kind in ("region", "task"):
@@ -95,6 +94,5 @@ def weights(engine: ModuleType, model: GPT2, prompt: Sequence[int], n: int, k: i
     watched = GPT2(model.config, model.params_memory.view(Weights))
     weigher = Weigher()
     with threadlib.use(weigher):
-        for _ in start(engine, watched, prompt, n, k):
-            pass
+        list(start(engine, watched, prompt, n, k))
     return weigher.regions

@@ -57,13 +57,11 @@ def why_stale(path: Path, program: Program, any_n: bool = False) -> str:
 
 def difference(key: str, found: Any, wanted: Any) -> str:
     """One that makes results stale, in words."""
-    if key == "program":
-        return "the program has changed since"
-    if key == "model" and found[0] == wanted[0]:
-        return "the model has changed since"
-    if key == "model":
-        return f"measured with {Path(found[0]).stem}, not {Path(wanted[0]).stem}"
     if key == "machine":
         return "measured on another machine"
+    if key == "program" or (key == "model" and found[0] == wanted[0]):
+        return f"the {key} has changed since"
+    if key == "model":
+        return f"measured with {Path(found[0]).stem}, not {Path(wanted[0]).stem}"
     words = {"n": "tokens", "prompt": "tokens of prompt", "workers": "workers"}
     return f"measured with {found} {words[key]}, not {wanted}"

@@ -35,7 +35,7 @@ def describe() -> dict:
         "caches": caches(),
         "memory": psutil.virtual_memory().total,
         "system": f"{platform.system()} {platform.release()}",
-        "load": load_average(),
+        "load": round(psutil.getloadavg()[0], 2),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "numpy": np.__version__,
         "blas": blas(),
@@ -156,11 +156,6 @@ def seconds_together(jobs: Sequence[Callable[[], object]]) -> float:
 # ----------------------------------------------------------------------------------------------------- who else uses it
 
 
-def load_average() -> float | None:
-    """Runnable threads, averaged over the last minute."""
-    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-
-
 class Load:
     """How many cores others used during a with block: `others`; `stolen` is what the host of a virtual machine took.
 
@@ -200,8 +195,7 @@ def load_now(seconds: float = 0.25) -> str:
     """A short sentence on how busy the machine is just now, by others than this process."""
     with Load() as load:
         time.sleep(seconds)
-    average = load_average()
-    return str(load) + (f" (load average {average:.1f})" if average is not None else "")
+    return f"{load} (load average {psutil.getloadavg()[0]:.1f})"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -55,7 +55,7 @@ def find_pyspy() -> str | None:
 
 
 def sample_pyspy(program: Program, rate: int, **wanted: bool) -> tuple[dict, list[Sample]]:
-    """One run under py-spy, with what else is wanted of target.py. Raises ToolError where py-spy fails, ProgramError."""
+    """One run under py-spy, with what else is wanted of target.py. Raises ToolError if py-spy fails, ProgramError."""
     pyspy = find_pyspy()
     if pyspy is None:
         raise ToolError("py-spy is not installed (pip install py-spy)")

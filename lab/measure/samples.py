@@ -106,12 +106,8 @@ def from_sampler(report: dict) -> list[Sample]:
 
 def generation_only(samples: Iterable[Sample]) -> list[Sample]:
     """Without loading, and each stack without what lies outside the program: it begins at generate() or a worker's."""
-    kept = []
-    for sample in samples:
-        stack = trimmed(sample)
-        if stack:
-            kept.append(sample._replace(stack=stack))
-    return kept
+    cut = (sample._replace(stack=trimmed(sample)) for sample in samples)
+    return [sample for sample in cut if sample.stack]
 
 
 def trimmed(sample: Sample) -> tuple[Frame, ...]:

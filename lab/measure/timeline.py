@@ -37,6 +37,7 @@ from lab.measure.runner import (
 )
 from lab.measure.style import GREY, OUTSIDE, looks, short
 
+SHOWN = 10  # regions in the enlarged part of a pass
 OUTSIDE_COLOUR = looks([])[OUTSIDE][0]
 
 # ----------------------------------------------------------------------------------------------------- the Chrome trace
@@ -258,14 +259,12 @@ def draw_whole(recording: Recording, title: str) -> Any:
     return style.framed(figure, title, legend_items(recording, recording.passes[0]))
 
 
-def excerpt(one: Pass, regions: int = 10) -> tuple[int, int]:
+def excerpt(one: Pass) -> tuple[int, int]:
     """The part to enlarge: from the middle of the pass, two layers or so."""
-    if len(one.regions) <= regions:
+    if len(one.regions) <= SHOWN:
         return one.begin, one.end
-    middle = len(one.regions) // 2
-    return one.regions[middle].begin, one.regions[middle + regions].begin if middle + regions < len(
-        one.regions
-    ) else one.end
+    begins = [region.begin for region in one.regions[len(one.regions) // 2 :]]
+    return begins[0], begins[SHOWN] if len(begins) > SHOWN else one.end
 
 
 def lanes(

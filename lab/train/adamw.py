@@ -1,24 +1,16 @@
 """AdamW (gpt2_update of llm.c): every weight moves against its gradient, by about the learning rate."""
 
-from dataclasses import dataclass, field
-
 import numpy as np
 
 from lab.train.split import WorkersLike, blocks, split
 
 
-@dataclass
 class AdamW:
     """The optimizer's memory: running means of each gradient (m) and of its square (v), and the steps taken."""
 
-    count: int
-    step: int = 0
-    m_memory: np.ndarray = field(init=False)
-    v_memory: np.ndarray = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.m_memory = np.zeros(self.count, dtype=np.float32)
-        self.v_memory = np.zeros(self.count, dtype=np.float32)
+    def __init__(self, count: int) -> None:
+        self.step = 0
+        self.m_memory, self.v_memory = np.zeros((2, count), dtype=np.float32)
 
 
 def gpt2_update(

@@ -38,15 +38,13 @@ def read_curve(path: str | os.PathLike) -> list[dict[str, str]]:
 
 def plot(curve_path: str | os.PathLike, picture_path: str | os.PathLike) -> None:
     """Training and validation loss over the steps, as a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     rows = read_curve(curve_path)
     steps, losses = [int(row["step"]) for row in rows], [float(row["train_loss"]) for row in rows]
     validated = [(int(row["step"]), float(row["val_loss"])) for row in rows if row["val_loss"]]
-    figure, axes = pyplot.subplots(figsize=(8, 4.5), dpi=120)
+    figure = Figure(figsize=(8, 4.5), dpi=120)
+    axes = figure.subplots()
     axes.plot(steps, losses, color="#9db8d9", linewidth=0.8, label="training, each batch")
     axes.plot(steps, list(smooth(losses)), color="#1f5fa8", label="training, running mean")
     if validated:
@@ -57,7 +55,6 @@ def plot(curve_path: str | os.PathLike, picture_path: str | os.PathLike) -> None
     figure.tight_layout()
     with replacing(Path(picture_path)) as partial:
         figure.savefig(partial, format="png")
-    pyplot.close(figure)
 
 
 def smooth(values: Iterable[float], keep: float = 0.95) -> Iterable[float]:

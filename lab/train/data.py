@@ -27,7 +27,7 @@ FORMATS = ("uint16", "int32")
 EOT_TEXT = "<|endoftext|>"
 VALIDATION_TOKENS = 32768
 DATA_DIR = Path(os.environ.get("GPT_DATA_DIR") or Path(__file__).resolve().parents[2] / "data")
-CHUNK = 1 << 20  # characters of a text, bytes of a file, that are handled at a time
+CHUNK = 1 << 20  # characters of a text that are handled at a time
 ARRIVING = 1 << 14  # bytes of a download that are written at a time: what is not written when it breaks off is lost
 
 
@@ -196,11 +196,8 @@ def tokenize_stories(text_path: Path, tokens_path: Path, fmt: str, progress: Pro
 
 def sha256(path: Path) -> str:
     """The file's SHA-256 in hexadecimal."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(CHUNK):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def download(url: str, path: Path, expected: str | None = None, progress: Progress = silent) -> None:
@@ -268,31 +265,26 @@ def prepare(
 
     Raises DataError.
     """
-    directory = Path(directory or DATA_DIR)
-    suffix = "" if fmt == "uint16" else "_int32"
-    if source in CORPORA:
-        directory = directory / source
-        stem, text_path = source, directory / f"{source}.txt"
-        corpus = CORPORA[source]
-        train_path, val_path = (directory / f"{stem}_{part}{suffix}.bin" for part in ("train", "val"))
-        if train_path.exists() and val_path.exists():
-            return train_path, val_path
-        download(corpus.train_url, text_path, corpus.train_sha256, progress)
-        if corpus.validation_url:
-            val_text = directory / f"{source}_val.txt"
-            download(corpus.validation_url, val_text, None, progress)
-            tokenize_stories(val_text, val_path, fmt, progress)
-            tokenize_stories(text_path, train_path, fmt, progress)
-            return train_path, val_path
+    directory, text_path, corpus = Path(directory or DATA_DIR), Path(source), CORPORA.get(source)
+    if corpus:
+        stem, directory = source, directory / source
+        text_path = directory / f"{source}.txt"
     else:
-        text_path = Path(source)
         digest = hashlib.sha256(read_text(text_path).encode()).hexdigest()
-        name = f"{text_path.stem}-{digest[:12]}"  # another text, another file
-        directory.mkdir(parents=True, exist_ok=True)
-        train_path, val_path = (directory / f"{name}_{part}{suffix}.bin" for part in ("train", "val"))
-        if train_path.exists() and val_path.exists():
-            return train_path, val_path
-    tokenize_file(text_path, train_path, val_path, fmt)
+        stem = f"{text_path.stem}-{digest[:12]}"  # another text, another file
+    suffix = "" if fmt == "uint16" else "_int32"
+    train_path, val_path = (directory / f"{stem}_{part}{suffix}.bin" for part in ("train", "val"))
+    if train_path.exists() and val_path.exists():
+        return train_path, val_path
+    if corpus:
+        download(corpus.train_url, text_path, corpus.train_sha256, progress)
+    if corpus and corpus.validation_url:
+        val_text = directory / f"{source}_val.txt"
+        download(corpus.validation_url, val_text, None, progress)
+        tokenize_stories(val_text, val_path, fmt, progress)
+        tokenize_stories(text_path, train_path, fmt, progress)
+    else:
+        tokenize_file(text_path, train_path, val_path, fmt)
     return train_path, val_path
 
 

@@ -9,37 +9,31 @@ from lab.train.forward import gpt2_forward
 from lab.train.split import WorkersLike
 
 
-def sample(
-    model: GPT2,
-    prompt: Sequence[int],
-    n: int,
-    workers: WorkersLike | None = None,
-    random: np.random.Generator | None = None,
-) -> list[int]:
+def probabilities_of(model: GPT2, tokens: Sequence[int], workers: WorkersLike | None = None) -> np.ndarray:
+    """What follows `tokens`: the trainer's forward pass, quick at many positions, and gpt.c's softmax -> (V)."""
+    V, T = model.config.vocab_size, len(tokens)
+    gpt2_forward(model, np.array([tokens], dtype=np.int32), None, 1, T, workers)
+    probs = model.acts.probs[:, T - 1 :]
+    softmax_forward(probs, model.acts.logits[:, T - 1 :], 1, 1, V, model.config.padded_vocab_size)
+    return probs[0, 0, :V]
+
+
+def sample(model: GPT2, prompt: Sequence[int], n: int, workers: WorkersLike | None = None) -> list[int]:
     """The tokens that follow `prompt` until both are n together, made like lab.serial.generate's.
 
-    The coin is 0.5 each time, as in gpt.c, or thrown with `random`. A model without GPT-2's vocabulary takes tokens
-    like any other.
+    A model without GPT-2's vocabulary takes tokens like any other.
     """
-    V, tokens = model.config.vocab_size, np.zeros((1, n), dtype=np.int32)
-    tokens[0, : len(prompt)] = prompt
-    for t in range(len(prompt), n):
-        gpt2_forward(model, tokens[:, :t], None, 1, t, workers)
-        last = slice(t - 1, t)
-        probs = model.acts.probs[:, last]
-        softmax_forward(probs, model.acts.logits[:, last], 1, 1, V, model.config.padded_vocab_size)
-        coin = 0.5 if random is None else float(random.random())
-        tokens[0, t] = sample_mult(probs[0, 0], V, coin)
-    return [int(token) for token in tokens[0, len(prompt) :]]
+    tokens = list(prompt)
+    while len(tokens) < n:
+        tokens.append(sample_mult(probabilities_of(model, tokens, workers), model.config.vocab_size))
+    return tokens[len(prompt) :]
 
 
-def sample_text(
-    model: GPT2, n: int, workers: WorkersLike | None = None, random: np.random.Generator | None = None
-) -> str:
+def sample_text(model: GPT2, n: int, workers: WorkersLike | None = None) -> str:
     """n tokens from the beginning of a document, as text; as numbers, for a model without GPT-2's vocabulary."""
     n = min(n, model.config.max_seq_len)
     if model.config.vocab_size <= GPT2_EOT:
-        return " ".join(str(token) for token in sample(model, [0], n, workers, random))
+        return " ".join(str(token) for token in sample(model, [0], n, workers))
     from lab.tokenizer import decode
 
-    return decode(sample(model, [GPT2_EOT], n, workers, random)).replace("<|endoftext|>", "")
+    return decode(sample(model, [GPT2_EOT], n, workers)).replace("<|endoftext|>", "")

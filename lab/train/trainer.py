@@ -232,19 +232,20 @@ class Trainer:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write everything the next step depends on, beside `path` and then renamed."""
-        path = Path(path)
-        meta = {"settings": asdict(self.settings), "step": self.optimizer.step, "waited": self.waited}
-        meta["tokens"] = self.fingerprint
-        meta["best"] = None if self.best == float("inf") else self.best
-        arrays: dict[str, Any] = {
-            "params": self.model.params_memory,
-            "m": self.optimizer.m_memory,
-            "v": self.optimizer.v_memory,
+        meta = {
+            "settings": asdict(self.settings),
+            "step": self.optimizer.step,
+            "waited": self.waited,
+            "tokens": self.fingerprint,
+            "best": None if self.best == float("inf") else self.best,
         }
-        if self.average is not None:
-            arrays["average"] = self.average
-        with replacing(path) as partial, partial.open("wb") as file:
-            np.savez(file, meta=np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8), **arrays)
+        with replacing(Path(path)) as partial, partial.open("wb") as file:
+            np.savez(file, meta=np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8), **self.arrays())
+
+    def arrays(self) -> dict[str, Any]:
+        """What the next step depends on, by name."""
+        found = {"params": self.model.params_memory, "m": self.optimizer.m_memory, "v": self.optimizer.v_memory}
+        return found if self.average is None else found | {"average": self.average}
 
     @cached_property
     def fingerprint(self) -> list[int]:
@@ -256,11 +257,8 @@ class Trainer:
         meta = read_meta(path)
         if meta["tokens"] != self.fingerprint:
             raise StateError(f"{path}: the run began with other data than {self.settings.data} is now")
-        wanted = {"params": self.model.params_memory, "m": self.optimizer.m_memory, "v": self.optimizer.v_memory}
-        if self.average is not None:
-            wanted["average"] = self.average
         with opened(path) as file:
-            for name, array in wanted.items():
+            for name, array in self.arrays().items():
                 saved = file[name]
                 if saved.shape != array.shape:
                     raise StateError(
