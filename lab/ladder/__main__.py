@@ -150,7 +150,7 @@ def circumstances(job: Job, told: dict) -> dict:
     """Where, with what and how it was measured."""
     with Peer(job.python, job.order("training", [])) as peer:
         peer.read()
-        machine = peer.ask("machine")
+        machine = peer.ask(do="machine")
     gpu = job.device == "cuda"
     return {
         "title": f"{told['name'] or 'CPU'}, {job.checkpoint.stem}, B={job.batch} T={job.seq}",

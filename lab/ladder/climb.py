@@ -108,7 +108,7 @@ def check_first_loss(job: Job) -> dict:
     try:
         with Peer(job.python, job.order("training", [])) as peer:
             peer.read()
-            theirs = peer.ask("loss", batch=1, seq=T)["loss"]
+            theirs = peer.ask(do="loss", batch=1, seq=T)["loss"]
     except RungFailed as failed:
         raise LadderError(f"the first rung cannot be built: {failed}") from None
     if not abs(ours - theirs) <= SAME_LOSS:
@@ -123,7 +123,7 @@ def largest_batch(job: Job, tell: Callable[[str], None]) -> int:
         try:
             with Peer(job.python, job.order("training", [])) as peer:
                 peer.read()
-                peer.ask("losses", count=2)
+                peer.ask(do="losses", count=2)
             return batch
         except RungFailed as failed:
             if not failed.memory:
@@ -178,9 +178,9 @@ class Climb:
 
     def check(self, result: Result, peer: Peer) -> None:
         """Hold its losses against the first rung's. Raises RungFailed where they are further apart than tolerated."""
-        answer = peer.ask("losses", count=CHECKED)
+        answer = peer.ask(do="losses", count=CHECKED)
         result.first_step = answer["first_step"]
-        result.tokens_per_step = peer.ask("turn")["tokens"]
+        result.tokens_per_step = peer.ask(do="turn")["tokens"]
         batches = result.tokens_per_step // (self.job.batch * self.job.seq) if self.part == "training" else 1
         if not self.good:
             self.references[batches] = answer["losses"]
@@ -197,7 +197,7 @@ class Climb:
         first = self.good[:1]
         with Peer(self.job.python, self.job.order(self.part, first, accumulate=batches)) as peer:
             peer.read()
-            self.references[batches] = peer.ask("losses", count=CHECKED)["losses"]
+            self.references[batches] = peer.ask(do="losses", count=CHECKED)["losses"]
         return self.references[batches]
 
     def time(self, result: Result, peer: Peer) -> None:
@@ -209,11 +209,11 @@ class Climb:
         ]
         for number in range(self.job.steps):
             for partner, tokens, found in turns if number % 2 == 0 else reversed(turns):
-                found.append(statistics.median(partner.ask("turn")["seconds"]) / tokens)
+                found.append(statistics.median(partner.ask(do="turn")["seconds"]) / tokens)
             self.tell(f"{result.title}, step {number + 1} of {self.job.steps}")
         result.seconds = [value * result.tokens_per_step for value in turns[0][2]]
-        result.memory = peer.ask("memory")["bytes"]
-        counted = peer.ask("cost")
+        result.memory = peer.ask(do="memory")["bytes"]
+        counted = peer.ask(do="cost")
         result.flops, result.bytes = counted["flops"], counted["bytes"]
         if self.peers and self.part == "training":  # the counter does not know every fused kernel
             first = self.peers[0][0]

@@ -35,7 +35,7 @@ class Peer(pipes.Peer):
     def failure(self, status: int | None, said: str) -> BenchError:
         """What to say of a process that has ended."""
         name = "PyTorch" if self.library == "torch" else "llama.cpp"
-        return BenchError(f"the {name} process ended with code {status}: {said}")
+        return BenchError(f"the {name} process failed: {said}")
 
     def contenders(self) -> Iterator[Contender]:
         """One for each mode. llama.cpp rounds GELU to 16 bits, so its tokens may differ."""
