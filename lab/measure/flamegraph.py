@@ -44,10 +44,6 @@ class Node:
     count: int = 0
     children: dict[str, "Node"] = field(default_factory=dict)
 
-    def child(self, name: str) -> "Node":
-        """The child of that name, made if there is none."""
-        return self.children.setdefault(name, Node(name))
-
 
 @dataclass
 class Box:
@@ -67,7 +63,7 @@ def tree(stacks: Mapping[str, int]) -> Node:
         node = root
         node.count += count
         for name in stack.split(";"):
-            node = node.child(name)
+            node = node.children.setdefault(name, Node(name))
             node.count += count
     return root
 

@@ -79,15 +79,19 @@ def supported(perf: str, events: Sequence[str]) -> list[str]:
     environment = {**os.environ, "LC_ALL": "C"}
     command = [perf, "stat", "-x,", "-e", ",".join(events), "--", "true"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    counted = []
-    for line in done.stderr.splitlines():
-        cells = line.split(",")
-        if len(cells) > 2 and re.fullmatch(r"[\d.]+", cells[0]):
-            counted.append(cells[2].removesuffix(":u"))
+    counted = list(counters(done.stderr))
     if not counted and done.returncode:
         reason = next((line for line in done.stderr.splitlines() if line.strip()), "no reason given")
         raise ToolError(f"perf may not count here ({reason.strip()}): sudo sysctl kernel.perf_event_paranoid=1")
     return counted
+
+
+def counters(text: str) -> dict[str, float]:
+    """{event: count} of what perf stat -x, says; without those that the machine does not count."""
+    rows = [line.split(",") for line in text.splitlines()]
+    return {
+        row[2].removesuffix(":u"): float(row[0]) for row in rows if len(row) > 2 and re.fullmatch(r"[\d.]+", row[0])
+    }
 
 
 def python_names() -> tuple[list[str], str]:
@@ -165,12 +169,7 @@ def count(perf: str, program: Program, events: Sequence[str]) -> dict[str, float
         os.mkfifo(acknowledge)
         under = [perf, "stat", "-x,", "-D", "-1", "--control", f"fifo:{control},{acknowledge}", "-e", ",".join(events)]
         run(program, [*under, "-o", str(output), "--"], control=[str(control), str(acknowledge)])
-        counts = {}
-        for line in output.read_text().splitlines():
-            cells = line.split(",")
-            if len(cells) > 2 and re.fullmatch(r"[\d.]+", cells[0]):
-                counts[cells[2].removesuffix(":u")] = float(cells[0])
-        return counts
+        return counters(output.read_text())
 
 
 # ------------------------------------------------------------------------------------------------------------ reporting

@@ -83,13 +83,6 @@ class Program:
         return [sys.executable, *flags, "-m", "lab.measure.target", json.dumps(order)]
 
 
-def choose_model(name: str | None) -> Path:
-    """The checkpoint to measure with: the one named, or the 124M. Raises ModelError or CheckpointError, one line."""
-    path = (find(name) if name else timing_model()).resolve()
-    read_header(path)
-    return path
-
-
 def choose_program(
     engine: str,
     model: str | None,
@@ -99,11 +92,12 @@ def choose_program(
     length: int = PROMPT_LENGTH,
     new: int = 1,
 ) -> Program:
-    """A Program that can be started, with a prompt of `length` tokens; without n, it makes `new` tokens.
+    """A Program that can be started, with a prompt of `length` tokens; without a model it uses the 124M, without n it
+    makes `new` tokens.
 
     Raises ModelError, CheckpointError or ProgramError, one line.
     """
-    path = choose_model(model)
+    path = (find(model) if model else timing_model()).resolve()
     _, config = read_header(path)
     n = length + new if n is None else n
     if not length < n <= config.max_seq_len:

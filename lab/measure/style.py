@@ -188,12 +188,8 @@ def save(figure: Any, stem: Path) -> list[Path]:
         with replacing(path) as partial:
             figure.savefig(partial, facecolor="white", **options)
             if suffix == ".svg":
-                partial.write_text(tidy_svg(partial.read_text(encoding="utf-8")), encoding="utf-8")
+                text = re.sub(r"[ \t]+$", "", partial.read_text(encoding="utf-8"), flags=re.MULTILINE)
+                partial.write_text(text, encoding="utf-8")  # version control dislikes trailing blanks
         paths.append(path)
     plt.close(figure)
     return paths
-
-
-def tidy_svg(text: str) -> str:
-    """Without trailing blanks, which version control dislikes."""
-    return re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE)

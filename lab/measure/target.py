@@ -37,13 +37,6 @@ from lab.measure.sampler import Sampler
 from lab.serial import GPT2, gpt2_build_from_checkpoint
 
 
-def open_model(path: str) -> GPT2:
-    """The model with every page of its weights in memory."""
-    model = gpt2_build_from_checkpoint(path)
-    touch_pages(model.params_memory)
-    return model
-
-
 def generation(
     engine: ModuleType,
     model: GPT2,
@@ -143,7 +136,8 @@ def main() -> int:
     """Load, generate, report."""
     order = json.loads(sys.argv[1])
     engine = load_engine(order["engine"])
-    model = open_model(order["model"])
+    model = gpt2_build_from_checkpoint(order["model"])
+    touch_pages(model.params_memory)
     write_json(Path(order["result"]), (record if "record" in order else observe)(order, engine, model))
     return 0
 

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from lab.checkpoint import VERSIONS, CheckpointError
-from lab.command import INTERRUPTED, Parser, quietly, whole_number, worker_count
+from lab.command import INTERRUPTED, Parser, in_one_line, quietly, whole_number, worker_count
 from lab.tokenizer import TokenizerError
 from lab.train.data import CORPORA, FORMATS, DataError
 from lab.train.loop import Files, TrainingError, run
@@ -161,6 +161,7 @@ def read_settings(parser: argparse.ArgumentParser, arguments: argparse.Namespace
     return settings
 
 
+@in_one_line("lab.train: ", DataError, CheckpointError, StateError, TrainingError, TokenizerError)
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = build_parser()
@@ -174,9 +175,6 @@ def main(argv: list[str] | None = None) -> int:
         if best < float("inf"):
             console.print(f"lowest validation loss {best:.4f}", highlight=False)
         return 0
-    except (DataError, CheckpointError, StateError, TrainingError, TokenizerError) as error:
-        print(f"lab.train: {error}", file=sys.stderr)
-        return 1
     except MemoryError as error:
         print(f"lab.train: not enough memory ({error}): lower --batch or --seq", file=sys.stderr)
         return 1

@@ -10,6 +10,7 @@ import shutil
 import statistics
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -120,9 +121,7 @@ def torch_python(asked: str | None) -> str | None:
     """The Python to run PyTorch's side with, or None."""
     if asked:
         return shutil.which(asked) or asked
-    import importlib.util
-
-    return sys.executable if importlib.util.find_spec("torch") else None
+    return sys.executable if find_spec("torch") else None
 
 
 def compare(arguments: argparse.Namespace, path: Path, workers, console: Console) -> None:

@@ -2,12 +2,14 @@
 
 import csv
 import os
-from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
 
 from lab.files import replacing
 
 FIELDS: tuple[str, ...] = ("step", "train_loss", "val_loss", "lr", "grad_norm", "ms", "tokens_per_s")
+
+KEEP = 0.95  # of the running mean, at each step
 
 
 class Curve:
@@ -46,7 +48,8 @@ def plot(curve_path: str | os.PathLike, picture_path: str | os.PathLike) -> None
     figure = Figure(figsize=(8, 4.5), dpi=120)
     axes = figure.subplots()
     axes.plot(steps, losses, color="#9db8d9", linewidth=0.8, label="training, each batch")
-    axes.plot(steps, list(smooth(losses)), color="#1f5fa8", label="training, running mean")
+    smooth = list(accumulate(losses, lambda mean, loss: KEEP * mean + (1.0 - KEEP) * loss))
+    axes.plot(steps, smooth, color="#1f5fa8", label="training, running mean")
     if validated:
         axes.plot(*zip(*validated, strict=True), color="#c4501b", marker="o", markersize=3, label="validation")
     axes.set(xlabel="step", ylabel="loss, nats per token", title=Path(curve_path).stem)
@@ -55,11 +58,3 @@ def plot(curve_path: str | os.PathLike, picture_path: str | os.PathLike) -> None
     figure.tight_layout()
     with replacing(Path(picture_path)) as partial:
         figure.savefig(partial, format="png")
-
-
-def smooth(values: Iterable[float], keep: float = 0.95) -> Iterable[float]:
-    """The running mean of a series, started at its first value."""
-    mean = None
-    for value in values:
-        mean = value if mean is None else keep * mean + (1.0 - keep) * value
-        yield mean

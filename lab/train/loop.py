@@ -4,6 +4,8 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -67,27 +69,22 @@ class Files:
         return kept.model if there else None
 
 
-class Stop:
-    """While in use, Ctrl-C and SIGTERM only set `asked`, so that no step is left half done; a second ends at once."""
+@contextmanager
+def stopping() -> Iterator[threading.Event]:
+    """Ctrl-C and SIGTERM only set the event, so that no step is left half done; a second one ends at once."""
+    asked = threading.Event()
 
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __enter__(self) -> "Stop":
-        if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, self.ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        else:
-            self.before = {}
-        return self
-
-    def ask(self, number: int, frame: object) -> None:
-        """The signals' handler."""
-        if self.asked:
+    def ask(number: int, frame: object) -> None:
+        if asked.is_set():
             raise KeyboardInterrupt
-        self.asked = True
+        asked.set()
 
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self.before.items():
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, ask) for number in numbers}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 
@@ -99,14 +96,14 @@ def train(trainer: Trainer, console: Console, show_every: int = 1) -> float:
     settings, files = trainer.settings, Files(trainer.settings.out)
     log = curve.Curve(files.csv, trainer.optimizer.step)
     seconds = 0.0  # of the steps alone
-    with Stop() as stop:
-        while trainer.optimizer.step < settings.steps and not stop.asked:
+    with stopping() as asked:
+        while trainer.optimizer.step < settings.steps and not asked.is_set():
             seconds += one_step(trainer, log, console, files, show_every)
             if settings.patience and trainer.waited >= settings.patience:
                 console.print(f"no lower validation loss for {trainer.waited} validations: stopped", highlight=False)
                 break
         trainer.save(files.state)
-    if stop.asked:
+    if asked.is_set():
         raise KeyboardInterrupt
     if settings.keep == "last" or not files.model.exists():
         write_model(trainer, files.model)
