@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from lab.command import Parser, in_one_line, quietly
-from lab.files import ROOT, replacing
+from lab.files import ROOT, write_text
 
 FOLDER = ROOT / "notebooks"
 REFERENCE = ROOT / "profiles" / "reference"
@@ -209,8 +209,7 @@ def write(book: Any, path: Path) -> None:
     text = nbformat.writes(book)
     if len(text.encode()) > LARGEST:
         raise NotebookError(f"{path.name}: {len(text.encode()):,} bytes, at most {LARGEST:,}")
-    with replacing(path) as partial:
-        partial.write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")
 
 
 # ---------------------------------------------------------------------------------------------------------- the command

@@ -32,7 +32,7 @@ from lab.measure import (
     style,
     timeline,
 )
-from lab.measure.operations import Counter
+from lab.measure.operations import counting
 from lab.measure.recorder import Recorder, name_of
 from lab.measure.recording import Recording, Span, outermost, tidy, watch, without_waits
 from lab.measure.sampler import Sampler
@@ -171,10 +171,9 @@ def test_counter_counts_self_time():
     for name in ("inner_forward", "outer_forward", "helper"):
         vars(module)[name].__module__ = "counted"
     original = module.outer_forward
-    with Counter(module) as counter:
+    with counting(module) as report:
         module.outer_forward()
         assert module.helper() == 1
-    report = counter.report()
     assert set(report) == {"inner_forward", "outer_forward", "whole"} and module.outer_forward is original
     assert report["inner_forward"] >= 0.04 and report["outer_forward"] >= 0.01
     assert report["inner_forward"] + report["outer_forward"] <= report["whole"]

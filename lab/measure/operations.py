@@ -1,10 +1,10 @@
 """What each operation costs: its time, counted exactly, and how much it computes and moves, from its shapes."""
 
-import inspect
 import threading
 import time
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -94,52 +94,35 @@ def region_seconds(recording: Recording) -> dict[str, float]:
     return seconds | {OUTSIDE if seconds else UNTOLD: recording.length / 1e9 - sum(seconds.values())}
 
 
-class Counter:
+@contextmanager
+def counting(module: ModuleType) -> Iterator[dict[str, float]]:
     """The exact, slow way to know where the time goes: a clock around every function. Profilers are checked against it.
 
-    Self time of the ..._forward functions of a module from entering a with block to leaving it, on the thread that
-    does: the time in a function without that in others it calls.
+    {function: seconds of self time} of the ..._forward functions of a module within the with block, on the thread that
+    enters it: the time in a function without that in others it calls; and, behind the block, "whole": all seconds.
     """
+    seconds: dict[str, float] = {}
+    ours = {name: value for name, value in vars(module).items() if name.endswith("_forward")}
+    ours = {name: value for name, value in ours.items() if getattr(value, "__module__", "") == module.__name__}
+    inner = [0.0]  # for each call on the stack: time in counted functions below it
+    ident, clock = threading.get_ident(), time.perf_counter
 
-    def __init__(self, module: ModuleType) -> None:
-        self.module = module
-        self.self_ns: dict[str, int] = {}
-        self._inner = [0]  # for each call on the stack: time in counted functions below it
-        self._originals: dict[str, Callable] = {}
+    def counted(name: str, function: Callable, *arguments: Any, **options: Any) -> Any:
+        if threading.get_ident() != ident:
+            return function(*arguments, **options)
+        inner.append(0.0)
+        begin = clock()
+        try:
+            return function(*arguments, **options)
+        finally:
+            total = clock() - begin
+            seconds[name] = seconds.get(name, 0.0) + total - inner.pop()
+            inner[-1] += total
 
-    def __enter__(self) -> "Counter":
-        self._ident = threading.get_ident()
-        self._begin = time.perf_counter_ns()
-        for name, value in list(vars(self.module).items()):
-            if inspect.isfunction(value) and value.__module__ == self.module.__name__ and name.endswith("_forward"):
-                self._originals[name] = value
-                setattr(self.module, name, self._counted(value))
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.whole_ns = time.perf_counter_ns() - self._begin
-        for name, value in self._originals.items():
-            setattr(self.module, name, value)
-
-    def report(self) -> dict[str, float]:
-        """{function: seconds of self time}, and "whole": seconds from entering to leaving."""
-        return {name: ns / 1e9 for name, ns in self.self_ns.items()} | {"whole": self.whole_ns / 1e9}
-
-    def _counted(self, function: Callable) -> Callable:
-        name, inner, clock = function.__name__, self._inner, time.perf_counter_ns
-        self.self_ns[name] = 0
-
-        @wraps(function)
-        def timed(*arguments: Any, **options: Any) -> Any:
-            if threading.get_ident() != self._ident:
-                return function(*arguments, **options)
-            inner.append(0)
-            begin = clock()
-            try:
-                return function(*arguments, **options)
-            finally:
-                total = clock() - begin
-                self.self_ns[name] += total - inner.pop()
-                inner[-1] += total
-
-        return timed
+    begin = clock()
+    vars(module).update({name: partial(counted, name, function) for name, function in ours.items()})
+    try:
+        yield seconds
+    finally:
+        vars(module).update(ours)
+        seconds["whole"] = clock() - begin

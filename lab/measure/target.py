@@ -31,7 +31,7 @@ from lab.engines import load_engine, start
 from lab.files import write_json
 from lab.margin import margin
 from lab.measure import burden
-from lab.measure.operations import Counter
+from lab.measure.operations import counting
 from lab.measure.recorder import Recorder
 from lab.measure.sampler import Sampler
 from lab.serial import GPT2, gpt2_build_from_checkpoint
@@ -157,12 +157,12 @@ def record(order: dict, engine: ModuleType, model: GPT2) -> dict:
 def observe(order: dict, engine: ModuleType, model: GPT2) -> dict:
     """One run, plain, sampled from inside or with its functions' time counted."""
     sampler = Sampler(order["sampler"]) if "sampler" in order else None
-    counter = Counter(serial) if "count" in order else None
+    counter = counting(serial) if "count" in order else None
     hardware = perf_counting(*map(Path, order["control"])) if "control" in order else None
     monotonic = time.monotonic()  # the clock that perf record -k mono writes
     margins: list[float] = []
     look = (lambda: margins.append(last_margin(model))) if "margins" in order else None
-    with sampler or nullcontext(), counter or nullcontext(), hardware or nullcontext():
+    with sampler or nullcontext(), counter or nullcontext() as seconds, hardware or nullcontext():
         tokens, marks = generation(engine, model, order["prompt"], order["n"], order["workers"], look)
     report = {
         "tokens": tokens,
@@ -173,8 +173,8 @@ def observe(order: dict, engine: ModuleType, model: GPT2) -> dict:
     }
     if sampler is not None:
         report["samples"] = sampler.samples()
-    if counter is not None:
-        report["count"] = counter.report()
+    if seconds is not None:
+        report["count"] = seconds
     return report
 
 

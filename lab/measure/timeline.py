@@ -22,7 +22,7 @@ from lab.files import shown, write_json
 from lab.measure import style
 from lab.measure.freshness import about
 from lab.measure.machine import Load
-from lab.measure.recording import MAIN, Pass, Recording, Span, tidy
+from lab.measure.recording import MAIN, Pass, Recording, Region, Span, tidy
 from lab.measure.runner import (
     Program,
     check_tokens,
@@ -124,22 +124,18 @@ def operation_rows(recording: Recording) -> list[dict]:
     busy + imbalance + handover = 1: the mean worker's tasks, what the busiest worker had more than the mean, and the
     rest, in which not even the busiest worker had a task.
     """
-    rows: dict[str, dict] = {}
+    operations: dict[str, list[Region]] = defaultdict(list)
     for region in recording.regions:
-        row = rows.setdefault(
-            region.name,
-            {"name": region.name, "regions": 0, "tasks": 0, "seconds": 0.0, "work": 0.0, "mean": 0.0, "most": 0.0},
-        )
-        row["regions"] += 1
-        row["tasks"] += len(region.tasks)
-        row["seconds"] += region.length / 1e9
-        row["work"] += region.work / 1e9
-        row["mean"] += region.work / recording.workers / 1e9
-        row["most"] += max(region.busy().values(), default=0) / 1e9
-    for row in rows.values():
-        mean, most, seconds = row.pop("mean"), row.pop("most"), max(row["seconds"], 1e-12)
-        row.update(busy=mean / seconds, imbalance=(most - mean) / seconds, handover=1 - most / seconds)
-    return sorted(rows.values(), key=lambda row: -row["seconds"])
+        operations[region.name].append(region)
+    rows = []
+    for name, regions in operations.items():
+        whole, work = sum(one.length for one in regions), sum(one.work for one in regions)
+        busy = work / recording.workers / max(whole, 1)
+        busiest = sum(max(one.busy().values(), default=0) for one in regions) / max(whole, 1)
+        row = {"name": name, "regions": len(regions), "tasks": sum(len(one.tasks) for one in regions)}
+        row |= {"seconds": whole / 1e9, "work": work / 1e9}
+        rows.append(row | {"busy": busy, "imbalance": busiest - busy, "handover": 1 - busiest})
+    return sorted(rows, key=lambda row: -row["seconds"])
 
 
 def outside_seconds(recording: Recording) -> float:
