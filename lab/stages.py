@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -75,19 +75,9 @@ def kept_workers(module: ModuleType) -> bool:
     return len(required) <= 1 and tuple(inspect.signature(run).parameters) == WORKERS
 
 
-class Inline:
-    """For functions of a file that has no Workers of the starter's kind."""
-
-    def __init__(self, k: int) -> None:
-        self.k = k
-
-    def run(self, fn: Callable[[Any], object], tasks: Sequence[Any]) -> None:
-        """One after the other."""
-        for task in tasks:
-            fn(task)
-
-    def close(self) -> None:
-        """There is nothing to close."""
+def inline(k: int) -> SimpleNamespace:
+    """Workers for functions of a file that has none of the starter's kind: they do one task after the other."""
+    return SimpleNamespace(k=k, run=lambda fn, tasks: list(map(fn, tasks)), close=lambda: None)
 
 
 # --------------------------------------------------------------------------------------------------------------- tokens
@@ -266,7 +256,7 @@ def normal(random: np.random.Generator, *shape: int) -> np.ndarray:
 def with_team(module: ModuleType, k: int, call: Callable[[Any], None], arrays: list[np.ndarray], least: int) -> None:
     """Call a function with k workers. Raises Failed unless it hands out at least so many tasks at once, no two of which
     write to the same element of arrays[0]; before a task is tried alone, all arrays are as they were."""
-    team = module.Workers(k) if kept_workers(module) else Inline(k)
+    team = module.Workers(k) if kept_workers(module) else inline(k)
     run, most = team.run, [0]
 
     def watched(fn: Callable[[Any], object], tasks: Any) -> None:
