@@ -64,6 +64,7 @@ class GPT2(Module):
     """GPT-2 with the vocabulary as the tokenizer has it, not padded. Raises CheckpointError."""
 
     attention: Callable[..., torch.Tensor] = staticmethod(written_out)
+    layers: Any  # an nn.ModuleList of Layer
 
     def __init__(self, checkpoint: str) -> None:
         super().__init__()

@@ -200,7 +200,7 @@ def chapters() -> dict[str, tuple[float, float, float]]:
     """
     paths = (PROFILES / "bench.json", PROFILES / "reference" / "bench.json")
     newest = next((path for path in paths if path.is_file()), None)
-    bench = json.loads(newest.read_text(encoding="utf-8")) if newest else {"contenders": []}
+    bench: dict[str, Any] = json.loads(newest.read_text(encoding="utf-8")) if newest else {"contenders": []}
     found: dict[str, tuple[float, float, float]] = {}
     for entry in bench["contenders"]:
         engine = entry["name"].split()[0]

@@ -22,7 +22,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -252,7 +251,7 @@ def as_json(results: Results, model: serial.GPT2, path: Path, overheads: dict) -
     weight_bytes = model.params_memory.nbytes
 
     def entry(contender: Contender) -> dict:
-        values = {key: value for key, value in asdict(contender).items() if key not in ("run", "exact")}
+        values = {key: value for key, value in vars(contender).items() if key not in ("run", "exact")}
         for key, value in (
             ("S", results.speedup(contender)),
             ("E", results.scaling(contender)),

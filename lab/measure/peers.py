@@ -50,7 +50,7 @@ class Peer(pipes.Peer):
         return answer["tokens"], answer["stamps"]
 
 
-def serve(generate: Callable[[str, list[int], int], Iterable[int]], **ready: object) -> None:
+def serve(generate: Callable[..., Iterable[int]], **ready: object) -> None:
     """What the program of a Peer does: say that it is ready, then generate(mode, prompt, n) for each order."""
     print(json.dumps(ready), flush=True)
     for line in sys.stdin:

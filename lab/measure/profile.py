@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
@@ -54,7 +54,7 @@ def find_pyspy() -> str | None:
     return str(beside) if beside.is_file() else shutil.which("py-spy")
 
 
-def sample_pyspy(program: Program, rate: int, **wanted: bool) -> tuple[dict, list[Sample]]:
+def sample_pyspy(program: Program, rate: int, **wanted: Any) -> tuple[dict, list[Sample]]:
     """One run under py-spy, with what else is wanted of target.py. Raises ToolError if py-spy fails, ProgramError."""
     pyspy = find_pyspy()
     if pyspy is None:
@@ -69,7 +69,7 @@ def sample_pyspy(program: Program, rate: int, **wanted: bool) -> tuple[dict, lis
             raise ToolError(f"py-spy wrote no usable file: {error}") from None
 
 
-def sample_builtin(program: Program, rate: int, **wanted: bool) -> tuple[dict, list[Sample]]:
+def sample_builtin(program: Program, rate: int, **wanted: Any) -> tuple[dict, list[Sample]]:
     """One run with our own sampler inside. Raises ProgramError."""
     report = run(program, sampler=rate, **wanted)
     return report, samples.from_sampler(report["samples"])
