@@ -7,10 +7,10 @@ interpreter.py  the Python that runs in the sandbox; access.py, processes.py: wh
 sandbox.py      who may do what: bubblewrap, another user, or limits alone
 confine.py      the locks that a program in the sandbox puts on itself: seccomp, Landlock
 harness.py      the program inside the sandbox
-child.py        the parent's side of it: sends prompts, stamps tokens, watches from outside
+child.py        the parent's side of it: sends prompts, stamps tokens, watches from outside; runs.py: what it saw
 correctness.py  the stage of tokens and workers
 inside.py       who does the work, and whether it is used; shares.py: the arrays that note it, in the sandbox
-timing.py       the stage of scaling: programs that take turns, capacity, disturbance
+timing.py       the stage of scaling: programs that take turns, capacity, disturbance; rounds.py: what they showed
 estimates.py    from timings to E_k and C_k, with intervals
 load.py         what other programs and the hypervisor take
 threads.py      what lab.check found; examiner.py: the program inside the sandbox that runs it

@@ -10,7 +10,7 @@ Models with GPT-2's vocabulary, tiny otherwise, have the cases on which the orde
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,13 +142,8 @@ def public_cases(folder: Path) -> CaseSet:
     """The cases a student may see: always the same."""
     model = folder / "public.bin"
     case_model(model, PUBLIC_CONFIG, PUBLIC_SEED)
-    return CaseSet(model, public_list(model))
-
-
-def public_list(model: Path) -> tuple[Case, ...]:
-    """The public cases, from one worker to four."""
     make = Maker(model, PUBLIC_SEED, hidden=False).case
-    return (
+    cases = (
         make("1 worker", 4, 10, 1),
         make("1 worker", 1, 10, 1),
         make("2 workers", 1, 10, 2),
@@ -159,6 +154,7 @@ def public_list(model: Path) -> tuple[Case, ...]:
         make("4 workers", 7, 10, 4),
         make("2 workers", 3, 12, 2, close_after=2),
     )
+    return CaseSet(model, cases)
 
 
 def wide_cases(folder: Path, seed: int, hidden: bool) -> CaseSet:
@@ -207,17 +203,15 @@ def hidden_cases(folder: Path, seed: int) -> CaseSet:
     config = hidden_config(seed)
     case_model(model, config, seed + 1)
     make = Maker(model, seed, hidden=True).case
-    kinds: list[Case] = []
-    kinds += [
-        make("prompt lengths", length, 10, workers)
-        for length, workers in ((1, 2), (2, 4), (5, 2), (6, 4), (8, 2), (9, 4))
-    ]
-    kinds += [make("edge tokens", length, 10, workers, edges=True) for length, workers in ((1, 2), (4, 4))]
-    kinds += [make("1 worker", 3, 16, 1)]
-    kinds += [make("3 workers", length, n, 3) for length, n in ((3, 14), (7, 16))]
-    kinds += [make("7 workers", 4, 14, 7)]
-    kinds += [make("long", length, LONG, workers) for length, workers in ((2, 2), (11, 4))]
-    return CaseSet(model, tuple(kinds))
+    cases = (
+        *(make("prompt lengths", length, 10, k) for length, k in ((1, 2), (2, 4), (5, 2), (6, 4), (8, 2), (9, 4))),
+        *(make("edge tokens", length, 10, workers, edges=True) for length, workers in ((1, 2), (4, 4))),
+        make("1 worker", 3, 16, 1),
+        *(make("3 workers", length, n, 3) for length, n in ((3, 14), (7, 16))),
+        make("7 workers", 4, 14, 7),
+        *(make("long", length, LONG, workers) for length, workers in ((2, 2), (11, 4))),
+    )
+    return CaseSet(model, cases)
 
 
 def instructor_cases(folder: Path, file: Path) -> CaseSet:
@@ -269,13 +263,3 @@ def instructor_case(maker: Maker, number: int, entry: object) -> Case:
     if not tokens:
         raise CasesError(f"case {number}: the running sum comes nearer than {MARGIN} to the coin; take another prompt")
     return Case(str(entry.get("kind", "instructor's cases"))[:60], prompt, n, workers, tokens, hidden=True)
-
-
-# ------------------------------------------------------------------------------------------------------ the timed runs
-
-
-def timing_prompts(vocabulary: int, length: int, seed: int) -> Iterator[list[int]]:
-    """Prompts for the timed runs, without end; what follows each, and its margin, the trusted serial run says."""
-    choose = random.Random(seed)
-    while True:
-        yield [choose.randrange(vocabulary) for _ in range(length)]

@@ -14,14 +14,14 @@ import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from grader.plain import loads
 from grader.processes import state_of, stopped, ticks_of
+from grader.runs import Run, Use
 from grader.sandbox import Limits, Sandbox, SandboxError
 from lab.pipes import pipe
 
@@ -43,48 +43,6 @@ class Patience:
     cases: float = 45.0  # for all cases together, which the serial program does in a few seconds
 
 
-@dataclass
-class Use:
-    """Times in seconds, between the prompt and the last token."""
-
-    cpu: float = 0.0  # of all threads, those that have ended included
-    main: tuple[float, float] = (0.0, 0.0)  # of the main thread: CPU time, time it was ready to run and had no core
-    threads: dict[int, tuple[float, float]] = field(default_factory=dict)  # thread id -> the same, of the living others
-
-
-@dataclass
-class Run:
-    """What was seen of one generate()."""
-
-    prompt: list[int]
-    n: int
-    workers: int
-    tokens: list[int] = field(default_factory=list)
-    stamps: list[float] = field(default_factory=list)  # seconds from the prompt to each token
-    outcome: str = "done"  # done, error, contract, hang, spin, slow, ended, flood, protocol, processes, unstoppable
-    error: list[dict] = field(default_factory=list)  # harness.traceback_as_data
-    stacks: str = ""  # of every thread, when it hung
-    status: int | None = None  # exit status, when it ended
-    use: Use = field(default_factory=Use)
-    uses: list[Use] = field(default_factory=list)  # at each token
-    most_threads: int = 0  # besides the main one, at the moments looked at
-    fewest_threads: int | None = None  # likewise, when a token came
-    left_threads: int = 0  # still there when it was done
-    values: dict[str, Any] = field(default_factory=dict)  # margins, activations, recorded, value, bypass, notes
-    printed: bytes = b""  # on stdout during this run
-    ahead: float = 0.0  # CPU seconds it took while it was stopped
-
-    @property
-    def seconds(self) -> float:
-        """From the prompt to the last token, without the time it was stopped."""
-        return self.stamps[-1] if self.stamps else float("nan")
-
-    @property
-    def seconds_of_tokens(self) -> list[float]:
-        """How long each token took."""
-        return [after - before for before, after in pairwise([0.0, *self.stamps])]
-
-
 class Child:
     """A started program, from before "ready" to its end; a context manager that leaves nothing running."""
 
@@ -101,55 +59,50 @@ class Child:
     ) -> None:
         self.patience = patience or Patience()
         self.limits = limits or Limits()
-        self.stdout, self.stderr = bytearray(), bytearray()
-        self.printed_bytes = 0
-        self.results_bytes = 0
-        self.threads_at_ready = 0
         self.sandbox = sandbox
-        self.loaded = engine not in (
-            "submission",
-            "watched",
-        )  # all that it is given; what fails from now on is its own fault
-        commands_in, self.commands = os.pipe()
-        self.results, results_out = os.pipe()
-        self.stacks, stacks_out = os.pipe()
-        visible = [tree, *([model] if model else [])]
-        locks = sandbox.locks(visible)
-        config = {
-            **locks, "paths": [str(tree), *locks["paths"]], "engine": engine, "model": str(model or ""),
-            "commands": commands_in, "results": results_out, "stacks": stacks_out,
-            "kernel": kernel or {},
-        }  # fmt: skip
-        given = (commands_in, results_out, stacks_out)
-        try:
-            self.started = sandbox.start(
-                [str(tree / "harness.py"), json.dumps(config)], visible, cpus, self.limits, given
-            )
-        except BaseException:
-            for fd in (*given, self.commands, self.results, self.stacks):
-                os.close(fd)
-            raise
-        for fd in given:
-            os.close(fd)
-        self.process = self.started.process
-        self.selector = selectors.DefaultSelector()
-        self.fds = {self.results: "results", self.stacks: "stacks"}
-        self.out, self.err = pipe(self.process.stdout), pipe(self.process.stderr)
-        self.fds |= {self.out.fileno(): "stdout", self.err.fileno(): "stderr"}
-        for fd, name in self.fds.items():
-            os.set_blocking(fd, False)
-            self.selector.register(fd, selectors.EVENT_READ, name)
+        self.loaded = engine not in ("submission", "watched")  # all it is given; what fails then is its own fault
+        self.stdout, self.stderr, self.stack_text = bytearray(), bytearray(), bytearray()
+        self.printed_bytes = self.results_bytes = self.threads_at_ready = 0
         self.pending = b""
         self.last = 0  # tokens after which the program waits for us
         self.step = False  # it waits after every token, and is told to go on at once
         self.turns = False  # it waits after every token until its next turn, stopped
-        self.stack_text = bytearray()
         self.pid: int | None = None
         self.begun = 0.0  # the moment (time.perf_counter) from which the current command's time counts
         self.total = 0.0  # seconds waited for the current command
         self.before: tuple[float, dict] = (0.0, {})  # CPU time and tasks() when it was sent
         self.stopped_at = 0.0  # the moment since which it is stopped, if it is
         self.stopped_cpu = 0.0  # its CPU time then
+        self.start(tree, model, engine, cpus, kernel or {})
+
+    def start(self, tree: Path, model: Path | None, engine: str, cpus: Iterable[int] | None, kernel: dict) -> None:
+        """Start the program; self.commands, self.results and self.stacks are our ends of its pipes."""
+        commands_in, self.commands = os.pipe()
+        self.results, results_out = os.pipe()
+        self.stacks, stacks_out = os.pipe()
+        visible = [tree, *([model] if model else [])]
+        locks = self.sandbox.locks(visible)
+        config = {
+            **locks, "paths": [str(tree), *locks["paths"]], "engine": engine, "model": str(model or ""),
+            "commands": commands_in, "results": results_out, "stacks": stacks_out, "kernel": kernel,
+        }  # fmt: skip
+        arguments, given = [str(tree / "harness.py"), json.dumps(config)], (commands_in, results_out, stacks_out)
+        try:
+            self.started = self.sandbox.start(arguments, visible, cpus, self.limits, given)
+        except BaseException:
+            for fd in (self.commands, self.results, self.stacks):
+                os.close(fd)
+            raise
+        finally:
+            for fd in given:
+                os.close(fd)
+        self.process = self.started.process
+        self.out, self.err = pipe(self.process.stdout), pipe(self.process.stderr)
+        self.selector = selectors.DefaultSelector()
+        kept = {self.stacks: self.stack_text, self.out.fileno(): self.stdout, self.err.fileno(): self.stderr}
+        for fd in (self.results, *kept):
+            os.set_blocking(fd, False)
+            self.selector.register(fd, selectors.EVENT_READ, kept.get(fd))
 
     def __enter__(self) -> "Child":
         return self
@@ -160,9 +113,6 @@ class Child:
     def close(self) -> int:
         """End the program and all it started; returns its exit status."""
         status = self.started.end()
-        for fd in list(self.fds):
-            self.selector.unregister(fd)
-        self.fds.clear()
         self.selector.close()
         for fd in (self.commands, self.results, self.stacks):
             if fd >= 0:
@@ -243,8 +193,7 @@ class Child:
 
     def value(self, **command: object) -> object:
         """The answer to a command that makes no tokens (trusted engines only); None if there is none."""
-        run = self.command(dict(command), Run([], 0, 0))
-        return run.values.get("value")
+        return self.command(command, Run([], 0, 0)).values.get("value")
 
     def command(self, command: dict, run: Run) -> Run:
         """Send one command and follow the program through it."""
@@ -266,63 +215,63 @@ class Child:
             run.status = self.process.wait()
         self.begun = time.perf_counter()
 
-    def follow(self, run: Run, until: str = "done") -> str:
-        """Read what comes until that word ("ready", "token" or "done"), or "done", which is returned; or until the
-        program has ended or has lost our patience, which the run says.
+    def follow(self, run: Run, until: str = "done") -> None:
+        """Read what comes until that word ("ready", "token" or "done"), or "done"; or until the program has ended or
+        has lost our patience, which the run says.
         """
-        ready = until == "ready"
-        if ready:
+        if until == "ready":
             self.begun, self.total = time.perf_counter(), 0.0
         silent = idle = 0.0  # seconds without a token, without computing
         cpu_then, then = self.cpu_time(), time.perf_counter()
-        word = ""
-        while True:
-            for key, _ in self.selector.select(POLL):
-                now = time.perf_counter()
-                data = self.read(key.fd)
-                if key.data == "results":
-                    for line in self.lines(data):
-                        word = self.take(line, run, now)
-                        if word == "ready" and not ready:
-                            word = "protocol"
-                        silent = idle = 0.0
-                        if word in (until, "done", *REFUSED):
-                            break
-                else:
-                    self.keep({"stdout": self.stdout, "stderr": self.stderr, "stacks": self.stack_text}[key.data], data)
-            if word in (until, "done"):
-                break
+        while (word := self.hear(run, until)) not in (until, "done"):
             if self.over(run, word):
-                return ""
-            step = min(
-                time.perf_counter() - then, 2 * POLL
-            )  # no more: the whole machine may have been stopped for a while
-            then = time.perf_counter()
-            silent, idle, self.total = silent + step, idle + step, self.total + step
+                return
+            if word:
+                silent = idle = 0.0
+            now = time.perf_counter()
+            step = min(now - then, 2 * POLL)  # no more: the whole machine may have been stopped for a while
+            then, silent, idle, self.total = now, silent + step, idle + step, self.total + step
             cpu = self.cpu_time()
             if cpu > cpu_then + 0.02 * POLL or self.wants_core():
                 idle, cpu_then = 0.0, cpu
-            late = not ready and self.total > self.patience.total
-            if (
-                late
-                or silent > (self.patience.start if ready else self.patience.token)
-                or (not ready and idle > self.patience.idle)
-            ):
-                run.outcome = (
-                    "slow" if late and run.tokens else "spin" if idle < min(1.0, self.patience.idle) else "hang"
-                )
+            if outcome := self.impatience(run, until == "ready", silent, idle):
+                run.outcome = outcome
                 run.most_threads = max(run.most_threads, len(self.tasks()) - 1)
-                if not ready:
-                    run.use.cpu = cpu - self.before[0]
+                run.use.cpu = cpu - self.before[0]
                 run.stacks = self.dump()
                 run.status = self.started.end()
-                return ""
+                return
         if word == "ready":
             run.outcome = "ready"
         elif word == "done":
             run.left_threads = self.left_threads()
             self.drain()
+
+    def hear(self, run: Run, until: str) -> str:
+        """Take the lines of results that come within POLL, none after one that is waited for or refused; the word of
+        the last one, "" for none.
+        """
+        word = ""
+        for key, _ in self.selector.select(POLL):
+            now = time.perf_counter()
+            data = self.read(key)
+            for line in self.lines(data) if key.fd == self.results else ():
+                word = self.take(line, run, now)
+                if word == "ready" and until != "ready":
+                    word = "protocol"
+                if word in (until, "done", *REFUSED):
+                    break
         return word
+
+    def impatience(self, run: Run, starting: bool, silent: float, idle: float) -> str:
+        """The outcome of a program for which we wait no longer, or ""."""
+        late = not starting and self.total > self.patience.total
+        longest = self.patience.start if starting else self.patience.token
+        if not late and silent <= longest and (starting or idle <= self.patience.idle):
+            return ""
+        if late and run.tokens:
+            return "slow"
+        return "spin" if idle < min(1.0, self.patience.idle) else "hang"
 
     def over(self, run: Run, word: str) -> bool:
         """Whether the program has ended, or has to be ended for what it sends; the run then says so."""
@@ -332,7 +281,7 @@ class Child:
             run.outcome = "flood"
         elif self.started.littered() > self.limits.tmp_size:
             run.outcome = "litter"
-        elif self.results in self.fds:
+        elif self.results in self.selector.get_map():
             return False
         else:
             run.outcome = run.outcome if run.error else "ended"
@@ -394,15 +343,10 @@ class Child:
     def tasks(self) -> dict[int, tuple[float, float]]:
         """Thread id -> (CPU seconds, seconds ready to run without a core), for each living thread."""
         found = {}
-        if self.pid is None:
-            return found
-        try:
-            for tid in os.listdir(f"/proc/{self.pid}/task"):
-                with open(f"/proc/{self.pid}/task/{tid}/schedstat", "rb") as file:
-                    cpu, delay, _ = file.read().split()
+        with suppress(OSError, ValueError):  # threads end while we look
+            for tid in os.listdir(f"/proc/{self.pid}/task") if self.pid is not None else ():
+                cpu, delay, _ = Path(f"/proc/{self.pid}/task/{tid}/schedstat").read_bytes().split()
                 found[int(tid)] = (int(cpu) / 1e9, int(delay) / 1e9)
-        except (OSError, ValueError):
-            pass  # threads end while we look
         return found
 
     def wants_core(self) -> bool:
@@ -448,22 +392,21 @@ class Child:
         while time.perf_counter() < until and (size != len(self.stack_text) or size <= 0):
             size = len(self.stack_text)
             for key, _ in self.selector.select(0.1):
-                data = self.read(key.fd)
-                if key.data == "stacks":
-                    self.keep(self.stack_text, data)
+                self.read(key)
         return self.stack_text.decode(errors="replace")
 
     # ---------------------------------------------------------------------------------------------------------- reading
 
-    def read(self, fd: int) -> bytes:
-        """What is there; at the end of a pipe, forget it."""
+    def read(self, key: selectors.SelectorKey) -> bytes:
+        """What is there, which is kept if it is no result; at the end of a pipe, forget it."""
         try:
-            data = os.read(fd, 1 << 16)
+            data = os.read(key.fd, 1 << 16)
         except BlockingIOError:
             return b""
         if not data:
-            self.selector.unregister(fd)
-            self.fds.pop(fd)
+            self.selector.unregister(key.fd)
+        if key.data is not None:
+            self.keep(key.data, data)
         return data
 
     def lines(self, data: bytes) -> list[bytes]:
@@ -480,14 +423,12 @@ class Child:
     def drain(self) -> None:
         """Take what was printed and has not been read yet."""
         for key, _ in self.selector.select(0):
-            if key.data in ("stdout", "stderr"):
-                self.keep(self.stdout if key.data == "stdout" else self.stderr, self.read(key.fd))
+            if key.fd != self.results:
+                self.read(key)
 
     def wait_end(self) -> int:
         """The exit status of a program whose results pipe is closed; it is killed if it lives on."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(2.0)
-        for fd, name in list(self.fds.items()):
-            if name == "stderr":
-                self.keep(self.stderr, self.read(fd))
+        self.drain()
         return self.started.end()

@@ -3,6 +3,7 @@
     die_with_parent()    killed when its parent ends, however that ends
     refuse_processes()   seccomp: one process, its threads, no other program, no signals to others, no network
     seal_files(...)      Landlock: no file but the ones named can be opened, and nothing written outside `writable`
+    lock_in(readable)    the last two: what a program does before it imports a submission
 
 It lies beside the harness in the sandbox, where only the standard library is known. Each lock returns False where the
 kernel does not have it. Sources: seccomp(2), landlock(7), the kernel's include/uapi/linux.
@@ -57,6 +58,14 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+def lock_in(readable: Iterable[str] | None) -> dict[str, bool]:
+    """Put all locks on: files but HOME, as far as `readable` names what is left (None: they are not sealed here), and
+    processes. Which of them hold.
+    """
+    sealed = readable is not None and seal_files(readable, [os.environ["HOME"]])
+    return {"seals_files": sealed, "refuses_processes": refuse_processes()}
+
+
 def instruction(code: int, operand: int, otherwise: int = 0) -> bytes:
     """One struct sock_filter; a comparison that fails skips `otherwise` instructions."""
     return struct.pack("=HBBI", code, 0, otherwise, operand)
@@ -80,14 +89,18 @@ def refuse_unless(number: int, test: int, operand: int) -> bytes:
 def program(machine: str) -> bytes:
     """The filter: struct sock_filter[]."""
     column = list(MACHINES).index(machine)
-    parts = [instruction(LOAD, ARCHITECTURE), instruction(EQUAL, MACHINES[machine], 1)]
-    parts += [instruction(LOAD, NUMBER) + struct.pack("=HBBI", AT_LEAST, 0, 1, 0x40000000)]  # x32's numbers ...
-    parts += [instruction(RETURN, MISSING)]  # ... and other architectures' calls
-    parts += [refuse(numbers[column]) for numbers in CALLS.values() if numbers[column] is not None]
-    parts += [refuse(CLONE3[column], MISSING)]  # its flags lie in memory, where no filter sees them: clone is used then
-    parts += [refuse_unless(CLONE[column], ANY_BIT, CLONE_THREAD)]
-    parts += [refuse_unless(TGKILL[column], EQUAL, os.getpid())]  # abort() and raise() send to their own process
-    return b"".join([*parts, instruction(RETURN, ALLOW)])
+    return b"".join(
+        (
+            *(instruction(LOAD, ARCHITECTURE), instruction(EQUAL, MACHINES[machine], 1)),
+            *(instruction(LOAD, NUMBER), struct.pack("=HBBI", AT_LEAST, 0, 1, 0x40000000)),  # x32's numbers ...
+            instruction(RETURN, MISSING),  # ... and other architectures' calls
+            *(refuse(numbers[column]) for numbers in CALLS.values() if numbers[column] is not None),
+            refuse(CLONE3[column], MISSING),  # its flags lie in memory, where no filter sees them: clone is used then
+            refuse_unless(CLONE[column], ANY_BIT, CLONE_THREAD),
+            refuse_unless(TGKILL[column], EQUAL, os.getpid()),  # abort() and raise() send to their own process
+            instruction(RETURN, ALLOW),
+        )
+    )
 
 
 def refuse_processes() -> bool:

@@ -6,9 +6,10 @@ from grader.correctness import Correctness
 from grader.estimates import Scaling, estimate_scaling
 from grader.inside import Inside
 from grader.points import INCONCLUSIVE, Points
+from grader.rounds import Timing
 from grader.sandbox import Limits
 from grader.threads import Findings
-from grader.timing import LEAST_ROUNDS, Timing
+from grader.timing import LEAST_ROUNDS
 
 
 @dataclass

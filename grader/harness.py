@@ -23,7 +23,6 @@ a point. Tokens are compared, times and CPU times are taken, and threads are cou
 
 import sys
 
-CONFIG = None
 DENIED_IMPORTS = frozenset(
     [
         "ctypes",
@@ -175,34 +174,34 @@ def summary(recorder):
     """What the recorder noted: {thread: {"task": seconds, "wait": {what: seconds}, "tasks":
     count}}, and the regions' seconds.
     """
-    threads, regions = {}, {}
+    from collections import Counter
+
+    threads, regions = {}, Counter()
     for event in recorder.events():
         seconds = (event.end - event.begin) / 1e9
-        if event.kind == "thread":
-            continue
         if event.kind == "region":
-            regions[event.name] = regions.get(event.name, 0.0) + seconds
-            continue
-        entry = threads.setdefault(event.thread, {"task": 0.0, "tasks": 0, "wait": {}})
-        if event.kind == "task":
-            entry["task"] += seconds
-            entry["tasks"] += 1
-        else:
-            entry["wait"][f"{event.name} ({event.detail})"] = (
-                entry["wait"].get(f"{event.name} ({event.detail})", 0.0) + seconds
-            )
+            regions[event.name] += seconds
+        elif event.kind != "thread":
+            entry = threads.setdefault(event.thread, {"task": 0.0, "tasks": 0, "wait": Counter()})
+            if event.kind == "task":
+                entry["task"] += seconds
+                entry["tasks"] += 1
+            else:
+                entry["wait"][f"{event.name} ({event.detail})"] += seconds
     return {"threads": threads, "regions": regions}
 
 
-def trusted_generate(model, prompt, n, workers):
-    """The right tokens: the first by the serial program; the later ones, sooner, by the forward pass of training."""
+def trusted_generate(report, margin, model, prompt, n, workers):
+    """The right tokens: the first by the serial program; the later ones, sooner, by the forward pass of training. Their
+    margins are reported as well.
+    """
     import numpy as np
 
     from lab.serial import gpt2_forward, sample_mult, softmax_forward
     from lab.train.forward import gpt2_forward as quick_forward
 
     V, Vp = model.config.vocab_size, model.config.padded_vocab_size
-    tokens = np.full((1, n), 0, dtype=np.int32)
+    margins, tokens = [], np.full((1, n), 0, dtype=np.int32)
     tokens[0, : len(prompt)] = prompt
     for t in range(len(prompt), n):
         if t == len(prompt):
@@ -212,14 +211,100 @@ def trusted_generate(model, prompt, n, workers):
             last = slice(t - 1, t)
             softmax_forward(model.acts.probs[:, last], model.acts.logits[:, last], 1, 1, V, Vp)  # serial's own sum
         tokens[0, t] = sample_mult(model.acts.probs[0, t - 1], V)
+        margins.append(margin(model.acts.probs[0, t - 1, :V]))
+        report("margins", margins)
         yield int(tokens[0, t])
+
+
+def prepare(config, report, go_on):
+    """Load what the engine needs; for a submission, lock in and import it. Returns what answers a command."""
+    from functools import partial
+
+    import confine
+
+    import lab.measure.recorder  # before any clock runs
+    from lab import checkpoint, serial, threadlib
+
+    engine = config["engine"]
+    if engine == "capacity":
+        from lab.measure import capacity
+
+        kernel = capacity.Kernel(config["kernel"]["positions"], checkpoint.Config(*config["kernel"]["shape"]))
+        kernel.seconds(1)  # pages and caches as they will be
+        return lambda command: report("value", kernel.one_and(command["capacity"], command["one_first"]))
+    model = serial.gpt2_build_from_checkpoint(config["model"])
+    checkpoint.touch_pages(model.params_memory)
+    if engine == "trusted":
+        from lab.margin import margin
+
+        return partial(answer, report, go_on, model, partial(trusted_generate, report, margin))
+    confine.lock_in(config["readable"])
+    if engine == "watched":
+        import shares
+
+        shares.watch_arrays()
+        shares.watch_tasks(threadlib)
+    guard(threadlib, report)
+    report("loaded")
+    import lab.parallel
+
+    obey = partial(answer, report, go_on, model, lab.parallel.generate)
+
+    def watched(command):
+        shares.begin(model, **command["notes"])
+        obey(command)
+        report("notes", shares.NOTES.shares())
+
+    return watched if engine == "watched" else obey
+
+
+def answer(report, go_on, model, generate, command):
+    """Make the tokens of one command, and report what it asks for besides."""
+    from contextlib import nullcontext
+
+    from lab import threadlib
+    from lab.measure.recorder import Recorder
+
+    prompt, n = command["prompt"], command["n"]
+    recorder = Recorder() if command.get("record") else None
+    watch = activations_watch(model, n) if command.get("activations") else None
+    runtime = recorder or watch
+    with threadlib.use(runtime) if runtime else nullcontext():
+        try:
+            tokens = generate(model, prompt, n, command["workers"])
+            if not hasattr(type(tokens), "__next__"):
+                report("contract", type(tokens).__name__)
+                tokens = ()
+            report_tokens(tokens, n - len(prompt) + 1, command, report, go_on)
+        except BaseException as error:
+            report("error", traceback_as_data(error))
+    if recorder:
+        report("recorded", summary(recorder))
+    if watch:
+        report("activations", activations(model, watch))
+
+
+def report_tokens(tokens, most, command, report, go_on):
+    """Each token as it is made, `most` of them, which is one more than asked for, or as many as the command says."""
+    import operator
+
+    stop, step = command.get("close_after", 0), command.get("step", False)
+    for count, token in enumerate(tokens, 1):
+        number = operator.index(token)
+        report(f"token {number if abs(number) < 1 << 40 else -1}")
+        if count == stop or count + 1 == most or (step and count < most):
+            # the parent looks at the threads, before those that end now have ended; then it says go on, or stops this
+            # process until its next turn
+            go_on()
+        if count in (stop, most):
+            getattr(tokens, "close", int)()  # an iterator of another kind than a generator has nothing to close
+            break
 
 
 def main():
     """Load, say ready, obey."""
     import faulthandler
     import json
-    import operator
     import os
     import signal
 
@@ -242,91 +327,17 @@ def main():
         while data:
             data = data[write(results, data) :]
 
-    import lab
-    from lab import checkpoint, serial, threadlib
-    from lab.measure.recorder import Recorder
-
-    engine, model, kernel = config["engine"], None, None
     try:
-        if engine == "capacity":
-            from lab.measure import capacity
-
-            kernel = capacity.Kernel(config["kernel"]["positions"], checkpoint.Config(*config["kernel"]["shape"]))
-            kernel.seconds(1)  # pages and caches as they will be
-        elif engine == "trusted":
-            from lab.margin import margin
-
-            generate = trusted_generate
-        if engine != "capacity":
-            model = serial.gpt2_build_from_checkpoint(config["model"])
-            checkpoint.touch_pages(model.params_memory)
-        if engine in ("submission", "watched"):
-            if config["readable"] is not None:
-                confine.seal_files(config["readable"], [os.environ["HOME"]])
-            confine.refuse_processes()
-            if engine == "watched":
-                import shares
-
-                shares.watch_arrays()
-                shares.watch_tasks(threadlib)
-            guard(threadlib, report)
-            report("loaded")
-            import lab.parallel
-
-            generate = lab.parallel.generate
+        obey = prepare(config, report, commands.readline)
     except BaseException as error:
         report("error", traceback_as_data(error))
         return
     report("ready")
-
     for line in iter(commands.readline, b""):
-        if line == b"\n":
-            continue  # a "go on" that nobody waited for
-        command = json.loads(line)
-        if kernel is not None:
-            report("value", kernel.one_and(command["capacity"], command["one_first"]))
+        if line != b"\n":  # a "go on" that nobody waited for
+            obey(json.loads(line))
+            sys.stdout.flush()
             report("done")
-            continue
-        assert model is not None  # all but the kernel have one
-        prompt, n = command["prompt"], command["n"]
-        recorder = Recorder() if command.get("record") else None
-        watch = activations_watch(model, n) if command.get("activations") else None
-        runtime = recorder or watch
-        before = threadlib.install(runtime) if runtime else None
-        most, found, stop = n - len(prompt) + 1, [], command.get("close_after", 0)
-        step = command.get("step", False)
-        try:
-            if engine == "watched":
-                shares.begin(model, **command["notes"])
-            tokens = generate(model, prompt, n, command["workers"])
-            if not hasattr(type(tokens), "__next__"):
-                report("contract", type(tokens).__name__)
-                tokens = ()
-            for t, token in enumerate(tokens):
-                number = operator.index(token)
-                if engine == "trusted":
-                    found.append(margin(model.acts.probs[0, len(prompt) + t - 1, : model.config.vocab_size]))
-                    report("margins", found)
-                write(results, b"token %d\n" % number if abs(number) < 1 << 40 else b"token -1\n")
-                if t + 1 == stop or t + 2 == most or (step and t + 1 < most):
-                    # the parent looks at the threads, before those that end now have ended; then it says go on, or
-                    # stops this process until its next turn
-                    commands.readline()
-                if t + 1 == stop or t + 1 == most:
-                    getattr(tokens, "close", int)()  # an iterator of another kind than a generator has nothing to close
-                    break
-        except BaseException as error:
-            report("error", traceback_as_data(error))
-        if engine == "watched":
-            report("notes", shares.NOTES.shares())
-        if before:
-            threadlib.install(before)
-        if recorder:
-            report("recorded", summary(recorder))
-        if watch:
-            report("activations", activations(model, watch))
-        sys.stdout.flush()
-        report("done")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from grader.child import Child, Patience, Run
+from grader.child import Child, Patience
+from grader.runs import Run
 from grader.sandbox import Limits, Sandbox
 
 PAUSES = (0.001, 0.005, 0.02, 0.05)  # seconds that a worker rests in each task of a tiny model, until all have had some

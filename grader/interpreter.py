@@ -17,7 +17,8 @@ VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 FLAGS = ("-I", "-S", "-B")  # nothing of the caller's, and no packages but the ones named
 FOR_SUBMISSIONS = ("numpy", "numpy.libs")
 FOR_THE_LAB = ("rich", "pygments", "markdown_it", "mdurl", "psutil", "threadpoolctl.py")  # lab.check and lab.measure
-SYSTEM = ("/usr/lib", "/usr/lib64", "/usr/lib32", "/usr/libexec", "/lib", "/lib64", "/lib32")  # shared libraries
+SYSTEM = ("/usr/lib", "/usr/lib64", "/usr/lib32", "/usr/libexec", "/lib", "/lib64", "/lib32")
+LIBRARIES = tuple(path for path in SYSTEM if os.path.lexists(path))  # shared ones
 NOT_COPIED = ("test", "tests", "site-packages", "idlelib", "tkinter", "ensurepip", "lib2to3", "config-*")
 
 
@@ -39,14 +40,9 @@ class Interpreter:
 def own() -> Interpreter:
     """The one this program runs on, without the virtual environment around it."""
     executable, packages = base_executable(), package_files()
-    libraries = [path for path in SYSTEM if os.path.lexists(path)]
-    files = [*libraries, *map(str, packages), *interpreter_files(executable)]
-    return Interpreter(executable, folders(packages), tuple(dict.fromkeys(files)))
-
-
-def folders(packages: list[Path]) -> tuple[str, ...]:
-    """Where packages lie, for sys.path."""
-    return tuple(dict.fromkeys(str(path.parent) for path in packages))
+    folders = dict.fromkeys(str(path.parent) for path in packages)  # for sys.path
+    files = dict.fromkeys([*LIBRARIES, *map(str, packages), *interpreter_files(executable)])
+    return Interpreter(executable, tuple(folders), tuple(files))
 
 
 def base_executable() -> str:
@@ -100,8 +96,7 @@ def copied() -> Interpreter:
     except (OSError, shutil.Error) as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise OSError(f"Python cannot be copied to {folder}: {first_reason(error)}") from None
-    libraries = [path for path in SYSTEM if os.path.lexists(path)]
-    files = (*libraries, str(folder))
+    files = (*LIBRARIES, str(folder))
     return Interpreter(str(executable), (str(folder / "packages"),), files, str(folder / "lib"))
 
 

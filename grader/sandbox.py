@@ -23,8 +23,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from grader import interpreter
 from grader.access import open_to_all, reachable
@@ -38,6 +41,7 @@ from grader.processes import (
     end_marked,
     end_users,
     marked,
+    processes,
     processes_of,
 )
 from grader.workspace import home, note, remove_files
@@ -55,12 +59,10 @@ config = json.loads(sys.argv[1])
 sys.path[:0] = config["paths"]
 import numpy
 found = {"user": os.getuid(), "numpy": numpy.__file__, "version": numpy.__version__, "sum": float(numpy.ones(4).sum())}
-if config["readable"] is not None:
-    found["files"] = seal_files(config["readable"], [os.environ["HOME"]])
-found["processes"] = refuse_processes()
+found |= lock_in(config["readable"])
 try:
     os.fork() or os._exit(0)
-    found["processes"] = False
+    found["refuses_processes"] = False
 except PermissionError:
     pass
 import numpy.fft, numpy.linalg, numpy.random
@@ -139,10 +141,8 @@ class Started:
         size = 0
         for folder, _, names in os.walk(self.scratch):
             for name in names:
-                try:
+                with suppress(OSError):  # removed meanwhile
                     size += os.lstat(os.path.join(folder, name)).st_size
-                except OSError:
-                    continue  # removed meanwhile
         return size
 
     def end(self) -> int:
@@ -198,8 +198,6 @@ class Sandbox:
         limits: Limits | None = None,
         pass_fds: Iterable[int] = (),
         stdin: int = subprocess.DEVNULL,
-        stdout: int = subprocess.PIPE,
-        stderr: int = subprocess.PIPE,
     ) -> Started:
         """Start Python with these arguments; `visible` are more files and folders it may read. Raises SandboxError."""
         limits = limits or Limits()
@@ -209,7 +207,7 @@ class Sandbox:
         if self.backend == "bubblewrap":
             command = self.bubblewrap([*self.python.files, *map(str, visible)], user, limits) + command
         elif self.backend == "other-user":
-            command = [tool("setpriv"), f"--reuid={user}", f"--regid={user}", *UNPRIVILEGED, "--", *command]
+            command = as_user(user) + command
         cores = sorted(cpus) if cpus is not None else None
         mine = 0 if user is not None else own_tasks()
 
@@ -223,12 +221,10 @@ class Sandbox:
         try:
             if self.backend != "bubblewrap":
                 note(*(("user", user) if user is not None else ("mark", mark)))
-                scratch = Path(tempfile.mkdtemp(prefix="run-", dir=home()))
-                if user is not None:
-                    os.chown(scratch, user, user)
+                scratch = scratch_folder(user)
             process = subprocess.Popen(
                 command, env=self.environment(scratch, mark), cwd=scratch or "/",
-                stdin=stdin, stdout=stdout, stderr=stderr,
+                stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 pass_fds=tuple(pass_fds), preexec_fn=prepare, start_new_session=True,
             )  # fmt: skip
         except (OSError, subprocess.SubprocessError) as error:
@@ -241,22 +237,25 @@ class Sandbox:
         """The clean environment: one BLAS thread, a place for temporary files, nothing of the caller's but what decides
         which code BLAS runs: lab.kernels has chosen for that one.
         """
-        environment = dict.fromkeys(BLAS_THREAD_VARIABLES, "1")
         place = str(scratch or "/tmp")
-        environment |= {"PATH": PATH, "HOME": place, "TMPDIR": place, "LANG": "C.UTF-8"}
-        environment[kernels.VARIABLE] = kernels.choose()  # one choice for all programs that are compared
-        environment |= {name: os.environ[name] for name in BLAS_KIND if name in os.environ}
-        if self.python.library_path:
-            environment["LD_LIBRARY_PATH"] = self.python.library_path
-        return environment | ({MARK: mark} if mark else {})
+        environment = {
+            **dict.fromkeys(BLAS_THREAD_VARIABLES, "1"),
+            **{"PATH": PATH, "HOME": place, "TMPDIR": place, "LANG": "C.UTF-8"},
+            kernels.VARIABLE: kernels.choose(),  # one choice for all programs that are compared
+            **{name: os.environ[name] for name in BLAS_KIND if name in os.environ},
+            **{"LD_LIBRARY_PATH": self.python.library_path, MARK: mark},
+        }
+        return {name: value for name, value in environment.items() if value}
 
     def bubblewrap(self, visible: list[str], user: int | None, limits: Limits) -> list[str]:
         """The command line up to the program. Raises SandboxError."""
-        line = [tool("bwrap"), "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
-        line += ["--unshare-cgroup-try", "--die-with-parent", "--new-session", "--hostname", "grader"]
-        line += ["--perms", "0755", "--tmpfs", "/", "--proc", "/proc", "--dev", "/dev"]
-        line += ["--perms", "0555", "--size", "4096", "--tmpfs", "/dev/shm"]
-        line += ["--perms", "1777", "--size", str(limits.tmp_size), "--tmpfs", "/tmp"]
+        line = [
+            *(tool("bwrap"), "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"),
+            *("--unshare-cgroup-try", "--die-with-parent", "--new-session", "--hostname", "grader"),
+            *("--perms", "0755", "--tmpfs", "/", "--proc", "/proc", "--dev", "/dev"),
+            *("--perms", "0555", "--size", "4096", "--tmpfs", "/dev/shm"),
+            *("--perms", "1777", "--size", str(limits.tmp_size), "--tmpfs", "/tmp"),
+        ]
         made = {"/proc", "/dev", "/tmp"}
         everything: list[str] = list(dict.fromkeys([*visible, *([tool("setpriv")] if user is not None else [])]))
         shown: list[str] = []
@@ -275,7 +274,7 @@ class Sandbox:
             return [*line, "--unshare-user", "--"]
         for capability in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"):
             line += ["--cap-add", capability]
-        return [*line, "--", tool("setpriv"), f"--reuid={user}", f"--regid={user}", *UNPRIVILEGED, "--"]
+        return [*line, "--", *as_user(user)]
 
     def readable(self, path: Path, folder: Path) -> Path:
         """This file where programs can read it: itself, or a copy in a folder of the grader's. Raises OSError."""
@@ -304,7 +303,7 @@ class Sandbox:
         last = err.decode(errors="replace").strip().splitlines()[-1:] or [f"exit status {status}"]
         try:
             found = json.loads(out)
-            ours = (found["user"], found["version"], found["sum"]) == (expected, numpy_version(), 4.0)
+            ours = (found["user"], found["version"], found["sum"]) == (expected, np.__version__, 4.0)
         except (ValueError, KeyError, TypeError):
             raise SandboxError(last[0][:300]) from None
         if not ours or not found["numpy"].startswith(self.python.packages):
@@ -312,11 +311,17 @@ class Sandbox:
         return found
 
 
-def numpy_version() -> str:
-    """Of this program's own numpy."""
-    import numpy
+def scratch_folder(user: int | None) -> Path:
+    """A new folder for a program's files, its user's own. Raises OSError."""
+    folder = Path(tempfile.mkdtemp(prefix="run-", dir=home()))
+    if user is not None:
+        os.chown(folder, user, user)
+    return folder
 
-    return numpy.__version__
+
+def as_user(user: int | None) -> list[str]:
+    """The command line up to a program that runs as that user, without privileges. Raises SandboxError."""
+    return [tool("setpriv"), f"--reuid={user}", f"--regid={user}", *UNPRIVILEGED, "--"]
 
 
 def tool(name: str) -> str:
@@ -366,8 +371,8 @@ def working(backend: str) -> Sandbox:
                 except SandboxError as error:
                     reason = reason or error
                     continue
-                locks = {"seals_files": found.get("files", False), "refuses_processes": found.get("processes", False)}
-                return replace(sandbox, **locks)
+                locks = ("seals_files", "refuses_processes")
+                return replace(sandbox, **{lock: found[lock] for lock in locks})
             if not sandbox.as_other_user:
                 break
     except OSError as error:
@@ -394,45 +399,9 @@ def lacking(sandbox: Sandbox, reasons: list[str]) -> str:
 
 def own_tasks() -> int:
     """How many threads this user runs: a limit on processes counts them as well."""
-    uid, count = os.getuid(), 0
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            try:
-                if entry.stat().st_uid == uid:
-                    count += len(os.listdir(f"/proc/{entry.name}/task"))
-            except OSError:
-                continue
+    count = 0
+    for pid in processes():
+        with suppress(OSError):
+            if os.stat(f"/proc/{pid}").st_uid == os.getuid():
+                count += len(os.listdir(f"/proc/{pid}/task"))
     return count
-
-
-def limits_bind(sandbox: Sandbox) -> bool:
-    """A harmless probe: are 40 short-lived processes refused under a limit of 20, and 300 MB under a limit of 256?"""
-    probe = (
-        "import os, sys\n"
-        "r, w = os.pipe()\n"
-        "made = 0\n"
-        "try:\n"
-        "    for _ in range(40):\n"
-        "        if os.fork() == 0:\n"
-        "            os.close(w)\n"
-        "            os.read(r, 1)\n"
-        "            os._exit(0)\n"
-        "        made += 1\n"
-        "except OSError:\n"
-        "    pass\n"
-        "os.close(w)\n"
-        "try:\n"
-        "    bytearray(300 << 20)\n"
-        "    print('memory free', made)\n"
-        "except MemoryError:\n"
-        "    print('memory bound', made)\n"
-    )
-    started = sandbox.start(["-c", probe], limits=Limits(memory=256 * MB, processes=20))
-    try:
-        out, _ = started.process.communicate(timeout=TRIAL_SECONDS)
-    except subprocess.TimeoutExpired:
-        out = b""
-    finally:
-        started.end()
-    words = out.decode(errors="replace").split()
-    return words[:2] == ["memory", "bound"] and int(words[2]) < 25

@@ -119,18 +119,14 @@ class Noted(np.ndarray):
 
     def place(self) -> tuple:
         """Which weights these are."""
-        root = self.origin()
+        root = self.root
+        assert root is not None, "activations have no place"
         return (root.key, self.__array_interface__["data"][0] - root.address, self.shape, self.strides)
-
-    def origin(self) -> Root:
-        """The root of weights. Raises ValueError for activations."""
-        if self.root is None:
-            raise ValueError("activations have no root")
-        return self.root
 
     def readers(self) -> np.ndarray:
         """The marks of these weights."""
-        root = self.origin()
+        root = self.root
+        assert root is not None, "activations have no readers"
         marks = NOTES.roots[root.key]
         first = (self.__array_interface__["data"][0] - root.address) // root.itemsize
         steps = tuple(step // root.itemsize for step in self.strides)

@@ -1,5 +1,6 @@
 """What the tests of the grader share that start programs: sandboxes, and programs in them."""
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,3 +43,36 @@ def run(box, code, limits=None):
     finally:
         started.end()
     return out.decode() + err.decode()
+
+
+def limits_bind(box: sandbox.Sandbox) -> bool:
+    """A harmless probe: are 40 short-lived processes refused under a limit of 20, and 300 MB under a limit of 256?"""
+    probe = (
+        "import os, sys\n"
+        "r, w = os.pipe()\n"
+        "made = 0\n"
+        "try:\n"
+        "    for _ in range(40):\n"
+        "        if os.fork() == 0:\n"
+        "            os.close(w)\n"
+        "            os.read(r, 1)\n"
+        "            os._exit(0)\n"
+        "        made += 1\n"
+        "except OSError:\n"
+        "    pass\n"
+        "os.close(w)\n"
+        "try:\n"
+        "    bytearray(300 << 20)\n"
+        "    print('memory free', made)\n"
+        "except MemoryError:\n"
+        "    print('memory bound', made)\n"
+    )
+    started = box.start(["-c", probe], limits=Limits(memory=256 << 20, processes=20))
+    try:
+        out, _ = started.process.communicate(timeout=20)
+    except subprocess.TimeoutExpired:
+        out = b""
+    finally:
+        started.end()
+    words = out.decode(errors="replace").split()
+    return words[:2] == ["memory", "bound"] and int(words[2]) < 25

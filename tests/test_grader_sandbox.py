@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from grader_boxes import GOOD, backend, run, started
+from grader_boxes import GOOD, backend, limits_bind, run, started
 from test_grader_workspace import gone
 
 from grader import child as child_module
-from grader import explain, grade, sandbox
+from grader import explain, grade
 from grader import timing as timing_module
 from grader.cases import public_cases
 from grader.child import Child, Patience, Run
@@ -82,7 +82,7 @@ def test_bubblewrap_shows_little_and_lets_nothing_out():
 def test_limits_bind_where_it_is_said(box):
     if box.backend == "limits":
         pytest.skip("nobody says so")
-    assert sandbox.limits_bind(box)
+    assert limits_bind(box)
 
 
 def test_other_user_leaves_no_process_and_no_file():

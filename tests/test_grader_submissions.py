@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from grader_boxes import backend
+from grader_boxes import backend, limits_bind
 
 from grader import grade, sandbox, threads
 from grader.cases import CaseSet
@@ -37,7 +37,7 @@ def box() -> sandbox.Sandbox:
 @pytest.fixture(scope="session")
 def binding(box: sandbox.Sandbox) -> bool:
     """Whether limits bind: seen with a harmless probe."""
-    return sandbox.limits_bind(box)
+    return limits_bind(box)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from typing import Any
 from grader import grade, report
 from grader.classroom.gradebook import GRADED, INCONCLUSIVE, NOT_GRADED
 from grader.points import Points
-from grader.timing import Timing
+from grader.rounds import Timing
 from grader.verdict import judge
 from lab import machine
 
