@@ -1,14 +1,15 @@
 """The result, three times: a table in the terminal, results.json for Gradescope, report.html to keep."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
-from html import escape
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, select_autoescape
+from jinja2 import Environment, FileSystemLoader, Template
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from grader.estimates import Scaling
@@ -26,26 +27,21 @@ SCHEDULE = "schedule.html"  # a failing schedule to step through
 LEAST = 0.005  # below this, points are shown as none
 
 
-def number(value: float) -> str:
-    """Points without needless zeros."""
-    return f"{value:g}"
-
-
 def points_text(row: Row) -> str:
     """'20 / 20', '-10', '? / 40'."""
     if row.status == INCONCLUSIVE:
-        return f"? / {number(row.most)}"
+        return f"? / {row.most:g}"
     if row.most == 0:
-        return number(row.score) if abs(row.score) > LEAST else ""
-    return f"{number(row.score)} / {number(row.most)}"
+        return f"{row.score:g}" if abs(row.score) > LEAST else ""
+    return f"{row.score:g} / {row.most:g}"
 
 
 def headline(verdict: Verdict) -> str:
     """The result in one line."""
-    text = f"{number(verdict.score)} of {number(verdict.most)} points"
+    text = f"{verdict.score:g} of {verdict.most:g} points"
     if verdict.inconclusive:
         open_points = sum(row.most for row in verdict.rows if row.status == INCONCLUSIVE)
-        text += f"; {number(round(open_points, 1))} could not be measured (inconclusive)"
+        text += f"; {round(open_points, 1):g} could not be measured (inconclusive)"
     return text
 
 
@@ -61,16 +57,8 @@ def stage_line(verdict: Verdict) -> str:
 def show(verdict: Verdict, console: Console, instructor: bool = False, file: str = "") -> None:
     """The table, the speeds, the total; file: its path, where its name is not enough."""
     console.print(Text(file or verdict.evidence.name))
-    table = Table(
-        box=None,
-        pad_edge=False,
-        show_header=False,
-        padding=(0, 2, 0, 0),
-    )
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(overflow="fold")
+    columns = Column(no_wrap=True), Column(no_wrap=True), Column(justify="right", no_wrap=True), Column(overflow="fold")
+    table = Table(*columns, box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     for row in verdict.rows:
         mark, colour = MARKS[row.status]
         reason = row.reason + (f"\n{row.private}" if instructor and row.private else "")
@@ -122,31 +110,15 @@ def gradescope(verdict: Verdict, earlier: float | None = None) -> dict:
     certain now. Without an earlier one there is no score, nor points that Gradescope would add up to one: it shows a
     failed run, and this text.
     """
-    final = not verdict.inconclusive or earlier is not None
-    tests = []
-    for position, row in enumerate(verdict.rows, 1):
-        test = {
-            "name": row.title, "output": row.reason, "output_format": "text",
-            "visibility": "visible", "number": str(position), "tags": [row.name],
-        }  # fmt: skip
-        if final and row.status != INCONCLUSIVE:
-            test |= {"score": row.score, "max_score": row.most}
-        if row.status in (PASSED, FAILED, PARTIAL):
-            test["status"] = "passed" if row.status == PASSED else "failed"
-        tests.append(test)
-        if row.private:
-            private = {"name": f"{row.title}, for the instructor", "output": row.private}
-            private |= {"score": 0, "max_score": 0} if final else {}
-            tests.append(
-                {
-                    **private,
-                    "output_format": "text",
-                    "visibility": "hidden",
-                    "number": f"{position}.1",
-                    "tags": [row.name],
-                }
-            )
     evidence = verdict.evidence
+    final = not verdict.inconclusive or earlier is not None
+    score = {"score": verdict.score} if final else {}
+    lines = [headline(verdict), *map(speeds, verdict.scaling), *([] if evidence.bad else [stage_line(verdict)])]
+    if verdict.inconclusive and earlier is not None:
+        score = {"score": max(earlier, verdict.score)}
+        lines.insert(1, f"Until then the score is {score['score']:g}, your best so far. {AGAIN}")
+    elif verdict.inconclusive:
+        lines.insert(1, f"So there is no score yet. {AGAIN}")
     extra = {
         "exit_code": verdict.exit_code, "inconclusive": verdict.inconclusive, "max_score": verdict.most,
         "stage": stage(verdict),
@@ -154,40 +126,53 @@ def gradescope(verdict: Verdict, earlier: float | None = None) -> dict:
         "not_protected": evidence.lacks, "timing": evidence.timing.to_json() if evidence.timing else None,
         "scaling": [asdict(scaling) for scaling in verdict.scaling],
     }  # fmt: skip
-    board = []
-    for scaling in verdict.scaling:
-        board.append(
-            {"name": f"E_{scaling.k} (self-scaling)", "value": round(scaling.threads.median, 2), "order": "desc"}
-        )
-        board.append({"name": f"S_{scaling.k} (speedup)", "value": round(scaling.speedup.median, 2), "order": "desc"})
-    score = {"score": verdict.score} if final else {}
-    lines = [headline(verdict), *(speeds(scaling) for scaling in verdict.scaling)]
-    lines += [] if evidence.bad else [stage_line(verdict)]
-    if verdict.inconclusive and earlier is not None:
-        score = {"score": max(earlier, verdict.score)}
-        lines.insert(1, f"Until then the score is {number(score['score'])}, your best so far. {AGAIN}")
-    elif verdict.inconclusive:
-        lines.insert(1, f"So there is no score yet. {AGAIN}")
     return {
         **score, "execution_time": round(evidence.seconds), "output": "\n".join(lines),
-        "output_format": "text",
-        "stdout_visibility": "hidden", "visibility": "visible", "tests": tests,
-        "leaderboard": board, "extra_data": extra,
+        "output_format": "text", "stdout_visibility": "hidden", "visibility": "visible",
+        "tests": [test for position, row in enumerate(verdict.rows, 1) for test in tests_of(row, position, final)],
+        "leaderboard": [place for scaling in verdict.scaling for place in leaderboard(scaling)], "extra_data": extra,
     }  # fmt: skip
+
+
+def tests_of(row: Row, position: int, final: bool) -> Iterator[dict]:
+    """A row as Gradescope has it, and what of it is for the instructor; with points only where they are final."""
+    test = {
+        "name": row.title, "output": row.reason, "output_format": "text",
+        "visibility": "visible", "number": str(position), "tags": [row.name],
+    }  # fmt: skip
+    if final and row.status != INCONCLUSIVE:
+        test |= {"score": row.score, "max_score": row.most}
+    if row.status in (PASSED, FAILED, PARTIAL):
+        test["status"] = "passed" if row.status == PASSED else "failed"
+    yield test
+    if row.private:
+        yield {
+            "name": f"{row.title}, for the instructor", "output": row.private,
+            **({"score": 0, "max_score": 0} if final else {}),
+            "output_format": "text", "visibility": "hidden", "number": f"{position}.1", "tags": [row.name],
+        }  # fmt: skip
+
+
+def leaderboard(scaling: Scaling) -> list[dict]:
+    """What Gradescope ranks by."""
+    return [
+        {"name": f"E_{scaling.k} (self-scaling)", "value": round(scaling.threads.median, 2), "order": "desc"},
+        {"name": f"S_{scaling.k} (speedup)", "value": round(scaling.speedup.median, 2), "order": "desc"},
+    ]
 
 
 # --------------------------------------------------------------------------------------------------------- report.html
 
 
+def template(path: Path) -> Template:
+    """A page to fill in; what is filled in is escaped."""
+    loader = FileSystemLoader(path.parent)
+    return Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template(path.name)
+
+
 def html(verdict: Verdict, instructor: bool = False, schedule: str = SCHEDULE) -> str:
     """A page that needs nothing but itself; schedule: where the page of a failing schedule is, "" for nowhere."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=select_autoescape(["html"]),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html").render(
+    return template(Path(__file__).with_name("report.html")).render(
         verdict=verdict, rows=[(row, MARKS[row.status][0], points_text(row)) for row in verdict.rows],
         headline=headline(verdict), stage="" if verdict.evidence.bad else stage_line(verdict),
         plots=plots(verdict.scaling) if verdict.scaling else [], speeds=[speeds(s) for s in verdict.scaling],
@@ -206,7 +191,7 @@ WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 430, 300, 36, 42, 30, 112
 Point = tuple[int, float, float, float]  # workers, median, lower and upper end of the interval
 
 
-def plots(scaling: list[Scaling]) -> list[str]:
+def plots(scaling: list[Scaling]) -> list[dict[str, Any]]:
     """Speedup over the number of workers: against the program itself, which earns the points, and against serial."""
     most = max(s.k for s in scaling)
     first = scaling[0].algorithm
@@ -221,43 +206,33 @@ def plots(scaling: list[Scaling]) -> list[str]:
     ]
 
 
-def plot(title: str, series: dict[str, tuple[str, list[Point]]]) -> str:
-    """One SVG element; series: name -> (label, points). The name is the CSS class."""
+def plot(title: str, series: dict[str, tuple[str, list[Point]]]) -> dict[str, Any]:
+    """What the page needs to draw it; series: name -> (label, points). The name is the CSS class."""
     ks = sorted({k for _, points in series.values() for k, *_ in points})
     highest = max(high for _, points in series.values() for *_, high in points) * 1.08
 
-    def at(k: float, speedup: float) -> tuple[float, float]:
-        x = LEFT + (k - 1) / max(1, ks[-1] - 1) * (WIDTH - LEFT - RIGHT)
-        return x, HEIGHT - BOTTOM - speedup / highest * (HEIGHT - BOTTOM - TOP)
+    def x(k: float) -> float:
+        return LEFT + (k - 1) / max(1, ks[-1] - 1) * (WIDTH - LEFT - RIGHT)
 
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">']
-    parts.append(f'<text class="title" x="{LEFT}" y="16">{escape(title)}</text>')
-    for tick in ticks(highest):
-        y = at(1, tick)[1]
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
-    for k in ks:
-        x, y = at(k, 0)
-        parts.append(f'<text x="{x:.1f}" y="{y + 18:.1f}" text-anchor="middle">{k}</text>')
-    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">workers</text>')
-    labels = []
+    def y(speedup: float) -> float:
+        return HEIGHT - BOTTOM - speedup / highest * (HEIGHT - BOTTOM - TOP)
+
+    lines, labels = [], []
     for name, (label, points) in series.items():
-        dots = [at(k, median) for k, median, _, _ in points]
-        parts.append(f'<polyline class="{name}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in dots)}"/>')
-        for (k, median, low, high), (x, y) in zip(points, dots, strict=True):
-            (_, y_low), (_, y_high) = at(k, low), at(k, high)
-            parts.append(f'<line class="{name}" x1="{x:.1f}" x2="{x:.1f}" y1="{y_low:.1f}" y2="{y_high:.1f}"/>')
-            text = f"{label}, {k} workers: {median:.2f}"
-            parts.append(
-                f'<circle class="{name}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"><title>{escape(text)}</title></circle>'
-            )
-        labels.append([dots[-1][1], name, label if name == "ideal" else f"{label} {points[-1][1]:.2f}"])
+        dots = [
+            {"x": x(k), "y": y(median), "low": y(low), "high": y(high), "text": f"{label}, {k} workers: {median:.2f}"}
+            for k, median, low, high in points
+        ]
+        lines.append((name, dots))
+        labels.append([dots[-1]["y"], name, label if name == "ideal" else f"{label} {points[-1][1]:.2f}"])
     labels.sort()
     for before, after in pairwise(labels):
         after[0] = max(after[0], before[0] + 15)  # no label over another
-    for y, name, label in labels:
-        parts.append(f'<text class="{name}" x="{WIDTH - RIGHT + 8}" y="{y + 4:.1f}">{escape(label)}</text>')
-    return "".join([*parts, "</svg>"])
+    return {
+        "title": title, "lines": lines, "labels": labels, "ticks": [(tick, y(tick)) for tick in ticks(highest)],
+        "ks": [(k, x(k)) for k in ks],
+        "width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT, "bottom": HEIGHT - BOTTOM,
+    }  # fmt: skip
 
 
 def ticks(highest: float) -> list[float]:

@@ -1,9 +1,9 @@
 """The rows that are judged from the runs on tiny models: does it start, are the tokens right, do the workers work."""
 
-from grader.child import Run
 from grader.evidence import Evidence
 from grader.explain import error_line, outcome_line, run_line, status_line
 from grader.points import SKIPPED, Result, row
+from grader.runs import Run
 from grader.sandbox import Limits
 from lab.check.report import counted
 
@@ -28,12 +28,13 @@ def runs_row(evidence: Evidence) -> Result:
 
 def start_line(run: Run, source: str, limits: Limits) -> str:
     """Why a program did not get ready."""
-    if run.outcome == "error":
-        return f"importing the file fails: {error_line(run.error, limits, source)}"
-    if run.outcome in ("hang", "spin"):
-        return "importing the file does not end"
-    if run.outcome == "ended":
-        return f"importing the file ends the program: {status_line(run.status, limits)}"
+    match run.outcome:
+        case "error":
+            return f"importing the file fails: {error_line(run.error, limits, source)}"
+        case "hang" | "spin":
+            return "importing the file does not end"
+        case "ended":
+            return f"importing the file ends the program: {status_line(run.status, limits)}"
     return f"importing the file fails: {run_line(run, [], limits, source)}"
 
 

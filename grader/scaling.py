@@ -10,12 +10,13 @@ from collections.abc import Callable
 from statistics import median
 
 from grader import rows  # noqa: F401  (its rows come before these)
-from grader.child import Run
 from grader.estimates import Estimate, Scaling, typical
 from grader.evidence import Evidence
 from grader.explain import run_line, slow_line
 from grader.points import INCONCLUSIVE, SKIPPED, Points, Result, gain, row
-from grader.timing import LEAST_ROUNDS, WAITING, Round, Sample, Timing
+from grader.rounds import Round, Sample, Timing
+from grader.runs import Run
+from grader.timing import LEAST_ROUNDS, WAITING
 from lab.check.report import counted
 
 STEAL = 0.02  # share of the time that the hypervisor took, up to which nobody asks what it may have cost

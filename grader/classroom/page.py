@@ -9,13 +9,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, select_autoescape
-
 from grader.classroom.exports import file_name, row_names
 from grader.classroom.gradebook import GRADED, INCONCLUSIVE
 from grader.classroom.policy import Standing
 from grader.classroom.similar import Pair, groups
-from grader.report import ticks
+from grader.report import template, ticks
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 380, 44, 110, 16, 50
 BINS = 20
@@ -28,15 +26,9 @@ CASES = re.compile(r"^\d+ cases; ")
 
 def render(standings: Sequence[Standing], pairs: Sequence[Pair], title: str, live: bool = False) -> str:
     """The page; with `live` it loads itself anew."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=select_autoescape(["html"]),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     scored = [s.score for s in standings if s.score is not None]
     names = {s.student: s.name for s in standings}
-    return environment.get_template("page.html").render(
+    return template(Path(__file__).with_name("page.html")).render(
         title=title,
         live=live,
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
@@ -44,7 +36,7 @@ def render(standings: Sequence[Standing], pairs: Sequence[Pair], title: str, liv
         mean=sum(scored) / len(scored) if scored else None,
         middle=median(scored) if scored else None,
         plot=speedup_plot(standings),
-        scores=histogram([s.score for s in standings if s.score is not None], most_of(standings)),
+        scores=histogram(scored, most_of(standings)),
         shares=histogram([share for s in standings for share in shares_of(s)], 1.0),
         stages=stages(standings),
         causes=causes(standings),
@@ -72,8 +64,7 @@ def scalings(standing: Standing) -> list[dict[str, Any]]:
     """What was measured, by number of workers: k, threads (E_k), capacity (C_k), speedup (S_k), each with median, low
     and high.
     """
-    report = standing.record.result.report if standing.record.result else {}
-    return sorted(report.get("extra_data", {}).get("scaling") or [], key=lambda scaling: scaling["k"])
+    return sorted(standing.report.get("extra_data", {}).get("scaling") or [], key=lambda scaling: scaling["k"])
 
 
 def middle_of(estimate: Any) -> float:
@@ -157,23 +148,19 @@ def stages(standings: Sequence[Standing]) -> list[dict[str, Any]]:
 
 def causes(standings: Iterable[Standing]) -> list[tuple[str, int, list[Standing]]]:
     """The most frequent reasons for missing points: (reason, how many, whose); numbers in them make no difference."""
-    found: dict[str, list[Standing]] = {}
-    example: dict[str, str] = {}
+    found: dict[str, tuple[str, list[Standing]]] = {}  # by the reason without numbers: an example of it, whose it is
     for s in standings:
-        tests = s.record.result.report.get("tests", []) if s.record.result else []
-        for test in tests:
+        for test in s.report.get("tests", []):
             reason = test.get("output", "").strip()
             lost = test.get("score", 0) < test.get("max_score", 0) or test.get("score", 0) < 0
             if lost and reason and test.get("visibility") != "hidden" and not CONSEQUENCE.search(reason):
                 first = re.split(r"(?<=[.;])\s", CASES.sub("", reason.splitlines()[0]))[0].rstrip(".;")
                 kind = test["name"] + re.sub(r"\d+(\.\d+)?|'[^']*'", "#", first)
-                example.setdefault(kind, f"{test['name']}: {first}")
-                found.setdefault(kind, []).append(s)
+                found.setdefault(kind, (f"{test['name']}: {first}", []))[1].append(s)
         if s.record.submission.problem:
-            found.setdefault("problem", []).append(s)
-            example.setdefault("problem", "nothing to grade was handed in")
-    ranked = sorted(found.items(), key=lambda item: -len(item[1]))
-    return [(example[kind], len(who), who) for kind, who in ranked[:CAUSES]]
+            found.setdefault("problem", ("nothing to grade was handed in", []))[1].append(s)
+    ranked = sorted(found.values(), key=lambda cause: -len(cause[1]))
+    return [(reason, len(who), who) for reason, who in ranked[:CAUSES]]
 
 
 def slowest(standings: Sequence[Standing], most: int = 8) -> list[tuple[Standing, float]]:
