@@ -32,19 +32,14 @@ METADATA = Path("/autograder/submission_metadata.json")  # where Gradescope says
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(
-        prog="python -m grader",
-        description=__doc__,
-        epilog=EPILOG,
+        prog="python -m grader", description=__doc__, epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    )  # fmt: skip
     p.add_argument("file", nargs="?", type=Path, default=OWN, help="the submission (default: lab/parallel.py)")
     p.add_argument(
-        "--out",
-        type=Path,
-        default=OUT,
-        metavar="DIR",
+        "--out", type=Path, default=OUT, metavar="DIR",
         help="where results.json and report.html go (default: profiles/grade)",
-    )
+    )  # fmt: skip
     p.add_argument("--points", type=Path, metavar="TOML", help="another points table than grader/points.toml")
     p.add_argument(
         "--seed",
@@ -62,12 +57,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--instructor", action="store_true", help="show the hidden cases that fail")
     p.add_argument("--exit-zero", action="store_true", help="exit with 0 once there is a grade, whatever it is")
     p.add_argument(
-        "--metadata",
-        type=Path,
-        default=METADATA,
-        metavar="JSON",
+        "--metadata", type=Path, default=METADATA, metavar="JSON",
         help="Gradescope's submission_metadata.json: an inconclusive grade gets the best earlier score",
-    )
+    )  # fmt: skip
     p.add_argument("--quiet", action="store_true", help="no progress lines")
     return p
 
@@ -104,20 +96,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(NEEDS_LINUX, file=sys.stderr)
         return 2
     errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    stages = tuple(part for part in args.stages.split(",") if part)
-    unknown = [stage for stage in stages if stage not in grade.STAGES]
-    if unknown or not stages:
-        errors.print(f"--stages {args.stages}: give some of {', '.join(grade.STAGES)}")
-        return 2
-    in_environment = os.environ.pop("GRADER_SEED", "")  # so no submission inherits it
-    args.seed = args.seed or in_environment or "1"
-    if not args.seed.isdecimal():
-        errors.print(f"--seed {args.seed}: must be a whole number, not negative")
-        return 2
     try:
+        args.stages, args.seed = grade.stages_of(args.stages), seed_of(args.seed)
         report.remove_older(args.out)
-        verdict = grade_file(args, stages, errors)
-    except WriteError as error:
+        verdict = grade_file(args, errors)
+    except (WriteError, grade.OptionError) as error:
         errors.print(str(error))
         return 2
     except GRADER_ERRORS as error:
@@ -141,7 +124,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if args.exit_zero else verdict.exit_code
 
 
-def grade_file(args: argparse.Namespace, stages: tuple[str, ...], errors: Console) -> Verdict:
+def seed_of(given: str | None) -> int:
+    """The seed of the hidden cases; out of the environment it is taken away. Raises OptionError."""
+    in_environment = os.environ.pop("GRADER_SEED", "")  # so no submission inherits it
+    seed = given or in_environment or "1"
+    if not seed.isdecimal():
+        raise grade.OptionError(f"--seed {seed}: must be a whole number, not negative")
+    return int(seed)
+
+
+def grade_file(args: argparse.Namespace, errors: Console) -> Verdict:
     """The verdict on the file, with progress on the way. Raises GRADER_ERRORS."""
     if not args.file.is_file() and not args.file.is_symlink():
         what = "a folder; name the file in it" if args.file.is_dir() else "no such file"
@@ -149,16 +141,10 @@ def grade_file(args: argparse.Namespace, stages: tuple[str, ...], errors: Consol
     errors.print(f"grading {shown(args.file)}")
     required = args.require_sandbox if args.require_sandbox is not None else args.file.resolve() != OWN.resolve()
     try:
-        points = load(args.points) if args.points else load()
         options = grade.Options(
-            points,
-            seed=int(args.seed),
-            cases=args.cases,
-            model=find(args.model) if args.model else None,
-            stages=stages,
-            backend=args.backend,
-            require_sandbox=required,
-        )
+            load(args.points), seed=args.seed, cases=args.cases, model=find(args.model) if args.model else None,
+            stages=args.stages, backend=args.backend, require_sandbox=required,
+        )  # fmt: skip
         with progress_lines(errors, args.quiet) as options.progress:
             return grade.grade(args.file, options)
     except SandboxError as error:

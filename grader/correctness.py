@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from grader.cases import Case, CaseSet
-from grader.child import Child, Patience, Run
+from grader.child import Child, Patience
+from grader.runs import Run
 from grader.sandbox import Limits, Sandbox
 from lab.check.report import counted
 
@@ -13,6 +14,7 @@ GIVE_UP_AFTER = 2  # hangs, after which no more cases are run
 MOST_RESTARTS = 6  # crashes, likewise
 AFTER_FAILURES = "too many cases before it failed"
 TOO_SLOW = "the cases before it took {:.0f} s, where the serial program needs a few"
+HANGS = ("hang", "spin", "flood", "litter")
 CRASHES = ("error", "contract", "ended", "protocol", "processes", "unstoppable")
 
 
@@ -45,6 +47,13 @@ class Correctness:
     start: Run | None = None  # the program never got ready
     seconds: float = 0.0  # from the prompts to the last tokens
 
+    @property
+    def broken(self) -> bool:
+        """Whether so much went wrong that no more cases are worth their time."""
+        ends = [outcome.end for outcome in self.outcomes]
+        hangs, crashes = (sum(end in kind for end in ends) for kind in (HANGS, CRASHES))
+        return self.start is not None or hangs >= GIVE_UP_AFTER or crashes >= MOST_RESTARTS
+
     def slow(self, patience: Patience) -> bool:
         """Whether the cases that were run have used up the time for all of them."""
         return self.seconds > patience.cases
@@ -60,29 +69,17 @@ def run_cases(
     sets: list[CaseSet],
     limits: Limits,
     patience: Patience,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[str], None],
 ) -> Correctness:
     """Run every case of every set, in a fresh process for each set and number of workers."""
     result = Correctness()
-    hangs = crashes = 0
-
-    def goes_on() -> bool:
-        """Whether the next case is worth its time."""
-        failed = result.start is not None or hangs >= GIVE_UP_AFTER or crashes >= MOST_RESTARTS
-        return not failed and not result.slow(patience)
-
     for case_set in sets:
         for workers in sorted({case.workers for case in case_set.cases}):
             batch = [case for case in case_set.cases if case.workers == workers]
-            if progress:
-                whose = "hidden" if batch[0].hidden else "public"
-                progress(f"{counted(len(batch), f'{whose} case')}, {counted(workers, 'worker')}")
-            while batch and goes_on():
-                done = run_batch(sandbox, tree, case_set.model, batch, limits, patience, result)
-                result.outcomes += done
-                hangs += sum(outcome.end in ("hang", "spin", "flood", "litter") for outcome in done)
-                crashes += sum(outcome.end in CRASHES for outcome in done)
-                batch = batch[len(done) :]
+            whose = "hidden" if batch[0].hidden else "public"
+            progress(f"{counted(len(batch), f'{whose} case')}, {counted(workers, 'worker')}")
+            while batch and not result.broken and not result.slow(patience):
+                run_batch(sandbox, tree, case_set.model, batch, limits, patience, result)
             why = TOO_SLOW.format(result.seconds) if result.slow(patience) else AFTER_FAILURES
             result.outcomes += [Outcome(case, None, why=why) for case in batch]
     return result
@@ -96,25 +93,24 @@ def run_batch(
     limits: Limits,
     patience: Patience,
     result: Correctness,
-) -> list[Outcome]:
-    """Run cases in one process, until the process is lost; at least one Outcome, unless it does not start."""
-    done: list[Outcome] = []
+) -> None:
+    """Run cases in one process, until the process is lost; those that were run, at least one unless it does not start,
+    leave the batch.
+    """
     with Child(sandbox, tree, model, limits=limits, patience=patience) as child:
-        failed = child.wait_ready()
-        if failed is not None:
-            result.start = failed
-            return done
-        for case in batch:
+        result.start = child.wait_ready()
+        while batch and result.start is None:
+            case = batch.pop(0)
             more = {"close_after": case.close_after} if case.close_after else {}
             run = child.ask(case.prompt, case.n, case.workers, step=True, **more)
             result.seconds += child.total
-            done.append(Outcome(case, run, child.stderr.decode(errors="replace"), child.threads_at_ready))
+            stderr = child.stderr.decode(errors="replace")
+            result.outcomes.append(Outcome(case, run, stderr, child.threads_at_ready))
             if run.status is not None or run.outcome == "error" or run.left_threads or result.slow(patience):
                 break  # the next case deserves a process in order
-    return done
 
 
-def compare_activations(
+def activations_at(
     sandbox: Sandbox, tree: Path, case_set: CaseSet, case: Case, step: int, limits: Limits, patience: Patience
 ) -> dict | None:
     """The submission's activation tensors of the pass that made generated token number `step` (from 0);
@@ -124,6 +120,5 @@ def compare_activations(
     with Child(sandbox, tree, case_set.model, limits=limits, patience=patience) as child:
         if child.wait_ready() is not None:
             return None
-        run = child.ask(prompt, len(prompt) + 1, case.workers, activations=True)
-        found = run.values.get("activations")
-        return {"tokens": run.tokens, "activations": found} if isinstance(found, dict) else None
+        found = child.ask(prompt, len(prompt) + 1, case.workers, activations=True).values.get("activations")
+        return found if isinstance(found, dict) else None

@@ -14,7 +14,7 @@ from grader import cases, explain, sandbox, scaling, threads, timing
 from grader.access import open_to_all
 from grader.cases import CasesError, CaseSet
 from grader.child import Patience
-from grader.correctness import Correctness, compare_activations, run_cases
+from grader.correctness import Correctness, activations_at, run_cases
 from grader.evidence import Evidence, Verdict
 from grader.inside import look_inside
 from grader.points import Points, load
@@ -32,7 +32,18 @@ GIVEN = (  # of the lab: what a submission may import, and what these and the ha
     *("machine.py", "measure/__init__.py", "measure/recorder.py"),
 )
 STAGES = ("tokens", "checks", "timing")
-FULL = 1.0  # credit from which nothing needs to be explained
+
+
+class OptionError(Exception):
+    """An option that cannot be; one line."""
+
+
+def stages_of(text: str) -> tuple[str, ...]:
+    """The stages of --stages, which commas part. Raises OptionError."""
+    stages = tuple(part for part in text.split(",") if part)
+    if not stages or set(stages) - set(STAGES):
+        raise OptionError(f"--stages {text}: give some of {', '.join(STAGES)}")
+    return stages
 
 
 @dataclass
@@ -48,9 +59,11 @@ class Options:
     backend: str | None = None
     require_sandbox: bool = False
     limits: Limits = field(default_factory=Limits)
-    patience: Patience | None = None
+    patience: Patience = field(default_factory=Patience)
     budget: float = timing.BUDGET
-    progress: Callable[..., None] | None = None  # called with a line, and perhaps a detail that soon changes
+    progress: Callable[..., None] = lambda line, detail="": (
+        None
+    )  # called with a line, and perhaps a detail that soon changes
     check_seconds: float = threads.SECONDS
     sets: list[CaseSet] | None = None  # made before, the public ones first; for grading many files
     earlier: timing.Timing | None = None  # of the same file on this machine and model: its rounds count as well
@@ -105,43 +118,38 @@ def fault_line(error: Exception) -> str:
 
 def run_stages(evidence: Evidence, box: Sandbox, folder: Path, options: Options) -> None:
     """Tokens, checks, timing."""
-    tell = options.progress or (lambda line, detail="": None)
     tree = build_tree(folder / "lab", GIVEN, evidence.source)
     if "tokens" in options.stages:
-        run_tokens(evidence, box, tree, folder, options, tell)
+        run_tokens(evidence, box, tree, folder, options)
     if "checks" in options.stages and evidence.correctness.start is None:
-        tell("thread checks: exploring schedules")
+        options.progress("thread checks: exploring schedules")
         checking = build_tree(folder / "check", (*GIVEN, *files_of("check")), evidence.source)
         evidence.findings = threads.explore(box, checking, seconds=options.check_seconds)
     if "timing" not in options.stages:
         evidence.untimed = "not asked for (--stages)"
     elif evidence.right or not evidence.correctness.outcomes:
-        run_timing(evidence, box, tree, folder, options, tell)
+        run_timing(evidence, box, tree, folder, options)
 
 
-def run_tokens(
-    evidence: Evidence, box: Sandbox, tree: Path, folder: Path, options: Options, tell: Callable[..., None]
-) -> None:
+def run_tokens(evidence: Evidence, box: Sandbox, tree: Path, folder: Path, options: Options) -> None:
     """The cases, and who does the work."""
     sets = [replace(s, model=box.readable(s.model, folder)) for s in options.sets or case_sets(folder, options)]
-    patience = options.patience or Patience()
-    evidence.correctness = run_cases(box, tree, sets, options.limits, patience, tell)
-    evidence.notes = explain_tokens(evidence.correctness, sets, box, tree, options, patience)
+    evidence.correctness = run_cases(box, tree, sets, options.limits, options.patience, options.progress)
+    evidence.notes = explain_tokens(evidence.correctness, sets, box, tree, options)
     if not evidence.right:
         return
-    tell("who does the work")
+    options.progress("who does the work")
     for watched in cases.inside_cases(folder, sets[0]):
         model, case = box.readable(watched.model, folder), watched.cases[0]
         evidence.inside = look_inside(
-            box, tree, model, case.prompt, case.tokens[0], case.workers, limits=options.limits, patience=patience
-        )
+            box, tree, model, case.prompt, case.tokens[0], case.workers, limits=options.limits,
+            patience=options.patience,
+        )  # fmt: skip
         if not evidence.inside.problem:
             return
 
 
-def run_timing(
-    evidence: Evidence, box: Sandbox, tree: Path, folder: Path, options: Options, tell: Callable[..., None]
-) -> None:
+def run_timing(evidence: Evidence, box: Sandbox, tree: Path, folder: Path, options: Options) -> None:
     """The timed rounds, and what is looked at after them; or a recorded timing in their place."""
     if options.recorded is not None:
         evidence.timing = options.recorded
@@ -149,7 +157,7 @@ def run_timing(
     model = box.readable(options.model or models.timing_model(), folder)
     watch = timing.Stopwatch(box, trusted_tree(folder / "trusted"), tree, model)
     seed = secrets.randbits(32)
-    evidence.timing = timing.measure(watch, evidence.points, seed, tell, options.budget, options.earlier)
+    evidence.timing = timing.measure(watch, evidence.points, seed, options.progress, options.budget, options.earlier)
     prove_work(evidence, watch)
     explain_speed(evidence, watch, seed)
 
@@ -190,34 +198,28 @@ def files_of(package: str) -> tuple[str, ...]:
 
 
 def explain_tokens(
-    correctness: Correctness, sets: list[CaseSet], box: Sandbox, tree: Path, options: Options, patience: Patience
+    correctness: Correctness, sets: list[CaseSet], box: Sandbox, tree: Path, options: Options
 ) -> list[str]:
     """For the first public case with a wrong token: the order of a sum that explains it, or the first tensor that
     differs and both running sums.
     """
-    wrong = (
-        o
-        for o in correctness.of(hidden=False)
-        if o.run and o.run.outcome == "done" and not o.equal and not o.case.close_after
-    )
-    first = next(wrong, None)
-    if first is None or first.run is None:
+    whole = [o for o in correctness.of(hidden=False) if o.end == "done" and not o.equal and not o.case.close_after]
+    if not whole or whole[0].run is None:
         return []
-    tokens, expected = first.run.tokens, list(first.case.tokens)
+    case, tokens, expected = whole[0].case, whole[0].run.tokens, list(whole[0].case.tokens)
     step = next((i for i, (a, b) in enumerate(zip(tokens, expected, strict=False)) if a != b), None)
     if step is None:
         return []
-    public = next(case_set for case_set in sets if first.case in case_set.cases)
-    prompt = [*first.case.prompt, *expected[:step]]
-    order = explain.order_of_sum(public.model, prompt, expected[step], tokens[step])
-    if order:
+    public = next(case_set for case_set in sets if case in case_set.cases)
+    prompt = [*case.prompt, *expected[:step]]
+    if order := explain.order_of_sum(public.model, prompt, expected[step], tokens[step]):
         return [order]
-    found = compare_activations(box, tree, public, first.case, step, options.limits, patience)
-    if not found:
+    found = activations_at(box, tree, public, case, step, options.limits, options.patience)
+    if found is None:
         return []
-    notes = [explain.first_difference(public.model, prompt, found["activations"])]
-    notes.append(explain.distributions(public.model, prompt, expected[step], tokens[step], found["activations"]))
-    return [note for note in notes if note]
+    difference = explain.first_difference(public.model, prompt, found)
+    sums = explain.distributions(public.model, prompt, expected[step], tokens[step], found)
+    return [note for note in (difference, sums) if note]
 
 
 def prove_work(evidence: Evidence, watch: timing.Stopwatch) -> None:
@@ -238,5 +240,5 @@ def prove_work(evidence: Evidence, watch: timing.Stopwatch) -> None:
 def explain_speed(evidence: Evidence, watch: timing.Stopwatch, seed: int) -> None:
     """A run with the recorder for each number of workers that did not earn everything."""
     for k, found in evidence.scaling.items():
-        if evidence.points.credit(found.gain.high) < FULL:
+        if evidence.points.credit(found.gain.high) < 1:
             evidence.timed.recorded[k] = timing.record(watch, k, seed)

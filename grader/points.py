@@ -102,15 +102,20 @@ def gain(ratio: float, capacity: float) -> float:
     return (ratio - 1) / (capacity - 1)
 
 
-def load(path: str | Path = TABLE) -> Points:
-    """Read a points table. Raises PointsError."""
-    from grader import verdict  # noqa: F401  (its rows are registered now)
-
-    default = {"points": {check.name: check.points for check in CHECKS}} | tomllib.loads(TABLE.read_text())
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The table in a file. Raises PointsError."""
     try:
-        table = tomllib.loads(Path(path).read_text())
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise PointsError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def load(path: str | Path | None = None) -> Points:
+    """Read a points table, or take the grader's own. Raises PointsError."""
+    from grader import verdict  # noqa: F401  (its rows are registered now)
+
+    default = {"points": {check.name: check.points for check in CHECKS}} | read_toml(TABLE)
+    table = read_toml(path or TABLE)
     for section, entries in table.items():
         known = default.get(section)
         if not isinstance(entries, dict) or known is None:

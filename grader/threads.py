@@ -18,6 +18,7 @@ from grader.plain import loads
 from grader.processes import ticks_of
 from grader.sandbox import Limits, Sandbox, Started
 from lab.check.page import page
+from lab.check.report import Finding
 from lab.pipes import pipe
 
 SCHEDULES, SECONDS, WORKERS = 400, 6.0, 3
@@ -35,16 +36,6 @@ def generate(model, prompt, n, workers):
     join()
     yield 0
 """
-
-
-@dataclass
-class Finding:
-    """One thing lab.check says."""
-
-    kind: str
-    message: str
-    detail: str = ""
-    schedule: str = ""
 
 
 @dataclass
@@ -152,7 +143,7 @@ def read_report(seen: Collected, key: bytes, seconds: float) -> Findings:
                 str(entry["kind"])[:40],
                 str(entry["message"])[:500],
                 str(entry.get("detail", ""))[:4000],
-                str(entry.get("schedule", ""))[:400],
+                schedule=str(entry.get("schedule", ""))[:400],
             )
             for entry in found["findings"][:50]
         ]

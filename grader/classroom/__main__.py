@@ -19,7 +19,7 @@ from grader import grade
 from grader.cases import CasesError
 from grader.classroom import cluster, example, gradescope, handout, page, watch
 from grader.classroom.collect import CollectError, collect
-from grader.classroom.exports import file_name, plain_page, write_exports
+from grader.classroom.exports import feedback, file_name, write_exports
 from grader.classroom.gradebook import INCONCLUSIVE, NOT_GRADED, Gradebook, GradebookError, Record, Result
 from grader.classroom.policy import Policy, Standing, read_policy, standings
 from grader.classroom.proof import Proof
@@ -37,7 +37,7 @@ OUT, DIST = PROFILES / "class", ROOT / "dist"
 GIVEN = (example.STARTER,)  # what everybody starts from
 ERRORS = (
     CollectError, GradebookError, cluster.ClusterError, WrongProgram, PointsError, CasesError, ModelError, SandboxError,
-    WriteError, handout.HandoutError,
+    WriteError, handout.HandoutError, grade.OptionError,
 )  # fmt: skip
 
 
@@ -45,24 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = Parser(prog="python -m grader.classroom", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, parser_class=Parser)
-    grading = verbs.add_parser("grade", help="grade a folder or zip of submissions; what is graded already is kept")
-    grading.add_argument("submissions", type=Path, help="a folder or zip, as the course platform exports it")
-    grading.add_argument(
-        "--scheduler", metavar="ADDRESS", help="a Dask scheduler, tcp://host:8786 (default: this machine)"
-    )
-    grading.add_argument("--again", action="store_true", help="grade all, also what is graded and unchanged")
-    grading.add_argument("--watch", action="store_true", help="serve the report on this machine while grading runs")
-    grading.add_argument("--points", type=Path, metavar="TOML", help="another points table than grader/points.toml")
-    grading.add_argument("--seed", type=whole_number(0), help="of the hidden cases (default: one the gradebook draws)")
-    grading.add_argument(
-        "--cases", type=Path, metavar="JSON", help="hidden cases from a file; the same path on all hosts"
-    )
-    grading.add_argument("--model", help="for the timed runs (default: the 124M)")
-    grading.add_argument("--stages", default=",".join(grade.STAGES), help="some of tokens,checks,timing (default all)")
-    grading.add_argument("--backend", choices=BACKENDS, help="this sandbox and no other")
-    grading.add_argument(
-        "--timings", type=Path, metavar="JSON", help="recorded timings instead of measuring: a rehearsal"
-    )
+    grading = add_grading(verbs)
     reporting = verbs.add_parser("report", help="write the report and the exports again")
     for verb in (grading, reporting):
         verb.add_argument("--out", type=Path, default=OUT, help="gradebook and results (default profiles/class)")
@@ -92,21 +75,41 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def add_grading(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """The verb that most options are for."""
+    grading = verbs.add_parser("grade", help="grade a folder or zip of submissions; what is graded already is kept")
+    grading.add_argument("submissions", type=Path, help="a folder or zip, as the course platform exports it")
+    grading.add_argument(
+        "--scheduler", metavar="ADDRESS", help="a Dask scheduler, tcp://host:8786 (default: this machine)"
+    )
+    grading.add_argument("--again", action="store_true", help="grade all, also what is graded and unchanged")
+    grading.add_argument("--watch", action="store_true", help="serve the report on this machine while grading runs")
+    grading.add_argument("--points", type=Path, metavar="TOML", help="another points table than grader/points.toml")
+    grading.add_argument("--seed", type=whole_number(0), help="of the hidden cases (default: one the gradebook draws)")
+    grading.add_argument(
+        "--cases", type=Path, metavar="JSON", help="hidden cases from a file; the same path on all hosts"
+    )
+    grading.add_argument("--model", help="for the timed runs (default: the 124M)")
+    grading.add_argument("--stages", default=",".join(grade.STAGES), help="some of tokens,checks,timing (default all)")
+    grading.add_argument("--backend", choices=BACKENDS, help="this sandbox and no other")
+    grading.add_argument(
+        "--timings", type=Path, metavar="JSON", help="recorded timings instead of measuring: a rehearsal"
+    )
+    return grading
+
+
 # ------------------------------------------------------------------------------------------------------------ grading
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
-    """With what to grade. Raises PointsError, ModelError, SandboxError, CasesError."""
-    stages = tuple(part for part in options.stages.split(",") if part)
-    unknown = [stage for stage in stages if stage not in grade.STAGES]
-    if unknown or not stages:
-        raise PointsError(f"--stages {options.stages}: give some of {', '.join(grade.STAGES)}")
+    """With what to grade. Raises OptionError, PointsError, ModelError, SandboxError, CasesError."""
+    stages = grade.stages_of(options.stages)
     if options.cases and not options.cases.is_file():
         raise CasesError(f"{options.cases}: no such file")
     if not options.scheduler:
         choose(options.backend, required=True)
     return Settings(
-        load(options.points) if options.points else load(), options.seed or 0,
+        load(options.points), options.seed or 0,
         options.cases.resolve() if options.cases else None, find(options.model) if options.model else None,
         options.backend, stages, recorded(options.timings),
     )  # fmt: skip
@@ -208,8 +211,7 @@ class View:
             return self.report(live=True)
         for s in self.standings():
             if path == f"feedback/{file_name(s.student)}.html":
-                result = s.record.result
-                return result.page if result and result.page else plain_page(s)
+                return feedback(s)
         return None
 
     @contextmanager
@@ -251,8 +253,7 @@ def write_handout(options: argparse.Namespace, console: Console) -> int:
 
 def write_gradescope(options: argparse.Namespace, console: Console) -> int:
     """Write the autograder's zip. Raises HandoutError, PointsError, WriteError."""
-    if options.points:
-        load(options.points)
+    load(options.points)  # a wrong one shows here
     seed = secrets.randbelow(1 << 31) if options.seed is None else options.seed
     archive = gradescope.build(options.out, seed, options.points)
     console.print(f"{shown(archive)}, hidden cases of seed {seed}; how to upload it: docs/instructor.md")
@@ -270,8 +271,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.verb == "grade":
             return grade_class(options, console)
         if options.verb == "worker":
-            workers = (load(options.points) if options.points else load()).workers
-            cluster.run_worker(options.scheduler, workers)
+            cluster.run_worker(options.scheduler, load(options.points).workers)
             return 0
         if options.verb in WRITERS:
             return WRITERS[options.verb](options, console)

@@ -213,9 +213,8 @@ def by_name(entries: list[Entry]) -> list[Submission]:
         if len(entry.path.parts) > 1 or entry.folder:
             groups.setdefault(top, []).append(entry)
     found = [one(*student_of(name), files) for name, files in groups.items()]
-    for entry in entries:
-        if len(entry.path.parts) == 1 and not entry.folder and entry.path.suffix.lower() in (".py", ".zip"):
-            found.append(one(*student_of(entry.path.name), [entry]))
+    alone = [entry for entry in entries if len(entry.path.parts) == 1 and not entry.folder]
+    found += [one(*student_of(e.path.name), [e]) for e in alone if e.path.suffix.lower() in (".py", ".zip")]
     prefix = common_prefix([s.student for s in found if "-" in s.student]) if groups else ""
     return [renamed(s, prefix) for s in found]
 
@@ -244,9 +243,7 @@ def renamed(submission: Submission, prefix: str) -> Submission:
     if not prefix or not submission.student.startswith(prefix):
         return submission
     student = submission.student.removeprefix(prefix)
-    return Submission(
-        student, student, submission.source, submission.received, submission.marked_late, submission.problem
-    )
+    return replace(submission, student=student, name=student)
 
 
 def gradescope(entries: list[Entry], metadata: Entry) -> list[Submission]:
@@ -267,9 +264,7 @@ def gradescope(entries: list[Entry], metadata: Entry) -> list[Submission]:
             name = printable(str(person.get(":name") or folder))
             student = printable(str(person.get(":sid") or person.get(":email") or folder))
             submission = one(student, name, False, files)
-            found.append(
-                Submission(student, name, submission.source, when or submission.received, False, submission.problem)
-            )
+            found.append(replace(submission, received=when or submission.received))
     return found
 
 

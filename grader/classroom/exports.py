@@ -25,8 +25,7 @@ def row_names(standings: Sequence[Standing]) -> list[str]:
     """All rows that occur in the reports, in their order; "threads" of the untimed is in the others' "threads-2"."""
     names: dict[str, None] = {}
     for standing in standings:
-        report = standing.record.result.report if standing.record.result else {}
-        for test in report.get("tests", []):
+        for test in standing.report.get("tests", []):
             if test.get("visibility") != "hidden":
                 names.update(dict.fromkeys(test.get("tags", [])))
     timed = {re.sub(r"-\d+$", "", name) for name in names if re.search(r"-\d+$", name)}
@@ -57,11 +56,9 @@ def write_exports(standings: Sequence[Standing], folder: Path) -> list[Path]:
     """grades.csv, results/<student>.json and feedback/<student>.html. Raises WriteError."""
     paths = [write_text(folder / "grades.csv", gradebook_csv(standings))]
     for standing in standings:
-        name, result = file_name(standing.student), standing.record.result
-        report = result.report if result else {"output": standing.status, "tests": []}
+        name, report = file_name(standing.student), standing.report or {"output": standing.status, "tests": []}
         paths.append(write_json(folder / "results" / f"{name}.json", public(report)))
-        page = result.page if result and result.page else plain_page(standing)
-        paths.append(write_text(folder / "feedback" / f"{name}.html", page))
+        paths.append(write_text(folder / "feedback" / f"{name}.html", feedback(standing)))
     return paths
 
 
@@ -70,10 +67,12 @@ def public(report: dict) -> dict:
     return {**report, "tests": [test for test in report.get("tests", []) if test.get("visibility") != "hidden"]}
 
 
-def plain_page(standing: Standing) -> str:
-    """The feedback for a submission that could not be graded."""
+def feedback(standing: Standing) -> str:
+    """A student's page; a plain one for a submission that could not be graded."""
     result = standing.record.result
-    why = result.report.get("output", "") if result else ""
+    if result and result.page:
+        return result.page
+    why = standing.report.get("output", "")
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Feedback</title>'
         "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto;padding:0 1rem}</style>"

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from grader.classroom.collect import Submission
 
@@ -30,6 +31,7 @@ create table result (
 );
 create index result_of on result (submission);
 """
+OF_RESULT = "r.made_with, r.status, r.report, r.page, r.timing, r.host, r.seconds, r.graded"  # for Result.stored()
 GRADED, INCONCLUSIVE, NOT_GRADED = "graded", "inconclusive", "not graded"
 
 
@@ -49,6 +51,11 @@ class Result:
     host: str = ""
     seconds: float = 0.0
     graded: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
+
+    @classmethod
+    def stored(cls, made_with: str, status: str, report: str, page: str, timing: str | None, *rest: Any) -> "Result":
+        """From the columns of OF_RESULT."""
+        return cls(made_with, status, json.loads(report), page, json.loads(timing) if timing else None, *rest)
 
     @property
     def score(self) -> float | None:
@@ -189,33 +196,24 @@ class Gradebook:
     def records(self) -> list[Record]:
         """All submissions with their newest results, by student and time."""
         rows = self.db.execute(
-            "select s.id, s.student, s.name, s.source, s.received, s.marked_late, s.problem, r.made_with, r.status,"
-            " r.report, r.page, r.timing, r.host, r.seconds, r.graded, (select count(*) from result where"
-            " submission = s.id) from submission s left join result r on r.id = (select max(id) from result where"
-            " submission = s.id) order by s.student, s.received, s.id"
+            "select s.id, s.student, s.name, s.source, s.received, s.marked_late, s.problem,"
+            f" (select count(*) from result where submission = s.id), {OF_RESULT}"
+            " from submission s left join result r on r.id = (select max(id) from result where submission = s.id)"
+            " order by s.student, s.received, s.id"
         )
-        return [self.record(row) for row in rows]
+        return [self.record(*row) for row in rows]
 
     @staticmethod
-    def record(row: tuple) -> Record:
+    def record(
+        number: int, student: str, name: str, source: bytes, received: str | None, late: int, problem: str,
+        attempts: int, *result: Any,
+    ) -> Record:  # fmt: skip
         """A row of the query above."""
-        number, student, name, source, received, late, problem, made_with, status, report, page, timing = row[:12]
         when = datetime.fromisoformat(received) if received else None
         submission = Submission(student, name, bytes(source), when, bool(late), problem)
-        result = None
-        if made_with is not None:
-            data = json.loads(timing) if timing else None
-            result = Result(made_with, status, json.loads(report), page, data, *row[12:15])
-        return Record(number, submission, result, row[15])
+        return Record(number, submission, Result.stored(*result) if attempts else None, attempts)
 
     def history(self, submission: int) -> list[Result]:
         """All results of a submission, the oldest first."""
-        rows = self.db.execute(
-            "select made_with, status, report, page, timing, host, seconds, graded from result where submission = ?"
-            " order by id",
-            (submission,),
-        )
-        return [
-            Result(m, st, json.loads(rep), page, json.loads(t) if t else None, host, sec, when)
-            for m, st, rep, page, t, host, sec, when in rows
-        ]
+        rows = self.db.execute(f"select {OF_RESULT} from result r where submission = ? order by id", (submission,))
+        return [Result.stored(*row) for row in rows]

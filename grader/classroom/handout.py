@@ -6,6 +6,7 @@ out become plain text. `leaks` looks for the answers by content, in every file, 
 
 import ast
 import json
+import posixpath
 import re
 import shutil
 import subprocess
@@ -101,7 +102,7 @@ def without_dead_links(name: str, text: str, there: Mapping[str, bytes]) -> str:
         target = match[3]
         if re.match(r"[a-z]+:", target):
             return match[0]
-        path = normal(PurePosixPath(name).parent / target)
+        path = posixpath.normpath(PurePosixPath(name).parent / target)
         if path in there or path in folders:
             return match[0]
         return "" if match[1] else match[2]
@@ -120,17 +121,6 @@ def notebook_without_dead_links(name: str, data: bytes, there: Mapping[str, byte
             if text != "".join(before):
                 cell["source"], changed = text.splitlines(keepends=True), True
     return (json.dumps(book, indent=1, ensure_ascii=False) + "\n").encode() if changed else data
-
-
-def normal(path: PurePosixPath) -> str:
-    """a/../b -> b."""
-    parts: list[str] = []
-    for part in path.parts:
-        if part == ".." and parts:
-            parts.pop()
-        elif part != ".":
-            parts.append(part)
-    return "/".join(parts)
 
 
 # ---------------------------------------------------------------------------------------------------------------- leaks

@@ -12,7 +12,6 @@ ada = 2026-11-22T23:59:00+08:00
 
 import math
 import re
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,7 +19,7 @@ from itertools import groupby
 from pathlib import Path
 
 from grader.classroom.gradebook import GRADED, INCONCLUSIVE, NOT_GRADED, Record
-from grader.points import PointsError
+from grader.points import PointsError, read_toml
 
 KEYS = ("deadline", "last", "grace_minutes", "penalty_per_day", "counts", "extensions")
 DAY = timedelta(days=1)
@@ -84,10 +83,15 @@ class Standing:
             return "waiting"
         return "too late" if self.too_late else result.status
 
+    @property
+    def report(self) -> dict:
+        """Gradescope's results.json as data; empty without a result."""
+        return self.record.result.report if self.record.result else {}
+
     def row(self, name: str) -> dict | None:
         """The row of that name of the report, as Gradescope has it; "threads" stands for "threads-2" if not timed."""
-        tests = self.record.result.report.get("tests", []) if self.record.result else []
-        found = {test["tags"][0]: test for test in reversed(tests) if len(test.get("tags", ())) == 1}
+        tests = reversed(self.report.get("tests", []))
+        found = {test["tags"][0]: test for test in tests if len(test.get("tags", ())) == 1}
         return found.get(name) or found.get(re.sub(r"-\d+$", "", name))
 
 
@@ -95,10 +99,7 @@ def read_policy(path: str | Path | None) -> Policy:
     """The policy of a file. Raises PointsError, one line."""
     if path is None:
         return Policy()
-    try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise PointsError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    table = read_toml(path)
     unknown = table.keys() - set(KEYS)
     if unknown:
         raise PointsError(f"{path}: unknown entry {min(unknown)}; there are {', '.join(KEYS)}")

@@ -62,28 +62,29 @@ class ClassRun:
 
         Raises GradebookError, WrongProgram, ClusterError.
         """
-        try:
-            return self.work_off(again)
-        except (CancelledError, CommClosedError, TimeoutError):
-            raise cluster.ClusterError(LOST) from None
-
-    def work_off(self, again: bool) -> int:
-        """The same; raises what Dask raises where its scheduler is gone."""
         waiting = deque(self.first(record) for record in self.book.records() if again or self.is_due(record))
         self.all = len(waiting)
+        try:
+            self.work_off(waiting)
+        except (CancelledError, CommClosedError, TimeoutError):
+            raise cluster.ClusterError(LOST) from None
+        return self.done
+
+    def work_off(self, waiting: deque[Work]) -> None:
+        """Hand out and take, until all is done; raises what Dask raises where its scheduler is gone."""
         arriving = as_completed(loop=self.client.loop)
         while waiting or self.running or self.later or self.alone or self.at_end:
             self.hand_out(waiting, arriving)
             if self.running:
                 future = next(arriving)
-                self.take(future, self.running.pop(future), waiting)
-                future.release()
+                work = self.running.pop(future)
             elif self.alone or self.at_end:
                 work = (self.alone or self.at_end).popleft()
                 future = self.submit(work)
-                self.take(future, work, waiting)
-                future.release()
-        return self.done
+            else:
+                continue
+            self.take(future, work, waiting)
+            future.release()
 
     def is_due(self, record: Record) -> bool:
         """Whether a submission has no grade that was made with these settings."""
