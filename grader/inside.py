@@ -23,6 +23,7 @@ from grader.sandbox import Limits, Sandbox
 
 PAUSES = (0.001, 0.005, 0.02, 0.05)  # seconds that a worker rests in each task of a tiny model, until all have had some
 HITS, SAMPLES = 2, 16  # products that must matter, of so many
+LEAST = 5  # of them are tried, however late it is: on a busy machine nobody is condemned unheard
 TABLES = ("weights", "attention", "visits", "passes", "work")  # of a report, thread -> number
 SECONDS = 30.0  # for all of it: then what was seen so far counts
 LAST = 0.97  # samples lie in this part of a worker's work: who does less the next time still reaches them
@@ -179,8 +180,8 @@ class Watch:
     def matters(self, name: str, work: float, pause: float, choose: random.Random, samples: int) -> bool:
         """Whether the token is wrong without some of this thread's products."""
         hits = 0
-        for _ in range(samples if work else 0):
-            if time.perf_counter() > self.until:
+        for tried in range(samples if work else 0):
+            if time.perf_counter() > self.until and (hits or tried >= LEAST):
                 return hits > 0
             run, notes = self.run(pause=pause, poison=name, after=choose.uniform(0.0, LAST) * work)
             hits += run is not None and bool(notes) and notes["poisoned"] and run.tokens != [self.token]

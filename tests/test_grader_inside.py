@@ -1,5 +1,6 @@
 """Who does the work: watched arrays see through copies and every kind of product, and forged reports say nothing."""
 
+import random
 from pathlib import Path
 
 import pytest
@@ -141,9 +142,19 @@ def test_a_forged_report_says_nothing(change):
     assert well_formed([]) == {}
 
 
-def test_a_look_inside_ends_in_time(box):
+def test_however_late_it_is_a_worker_whose_products_matter_is_heard(box):
     found = seen(box, BASE.read_text(), seconds=0.0)
-    assert found.problem == "" and found.used == [False, False]
+    assert found.problem == "" and found.used == [True, True]
+    source = BASE.read_text() + "\n\nright = split\n\n\ndef split(count, k):\n    return right(count, k - 1)\n"
+    assert sorted(seen(box, source, k=3, seconds=0.0).used) == [False, True, True]
+
+
+def test_a_look_inside_ends_in_time(monkeypatch):
+    asked = []
+    watch = inside.Watch(lambda: None, [1], 2, 1, until=0.0)
+    monkeypatch.setattr(watch, "run", lambda **notes: (asked.append(notes), (None, {}))[1])
+    assert not watch.matters("worker-1", 1.0, 0.0, random.Random(1), inside.SAMPLES)
+    assert len(asked) == inside.LEAST
 
 
 def test_shares_are_fair_from_half_of_an_even_one():
