@@ -12,8 +12,6 @@ from lab.check.report import counted
 
 GIVE_UP_AFTER = 2  # hangs, after which no more cases are run
 MOST_RESTARTS = 6  # crashes, likewise
-AFTER_FAILURES = "too many cases before it failed"
-TOO_SLOW = "the cases before it took {:.0f} s, where the serial program needs a few"
 HANGS = ("hang", "spin", "flood", "litter")
 CRASHES = ("error", "contract", "ended", "protocol", "processes", "unstoppable")
 
@@ -58,6 +56,14 @@ class Correctness:
         """Whether the cases that were run have used up the time for all of them."""
         return self.seconds > patience.cases
 
+    def why_not_run(self, patience: Patience) -> str:
+        """Why the cases that are left are not run."""
+        if self.start is not None:
+            return "the program does not start"
+        if self.slow(patience):
+            return f"the cases before it took {self.seconds:.0f} s, where the serial program needs a few"
+        return "too many cases before it failed"
+
     def of(self, hidden: bool) -> list[Outcome]:
         """The hidden or the public ones."""
         return [outcome for outcome in self.outcomes if outcome.case.hidden == hidden]
@@ -80,8 +86,7 @@ def run_cases(
             progress(f"{counted(len(batch), f'{whose} case')}, {counted(workers, 'worker')}")
             while batch and not result.broken and not result.slow(patience):
                 run_batch(sandbox, tree, case_set.model, batch, limits, patience, result)
-            why = TOO_SLOW.format(result.seconds) if result.slow(patience) else AFTER_FAILURES
-            result.outcomes += [Outcome(case, None, why=why) for case in batch]
+            result.outcomes += [Outcome(case, None, why=result.why_not_run(patience)) for case in batch]
     return result
 
 
