@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 PRODUCTS = {np.matmul, np.vecdot, np.dot, np.inner, np.einsum, np.tensordot, np.vdot}
+PRODUCTS |= {getattr(np, name) for name in ("matvec", "vecmat") if hasattr(np, name)}  # from numpy 2.2 on
 MADE = ("empty", "zeros", "ones", "full")  # functions of numpy whose arrays are noted
 TAKEN = {"asarray": None, "ascontiguousarray": "C", "asfortranarray": "F"}  # ... that would lose the class: their order
 MOST_THREADS = 8  # that are told apart

@@ -9,9 +9,9 @@ weight is row-major, or columns of such a matrix: W[:, a:b]. X, out and x may be
 The same product can be asked of numpy in several ways, and which one is quick depends on the BLAS kernel that numpy's
 library picks for the processor: on some AVX-512 processors it has a path for small products that does not copy the
 weights, so a product is best done a few rows at a time; a row times a vector is quicker in some processors' "dot" than
-in their "gemv". So there is a small table of formulations, and the quickest of each is found by a measurement of a few
-milliseconds when this module is imported: the idea of ATLAS (Whaley and Dongarra 1998) and FFTW (Frigo and Johnson
-1998). The environment variable GPT_KERNELS fixes the choice, as
+in their "gemv", which reads several rows at once. So there is a small table of formulations, and the quickest of each
+is found by a measurement of a few milliseconds when this module is imported: the idea of ATLAS (Whaley and Dongarra
+1998) and FFTW (Frigo and Johnson 1998). The environment variable GPT_KERNELS fixes the choice, as
 GPT_KERNELS=matmul:plain,long:plain,matvec:vecdot,columns:plain,
 and choose() returns it in these words.
 """
@@ -63,7 +63,7 @@ def einsum(weight: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
     np.einsum("...oc,c->...o", weight, x, out=out)
 
 
-VECTOR: dict[str, Formulation] = {"vecdot": vecdot, "plain": plain, "einsum": einsum}
+VECTOR: dict[str, Formulation] = {"plain": plain, "vecdot": vecdot, "einsum": einsum}
 TABLE: dict[str, dict[str, Formulation]] = {
     "matmul": {"plain": plain, "stacked": stacked},  # X has up to FEW columns
     "long": {"plain": plain, "stacked": stacked},  # or more
@@ -151,7 +151,9 @@ def chosen() -> dict[str, Formulation]:
     measured = [kernel for kernel in TABLE if kernel not in use]
     if measured:
         memory = np.ones((PARTS * ROWS, CHANNELS), dtype=np.float32)
-        use |= {kernel: quickest(TABLE[kernel], examples(kernel, memory)) for kernel in measured}
+        for kernel in measured:
+            tries = examples(kernel, memory)
+            use[kernel] = quickest(TABLE[kernel], tries * 3 if TABLE[kernel] is VECTOR else tries)
     return {kernel: use[kernel] for kernel in TABLE}
 
 

@@ -19,6 +19,8 @@ PRODUCTS = {  # the body of a worker's product: rows (slice) of weight times inp
     "dot with out": "for t in range(len(inp)): np.dot(weight[rows], inp[t], out=out[t, rows])",
     "einsum": "out[:, rows] = np.einsum('oc,tc->to', weight[rows], inp)",
     "vecdot": "out[:, rows] = np.vecdot(weight[rows], inp[:, None])",
+    "matvec": "for t in range(len(inp)): out[t, rows] = np.matvec(weight[rows], inp[t])",
+    "vecmat": "out[:, rows] = np.vecmat(inp, weight[rows].T)",
     "sum of products": "for t in range(len(inp)): out[t, rows] = (weight[rows] * inp[t]).sum(axis=1)",
     "transposed copy": "out[:, rows] = inp @ kept(weight, lambda: np.ascontiguousarray(weight.T))[:, rows]",
     "plain copy": "out[:, rows] = inp @ kept(weight, lambda: np.array(weight))[rows].T",

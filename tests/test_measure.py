@@ -460,6 +460,7 @@ def test_weights_tell_which_of_them_are_read():
     readings = [
         lambda: weights[1:3] @ x, lambda: np.matmul(weights[1:3], x, out=out), lambda: np.dot(weights[1:3], x),
         lambda: weights[1:3].dot(x), lambda: np.einsum("oc,c->o", weights[1:3], x), lambda: np.vecdot(weights[1:3], x),
+        lambda: np.matvec(weights[1:3], x), lambda: np.vecmat(x, weights[1:3].T),
     ]  # fmt: skip
     for reading in readings:
         burden.Weights.read.clear()
