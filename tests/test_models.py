@@ -333,6 +333,17 @@ def test_no_such_file(fetch, server, target, status):
     assert left_over(target) == []
 
 
+def test_a_refusal_loses_nothing(fetch, server, target, tiny):
+    server.breaks_after = [50_000] + [0] * 9
+    fetch()
+    server.breaks_after, server.ranges, server.status = [], False, 403
+    assert fetch().startswith("403 ")
+    assert target.with_name("gpt2_124M.bin.part").stat().st_size == 50_000
+    server.ranges = True
+    assert fetch() is None
+    assert target.read_bytes() == tiny.read_bytes()
+
+
 def test_a_busy_server(fetch, server, target):
     server.status = 503
     assert fetch().startswith("503 Service Unavailable; is there a network?")

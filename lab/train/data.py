@@ -28,7 +28,6 @@ EOT_TEXT = "<|endoftext|>"
 VALIDATION_TOKENS = 32768
 DATA_DIR = Path(os.environ.get("GPT_DATA_DIR") or Path(__file__).resolve().parents[2] / "data")
 CHUNK = 1 << 20  # characters of a text that are handled at a time
-ARRIVING = 1 << 14  # bytes of a download that are written at a time: what is not written when it breaks off is lost
 
 
 class DataError(Exception):
@@ -194,65 +193,21 @@ def tokenize_stories(text_path: Path, tokens_path: Path, fmt: str, progress: Pro
 # ----------------------------------------------------------------------------------------------------------- downloads
 
 
-def sha256(path: Path) -> str:
-    """The file's SHA-256 in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def download(url: str, path: Path, expected: str | None = None, progress: Progress = silent) -> None:
     """Fetch url to path unless it is there; what a broken attempt left in path.part is continued.
 
     The SHA-256 is compared with `expected`, or with the one the server states (Hugging Face does). Raises DataError.
     """
-    import requests
-
-    from lab.download import reason
+    from lab.download import DownloadError, Source, fetch  # here, because requests takes a while to import
 
     if path.exists():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    have = partial.stat().st_size if partial.exists() else 0
+    advice = "run it again to go on from there, or give your own text: --data FILE"
+    source = Source(url, to_resume=advice, to_begin=advice, elsewhere=advice, sha256=expected)
     try:
-        stated = None if expected else stated_sha256(url)
-        with requests.get(url, headers={"Range": f"bytes={have}-"} if have else {}, stream=True, timeout=30) as reply:
-            if reply.status_code != 416:  # 416: there is nothing after what we have
-                reply.raise_for_status()
-                receive(reply, partial, have, progress)
-    except requests.RequestException as error:
-        reply = error.response  # of a server that answered, and did not give the file
-        why = reason(error) if reply is None else f"{reply.status_code} {reply.reason}"
-        raise DataError(f"{url}: {why}; run it again to go on from there, or give your own text: --data FILE") from None
-    wanted = expected or stated
-    if wanted and sha256(partial) != wanted:
-        found = sha256(partial)
-        partial.unlink()
-        raise DataError(
-            f"{url}: SHA-256: found {found}, expected {wanted}; what was downloaded is deleted, run it again"
-        )
-    os.replace(partial, path)
-
-
-def receive(reply, partial: Path, have: int, progress: Progress) -> None:
-    """Write a reply's body to `partial`: behind the `have` bytes that are there, if the server goes on from there."""
-    if reply.status_code != 206:
-        have = 0
-    length = reply.headers.get("Content-Length")
-    total = have + int(length) if length else None
-    with partial.open("ab" if have else "wb") as file:
-        for piece in reply.iter_content(ARRIVING):
-            file.write(piece)
-            have += len(piece)
-            progress(f"downloading {partial.stem}", have, total)
-
-
-def stated_sha256(url: str) -> str | None:
-    """The SHA-256 that a server tells in X-Linked-ETag (Hugging Face, for large files), or None."""
-    import requests
-
-    tag = requests.head(url, timeout=30, allow_redirects=False).headers.get("X-Linked-ETag", "").strip('W/"')
-    return tag if len(tag) == 64 and set(tag) <= set("0123456789abcdef") else None
+        fetch(source, path, lambda done, total: progress(f"downloading {path.name}", done, total))
+    except DownloadError as error:
+        raise DataError(str(error)) from None
 
 
 # ---------------------------------------------------------------------------------------------------- what to train on
