@@ -14,7 +14,7 @@ SHELL  := /bin/sh
 
 shared := FILE MODEL WORKERS ENGINE OUT ARGS SENTENCE SUBMISSIONS E S PY
 given  := $(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $v)),$v))
-$(foreach v,$(shared),$(eval override $v := $(if $(filter $v,$(given)),$$(value $v))))# as typed: $5 is no variable
+$(foreach v,$(shared),$(eval override $v := $(if $(filter $v,$(given)),$$(value $v))))# as typed: $5 is not a variable
 $(if $(SENTENCE),,$(eval override SENTENCE := To be, or not to be, that is the))
 export FILE MODEL WORKERS ENGINE OUT SENTENCE SUBMISSIONS E S PY
 MAKEOVERRIDES =# not for a make that a test starts

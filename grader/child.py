@@ -398,7 +398,7 @@ class Child:
     # ---------------------------------------------------------------------------------------------------------- reading
 
     def read(self, key: selectors.SelectorKey) -> bytes:
-        """What is there, which is kept if it is no result; at the end of a pipe, forget it."""
+        """What is there, which is kept if it is not a result; at the end of a pipe, forget it."""
         try:
             data = os.read(key.fd, 1 << 16)
         except BlockingIOError:

@@ -39,7 +39,7 @@ class Evidence:
 
     name: str  # of the submitted file
     points: Points
-    bad: str = ""  # why it is no program at all
+    bad: str = ""  # why it is not a program at all
     source: str = ""
     imports: list[str] = field(default_factory=list)
     threads: list[str] = field(default_factory=list)

@@ -176,7 +176,7 @@ def stacks_line(text: str, source: str) -> str:
         if own is not None:
             places.setdefault(place(source, own), []).append(who)
     if not places:
-        return "where it stands could not be seen"
+        return "its position could not be seen"
     return "; ".join(f"{people(who)} at {where}" for where, who in places.items())
 
 
@@ -346,7 +346,7 @@ def slow_line(recorded: dict, k: int) -> str:
         told = [name for name in busy if busy[name] > 0]
         if not told:
             return (
-                "no task was told to the library (threadlib.perform), so where the workers' time goes is "
+                "the program does not report its tasks (threadlib.perform), so where the workers' time goes is "
                 "not known: make timeline"
             )
         shares = ", ".join(f"{busy[name] / seconds:.0%}" for name in sorted(busy))

@@ -81,7 +81,7 @@ def shared_work(evidence: Evidence) -> tuple[float, str]:
     for inside in shared:
         if inside.blocked:
             return worth["products"], f"they count in full once the workers share attention as well: {inside.words()}"
-    how = seen[0].words() if seen else "nobody looked"
+    how = seen[0].words() if seen else "not checked"
     if shared:
         return worth["given"], f"they count for more once a product takes all positions at once: {how}"
     return worth["given"], f"the starter makes the same; they count for more once every worker does a fair share: {how}"
@@ -111,7 +111,7 @@ def workers_row(evidence: Evidence) -> Result:
     seen = witnesses(evidence)
     did_it = any(map(evidence.proven, evidence.scaling)) or any(inside.worked >= 0.5 for inside in seen)
     if evidence.right and not did_it:
-        return Result(0.0, f"the workers do not do the work: {seen[0].words() if seen else 'nobody looked'}")
+        return Result(0.0, f"the workers do not do the work: {seen[0].words() if seen else 'not checked'}")
     return Result(1.0)
 
 

@@ -350,7 +350,7 @@ def choose(wanted: str | None = None, required: bool = False) -> Sandbox:
             reasons.append(f"{backend}: {error}")
             continue
         if required and backend == "limits" and not (sandbox.seals_files and sandbox.refuses_processes):
-            reasons.append("limits alone are no sandbox")
+            reasons.append("limits alone are not a sandbox")
             break
         return replace(sandbox, lacks=lacking(sandbox, reasons))
     hint = "" if shutil.which("bwrap") or not required else ". Install it: sudo apt install bubblewrap"
@@ -391,7 +391,7 @@ def lacking(sandbox: Sandbox, reasons: list[str]) -> str:
         gaps += ["processes it starts are found, not refused"]
         gaps += [] if sandbox.private else ["the network"]
     what = f"not protected: {', '.join(gaps)}" if gaps else "protected by seccomp and Landlock"
-    copy = ", with a copy of the interpreter, which lies where another user cannot reach it"
+    copy = ", with a copy of the interpreter, since another user cannot read this one"
     what += copy if sandbox.python.library_path else ""
     why = f" ({'; '.join(reasons)})" if reasons else ""
     return what + why if gaps or not sandbox.private else ""

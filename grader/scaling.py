@@ -160,7 +160,7 @@ def objection(evidence: Evidence, k: int) -> Result | None:
     found = evidence.scaling[k]
     if found.capacity.median - 1 < points.scaling["capacity"] * (k - 1):
         reason = f"{k} trusted threads are only {found.capacity.median:.2f} times as fast as one on this machine now"
-        return Result(0.0, f"{reason}, so nobody's can be. Run it again when the machine is quiet", status=INCONCLUSIVE)
+        return Result(0.0, f"{reason}, so no program can be. Run it again on a quiet machine", status=INCONCLUSIVE)
     if found.speedup.high < points.scaling["floor"] * found.capacity.median:
         return Result(0.0, f"with {k} workers it is {slower(found.speedup.median)} the serial program")
     if reason := no_trace(evidence, k):
@@ -241,17 +241,16 @@ def unfair_baseline(rounds: list[Round], k: int, points: Points) -> str:
     """Whether the run on 1 worker was made slow, or the run on k used more than its k cores or threads."""
     s, ones, manys = points.scaling, samples_of(rounds, 1), samples_of(rounds, k)
     if (computing := computing_threads(ones, 1, points)) > 1:
-        return f"with 1 worker {computing} threads compute and get into each other's way, so T_1 is no baseline"
+        return f"with 1 worker {computing} threads compute and get in each other's way, so T_1 is not a baseline"
     busy = typical([busy_seconds(sample) for sample in ones]) / seconds(ones, "tokens")
     if busy < s["busy_at_one"]:
-        return (
-            f"with 1 worker it computes only {busy:.0%} of the time and sleeps or waits the rest, so T_1 is no baseline"
-        )
+        reason = f"with 1 worker it computes only {busy:.0%} of the time and sleeps or waits the rest"
+        return f"{reason}, so T_1 is not a baseline"
     ratio = seconds(ones, "cpu") / max(seconds(manys, "cpu"), 1e-9)
     if ratio > s["cpu_ratio"]:
         return (
             f"with 1 worker it takes {ratio:.2f} times the CPU time it takes with {k}: different work, so "
-            "T_1 is no baseline"
+            "T_1 is not a baseline"
         )
     cores = seconds(manys, "cpu") / seconds(manys, "tokens")
     if cores > k + 0.15:

@@ -160,7 +160,7 @@ def read_report(seen: Collected, key: bytes, seconds: float) -> Findings:
 
 
 def page_of(trace: object, findings: list) -> str:
-    """The schedule that the first of the findings with one was found in, as a page; "" without, or if it is no trace:
+    """The schedule that the first finding with one was found in, as a page; "" without, or if it is not a trace:
     it comes from the sandbox."""
     finding = next((finding for finding in findings if finding.get("schedule")), None)
     if not isinstance(trace, dict) or finding is None:

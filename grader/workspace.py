@@ -65,7 +65,7 @@ def make_folder() -> Path:
             return folder
         except OSError as error:
             problem = problem or error
-    raise problem or OSError("there is no place for files")
+    raise problem or OSError("no folder for temporary files can be written")
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory:

@@ -148,7 +148,7 @@ codecs.register_error("lookalike", lookalike)
 def quietly(main: Callable[[], int], steady: bool = False) -> int:
     """main() as a command: Ctrl-C, and an output that nobody can read, are no accidents worth a traceback.
 
-    steady: main makes results that are worth more than what it shows, so it goes on when its reader has gone (make
+    steady: main makes results that are worth more than what it shows, so it continues when its reader has gone (make
     grade | head -1), its disk is full, or its output was closed (>&-). The exit code is main's, or 1 for a lost output.
     """
     closed = [name for name in ("stdin", "stdout", "stderr") if getattr(sys, name) is None]

@@ -78,7 +78,7 @@ COMPUTED = {  # fields of config.json that change what is computed: (what gpt.c 
 
 
 class ConvertError(Exception):
-    """The file is no GPT-2 that can be converted; one line."""
+    """The file is not a GPT-2 that can be converted; one line."""
 
 
 def is_number(value: object) -> bool:

@@ -226,7 +226,7 @@ def parser() -> argparse.ArgumentParser:
 def run_exercise(number: int, file: Path, page: Path | None) -> int:
     """Run the cases up to the first that fails, and tell; returns the exit code."""
     out = new_console()
-    with with_main(file, "def main():\n    pass\n") as program:  # raises ProgramError for what is no program
+    with with_main(file, "def main():\n    pass\n") as program:  # raises ProgramError for what is not a program
         refused = program.refused()
     if refused:
         raise ProgramError(refused[0].message)

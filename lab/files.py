@@ -24,7 +24,7 @@ class WriteError(OSError):
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to; it becomes `path` when the block ends well, and is removed when it does not.
 
-    A link at `path` is replaced, not followed. Raises WriteError, and what the block raises that is no OSError.
+    A link at `path` is replaced, not followed. Raises WriteError, and what the block raises that is not an OSError.
     """
     refuse_program(path)
     partial = path.with_name(f"{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
@@ -45,7 +45,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def refuse_program(path: Path) -> None:
     """No result is worth the program that somebody has written, or a device such as /dev/null. Raises WriteError."""
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise WriteError(errno.EEXIST, "it is no ordinary file; give another name", str(path))
+        raise WriteError(errno.EEXIST, "it is not a regular file; choose another name", str(path))
     if path.suffix == ".py":
         raise WriteError(errno.EEXIST, "results are never written over a program; give another name", str(path))
 
@@ -68,7 +68,7 @@ def remove(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a text file; returns its path. A file name in it that is no UTF-8 loses what is none. Raises WriteError."""
+    """Write a text file; returns its path. Bytes of a file name that are not UTF-8 are left out. Raises WriteError."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="replace")
     return path

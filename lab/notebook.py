@@ -116,7 +116,7 @@ def table(columns: str, rows: Sequence[Sequence[object]], title: str = "") -> No
 
 
 def compare(predicted: Mapping[str, float | None], measured: Mapping[str, float], how: str = "{:.0%}") -> None:
-    """What was predicted beside what was measured, each number formatted by `how`; None is no prediction yet."""
+    """What was predicted beside what was measured, each number formatted by `how`; None: no prediction yet."""
     rows = []
     for name, value in measured.items():
         guess = predicted.get(name)

@@ -311,7 +311,7 @@ def test_spurious_wakeups_belong_to_the_mix(tmp_path: Path):
     result = explore.explore(Program(program), plan=explore.Plan(300, races=False))
     assert result.findings[0].kind == "assertion"
     assert "ended without a signal" in result.findings[0].message
-    assert "stands in an if" in result.findings[0].detail
+    assert "is in an if" in result.findings[0].detail
     assert api.replay(program, result.findings[0].schedule).findings[0].kind == "assertion"
 
 
@@ -366,7 +366,7 @@ def test_other_threads_are_refused_with_the_reason(line: str, tmp_path: Path):
         assert result.exit_code == 2
         assert result.findings[0].kind == "refused"
         assert "other.py:2" in result.findings[0].message
-        assert "out of the checker's sight" in result.findings[0].message
+        assert "cannot see its threads and locks" in result.findings[0].message
 
 
 def test_command_refuses_in_one_line(tmp_path: Path):
@@ -458,7 +458,7 @@ def test_run_gives_a_command_its_arguments_and_its_exit_code():
         ("semaphore_zero", "deadlock: "),
         ("ab_ba", "order: "),
         ("missing_unlock", "has ended with mutex, locked at missing_unlock.py:11"),
-        ("never_joined", "nobody has joined worker-1"),
+        ("never_joined", "without joining worker-1"),
     ],
 )
 def test_checked_mode_in_any_program(name: str, says: str, tmp_path: Path):

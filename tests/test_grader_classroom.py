@@ -127,7 +127,7 @@ def test_a_zip_that_a_student_uploaded(tmp_path):
     assert found["ada"] == (b"a", "")
     assert found["bob"][1] == "upload.zip holds another zip file; expected parallel.py"
     assert found["eve"][1] == "no parallel.py was handed in (found: notes.txt)"
-    assert found["mal"][1] == "upload.zip is no readable zip file"
+    assert found["mal"][1] == "upload.zip is not a readable zip file"
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_a_submission_is_taken_in_once_and_results_have_a_history(tmp_path):
 
 
 def test_one_run_at_a_time_grades_into_a_gradebook(tmp_path, capsys):
-    """Two would grade everything twice; reading it meanwhile is no harm, and a run that has ended leaves it free."""
+    """Two would grade everything twice; reading it meanwhile does no harm, and a run that has ended leaves it free."""
     folder = lay_out(tmp_path / "class", {"ada/notes.txt": "x"})
     with book_of(tmp_path / "gradebook.sqlite", (submission("ada"), 90.0)) as book:
         with book.reserved():

@@ -123,4 +123,4 @@ def test_outside_a_checkout_it_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(handout, "ROOT", tmp_path)
     assert main(["handout", "--out", str(tmp_path), "--proof", "none"]) == 2
     error = capsys.readouterr().err.strip()
-    assert "is no git checkout" in error and len(error.splitlines()) == 1
+    assert "is not a git checkout" in error and len(error.splitlines()) == 1

@@ -26,7 +26,7 @@ needs_torch = pytest.mark.skipif(not HAS_TORCH, reason="PyTorch is not installed
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with a vocabulary that is no multiple of 128."""
+    """A model with a vocabulary that is not a multiple of 128."""
     path = tmp_path_factory.mktemp("models") / "tiny.bin"
     synthetic_checkpoint(path, TINY)
     return path

@@ -148,7 +148,7 @@ def test_a_killed_run_continues_with_the_same_losses(tokens, tmp_path):
         _, errors = process.communicate(timeout=60)
         assert process.returncode == (130 if how == signal.SIGTERM else -signal.SIGKILL)
         if how == signal.SIGTERM:
-            assert "interrupted; go on with  python -m lab.train --resume" in errors
+            assert "interrupted; resume with  python -m lab.train --resume" in errors
     assert run("--resume", tmp_path / "killed.state.npz", "--workers", 1) == 0
     assert losses(tmp_path / "killed.csv") == losses(tmp_path / "whole.csv")
 

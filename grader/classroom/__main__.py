@@ -77,12 +77,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def add_grading(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """The verb that most options are for."""
-    grading = verbs.add_parser("grade", help="grade a folder or zip of submissions; what is graded already is kept")
+    grading = verbs.add_parser("grade", help="grade a folder or zip of submissions; existing results are kept")
     grading.add_argument("submissions", type=Path, help="a folder or zip, as the course platform exports it")
     grading.add_argument(
         "--scheduler", metavar="ADDRESS", help="a Dask scheduler, tcp://host:8786 (default: this machine)"
     )
-    grading.add_argument("--again", action="store_true", help="grade all, also what is graded and unchanged")
+    grading.add_argument("--again", action="store_true", help="grade everything again, even what has not changed")
     grading.add_argument("--watch", action="store_true", help="serve the report on this machine while grading runs")
     grading.add_argument("--points", type=Path, metavar="TOML", help="another points table than grader/points.toml")
     grading.add_argument("--seed", type=whole_number(0), help="of the hidden cases (default: one the gradebook draws)")

@@ -62,7 +62,7 @@ def find_scheduler(address: str) -> None:
     except (OSError, TimeoutError, ValueError) as error:
         raise no_answer(address, error) from None
     except (MemoryError, TypeError) as error:  # another server's answer, read as the length of a message
-        raise ClusterError(f"what answers at {address} is no Dask scheduler: {type(error).__name__}") from None
+        raise ClusterError(f"the server at {address} is not a Dask scheduler: {type(error).__name__}") from None
 
 
 def timed_cores(workers: tuple[int, ...]) -> int:

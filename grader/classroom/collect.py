@@ -319,7 +319,7 @@ def from_zip(packed: list[Entry]) -> tuple[Entry | None, str]:
     try:
         inside = list(in_zip(packed[0].read()))
     except (OSError, zipfile.BadZipFile):
-        return None, f"{packed[0].path.name} is no readable zip file"
+        return None, f"{packed[0].path.name} is not a readable zip file"
     kinds = {entry.path.suffix.lower() for entry in inside if not entry.folder}
     if ".zip" in kinds and ".py" not in kinds:
         return None, f"{packed[0].path.name} holds another zip file; expected {FILE}"

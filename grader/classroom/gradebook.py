@@ -99,7 +99,7 @@ class Gradebook:
             raise GradebookError(f"{self.path}: cannot be opened: {error.strerror}") from None
 
     def prepare(self) -> None:
-        """Make the tables of a new file; refuse what is no gradebook of ours. Raises GradebookError."""
+        """Make the tables of a new file; refuse what is not a gradebook of ours. Raises GradebookError."""
         tables = {name for (name,) in self.db.execute("select name from sqlite_master where type = 'table'")}
         if not tables:
             with self.transaction():

@@ -55,7 +55,7 @@ def tracked() -> list[str]:
     try:
         done = subprocess.run(command, capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        raise HandoutError(f"{ROOT} is no git checkout: what belongs into a handout is what git tracks") from None
+        raise HandoutError(f"{ROOT} is not a git checkout: a handout is built from the files that git tracks") from None
     return [name for name in done.stdout.decode().split("\0") if name and (ROOT / name).is_file()]
 
 
@@ -141,7 +141,7 @@ def names_of(source: str) -> set[str]:
 
 
 def secrets_of(there: Mapping[str, bytes]) -> tuple[set[str], set[str]]:
-    """(lines, names) that only the model answers have: what they took from GIVEN is no secret."""
+    """(lines, names) that only the model answers have: what they took from GIVEN is not a secret."""
     lines: set[str] = set()
     names: set[str] = set()
     for name in tracked():
@@ -184,7 +184,7 @@ def build(folder: Path) -> tuple[Path, Path]:
     found = leaks(there)
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise HandoutError(f"the handout would give away what is the instructor's: {found[0]}{more}")
+        raise HandoutError(f"the handout would give away the instructor's material: {found[0]}{more}")
     place = folder / NAME
     archive = write_zip(folder / f"{NAME}.zip", {f"{NAME}/{name}": data for name, data in there.items()})
     if place.exists():

@@ -49,7 +49,7 @@ class Settings:
 
     @property
     def made_with(self) -> str:
-        """Short; the same for the same points, cases, model and stages. A rehearsal is no measurement."""
+        """Short; the same for the same points, cases, model and stages. A rehearsal is not a measurement."""
         cases = self.cases.read_bytes() if self.cases else b""
         told = repr((self.points, self.seed, self.model and self.model.name, self.stages, bool(self.timings))).encode()
         return hashlib.sha256(told + cases).hexdigest()[:16]

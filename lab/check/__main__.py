@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
         "--strategy",
         choices=("mix", "random", "pct", "pos", "weighted", "exhaustive"),
         default="mix",
-        help="who goes on (default mix)",
+        help="which thread runs next (default mix)",
     )
     explore.add_argument(
         "--preemptions", type=natural, default=2, help="most preemptions of a schedule, for exhaustive (default 2)"

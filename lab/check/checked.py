@@ -412,7 +412,7 @@ def install() -> Checked:
         left = threadlib.threads()
         if left and runtime.failure is None and not shown:
             names = ", ".join(thread.name for thread in left)
-            report(Finding("unjoined", f"the program is over, but nobody has joined {names}", tool="checked"))
+            report(Finding("unjoined", f"the program ended without joining {names}", tool="checked"))
         if shown:
             sys.stdout.flush()
             leave(4)

@@ -211,7 +211,7 @@ class Explorer:
             return
         words = [f"{runner.name}, spawned at {runner.spawned_at}, {describe_left(runner)}" for runner in left]
         where = [site for runner in left for site in (runner.spawned_at, runner.site) if site]
-        message = f"{what} is over, but nobody has joined {'; '.join(words)}"
+        message = f"{what} ended without joining {'; '.join(words)}"
         run.scheduler.fail_run(Failure("unjoined", message, where=list(dict.fromkeys(where))))
 
     def too_many_threads(self, run: Run, started: int) -> None:

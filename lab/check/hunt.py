@@ -28,7 +28,7 @@ def look_for_races(explorer: Explorer, seed: int, schedules: int, deadline: floa
         run = explorer.run(strategy, setting, tracked=True)
         result.schedules += 1
         threads = max(threads, run.scheduler.spawned)
-        if run.kind and (run.kind != "timeout" or not index):  # the end of the time is no failure
+        if run.kind and (run.kind != "timeout" or not index):  # the end of the time is not a failure
             failed = failed or run
         notices |= run.seen.notices
         for race in run.seen.races.values():

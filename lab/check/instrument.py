@@ -201,7 +201,7 @@ def is_private(name: str) -> bool:
 
 
 def waits_outside_loops(tree: ast.Module) -> dict[int, str]:
-    """The line of each .wait(mutex) that stands in an `if`, or in nothing, rather than in a `while`, and this in words:
+    """The line of each .wait(mutex) that is in an `if`, or in nothing, rather than in a `while`, and this in words:
     a hint, not a proof."""
     found: dict[int, str] = {}
 
@@ -217,7 +217,7 @@ def waits_outside_loops(tree: ast.Module) -> dict[int, str]:
                 and len(child.args) == 1
                 and around != "while"
             ):
-                found[child.lineno] = "stands in an if" if around == "if" else "stands in no loop"
+                found[child.lineno] = "is in an if" if around == "if" else "is in no loop"
             search(child, inner)
 
     search(tree, "")

@@ -19,7 +19,7 @@ COLOURS = ("#4c566a", "#2e7d5b", "#b5541c", "#3567a8", "#8a4a9e", "#9a7b16", "#b
 def in_words(verb: str, what: Any) -> str:
     """One operation."""
     if verb == "at":
-        return f"switches before line {what} goes on"
+        return f"switches before line {what}"
     if verb == "wakes":
         return f"wakes from {what[0].label}, has {what[1].label} again"
     if verb == "joins":

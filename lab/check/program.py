@@ -24,7 +24,7 @@ from lab.check.switches import has_shared_rounds
 
 REFUSED = ("threading", "queue", "multiprocessing", "concurrent", "_thread", "asyncio")
 WHY_REFUSED = (
-    "its threads and locks are out of the checker's sight, so it cannot switch between them, see who waits for whom, "
+    "the checker cannot see its threads and locks, so it cannot switch between them, see who waits for whom, "
     "or replay; "
     "use spawn, join, Mutex, Cond and Semaphore of lab.threadlib"
 )

@@ -104,7 +104,7 @@ def missing_lock(first: Access, second: Access, others: list[Context]) -> str:
             before = list(dict.fromkeys(context.site for context in rest))[:3]
             return f"{label}, which protects it at {listed(before)}, is missing at {side.site}"
     if held[0] and held[1] and not held[0] & held[1]:
-        return f"they hold different mutexes, {sorted(held[0])[0]} and {sorted(held[1])[0]}, which exclude nobody"
+        return f"they hold different mutexes, {sorted(held[0])[0]} and {sorted(held[1])[0]}, not one and the same"
     for side, other, theirs, mine in ((second, first, *held), (first, second, *reversed(held))):
         if theirs and not mine:
             label = sorted(theirs)[0]

@@ -156,7 +156,7 @@ class Recorder:
 
 
 def whole_buffer(owner: Any, array: np.ndarray) -> np.ndarray:
-    """The memory of what is no array (a bytearray, a mapped file), as an array; else the array itself."""
+    """The memory of what is not an array (a bytearray, a mapped file), as an array; else the array itself."""
     try:
         return np.frombuffer(owner, np.uint8)
     except (TypeError, ValueError, BufferError):

@@ -16,7 +16,7 @@ from lab.check.trace import trace_of, whole_snapshot
 
 
 def replay(program: Program, schedule: str, picture_file: str | None = None, seconds: float = float("inf")) -> Findings:
-    """Run one schedule, with everything on record. Raises ProgramError for what is no schedule."""
+    """Run one schedule, with everything on record. Raises ProgramError for what is not a schedule."""
     setting, deviations = parse_schedule(schedule)
     result = Findings(program.name, "explore", setting.workers, findings=program.refused())
     if result.findings:
@@ -52,7 +52,7 @@ def doubts(run: Run, strategy: Replay, schedule: str) -> list[str]:
     notes = []
     if strategy.impossible:
         notes.append(
-            f"at decision {strategy.impossible[0]} the schedule names a thread that cannot go on there: it was made "
+            f"at decision {strategy.impossible[0]} the schedule names a thread that cannot run there: it was made "
             "for another version of the program"
         )
     elif strategy.unreached():

@@ -10,7 +10,7 @@ from rich.text import Text
 
 KINDS = {
     "deadlock": "every thread waits for another one",
-    "livelock": "the threads go on without getting anywhere",
+    "livelock": "the threads keep running without making progress",
     "tokens": "wrong tokens",
     "values": "right tokens, but an activation depends on the schedule",
     "assertion": "an assertion failed",
@@ -18,7 +18,7 @@ KINDS = {
     "race": "two accesses that nothing orders, at least one of them a write",
     "misuse": "a primitive used as it must not be",
     "order": "mutexes locked in opposite orders",
-    "unjoined": "threads that nobody joined",
+    "unjoined": "threads that were never joined",
     "contract": "works, but not in the way asked for",
     "refused": "cannot be explored",
 }

@@ -9,7 +9,7 @@ sets, so the same decisions give the same run everywhere.
 
 A thread that goes round a loop for long without letting others run must yield, whatever the strategy says; and a run
 that does not end within a number of steps goes on under a fair schedule, all threads in turn, before it counts as
-endless: a program that would end if only the others got a turn is no livelock.
+endless: a program that would end if only the others got a turn is not a livelock.
 
 When a run is over, by its end or by a failure, threads that are still parked are ended by an exception (Unwind) raised
 where they wait.
@@ -278,7 +278,7 @@ class Scheduler(Statements, Runtime):
         raise Unwind
 
     def pick(self, me: Runner | None, tired: bool = False) -> Runner:
-        """Who goes on. Raises Unwind when nobody can."""
+        """Which thread runs next. Raises Unwind when nobody can."""
         if self.steps > self.limit:
             self.reach_limit()
         able = [runner for runner in self.live if runner.ready is None or runner.ready()]

@@ -216,7 +216,7 @@ class Memory:
 
 
 def ranges(coordinates: tuple[np.ndarray, ...], shape: tuple[int, ...]) -> str:
-    """[0, :, 512:520] for a block of elements; of a set that is no block, the smallest block around it, marked
+    """[0, :, 512:520] for a block of elements; of a set that is not a block, the smallest block around it, marked
     "elements in it"."""
     parts, product, within = [], 1, False
     for values, size in zip(coordinates, shape, strict=True):

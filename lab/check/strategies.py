@@ -1,4 +1,4 @@
-"""Who goes on: the ways to choose a schedule.
+"""Which thread runs next: the ways to choose a schedule.
 
 A random number is drawn from Python's Mersenne Twister by random() alone, the one method that is the same in all
 versions.
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Strategy:
-    """Decides who goes on; this one lets the running thread go on for as long as it can."""
+    """Decides which thread runs next; this one lets the running thread go on for as long as it can."""
 
     scheduler: "Scheduler"
 

@@ -84,9 +84,7 @@ def hung(stacks: str, seconds: float, file: str) -> Finding:
     found = re.findall(r'File "(.+)", line (\d+) in', stacks)
     sites = list(dict.fromkeys(place(file, int(line)) for name, line in found if name == file))
     at = f", at {' or '.join(sites)}" if sites else ""
-    message = (
-        f"no end after {seconds:.0f} seconds: a thread is in a call that never returns and lets nobody else run{at}"
-    )
+    message = f"no end after {seconds:.0f} seconds: a thread is in a call that never returns and blocks all others{at}"
     return Finding("livelock", message, where=sites)
 
 

@@ -126,7 +126,7 @@ def look_for_unjoined(runtime: Checked, result: Findings) -> None:
             state = runtime.spawned[thread].blocked
             words.append(f"{thread.name}, {f'waiting at {at(state[2])}' if state else 'which has ended or still runs'}")
         result.findings.append(
-            Finding("unjoined", f"the program is over, but nobody has joined {'; '.join(words)}", tool="checked")
+            Finding("unjoined", f"the program ended without joining {'; '.join(words)}", tool="checked")
         )
 
 

@@ -98,7 +98,7 @@ def python_names() -> tuple[list[str], str]:
     """The interpreter's flags with which perf sees Python functions, and the line that says why it does or does not."""
     version = platform.python_version()
     if sys.version_info < (3, 12):
-        return [], f"No Python names: Python {version} cannot tell perf its functions, -X perf came with 3.12."
+        return [], f"No Python names: Python {version} has no -X perf, which came with 3.12."
     flags = " ".join(str(sysconfig.get_config_var(name) or "") for name in ("PY_CFLAGS", "PY_CORE_CFLAGS", "CFLAGS"))
     if "-fno-omit-frame-pointer" not in flags:
         return (

@@ -234,7 +234,7 @@ def draw_roofline(roofs: list[Roof], found: list[Point], title: str, note: str) 
 
 
 def load_json(path: Path) -> dict | None:
-    """The contents, None if there is no such file. Raises ValueError, one line, for one that is no JSON."""
+    """The contents, None if there is no such file. Raises ValueError, one line, for one that is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -324,7 +324,7 @@ def fall(best: dict, last: dict) -> str:
     cause = max(grown, key=lambda name: grown[name])
     what = {
         "lock": "handing out tasks and the Python in them, under the interpreter lock",
-        "main thread": "what the main thread does alone (starting threads, what is between regions)",
+        "main thread": "what the main thread does alone (starting threads, work between regions)",
         "tasks": "too few or unequal tasks",
         "cores": "cores that slow each other down",
         "memory": "waiting for memory",

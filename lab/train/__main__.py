@@ -83,7 +83,7 @@ FLAGS: dict[str, list[tuple[str, Any, str, dict[str, Any]]]] = {  # by group: na
         ("--lr", rate, "learning rate", {}),
         ("--schedule", str, "how it changes", {"choices": ("constant", "linear", "cosine")}),
         ("--warmup", natural, "steps in which it rises from 0", {}),
-        ("--final-lr", share, "what is left of it at the end of linear and cosine, as a share", {}),
+        ("--final-lr", share, "where linear and cosine end, as a share of it", {}),
         ("--beta1", share, "AdamW's memory of gradients", {}),
         ("--beta2", share, "AdamW's memory of their squares", {}),
         ("--weight-decay", weight, "AdamW's pull of all weights to 0", {}),
@@ -186,7 +186,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         state = settings and Files(settings.out).state
-        where = f"; go on with  python -m lab.train --resume {state}" if state and state.exists() else ""
+        where = f"; resume with  python -m lab.train --resume {state}" if state and state.exists() else ""
         print(f"lab.train: interrupted{where}", file=sys.stderr)
         return INTERRUPTED
 

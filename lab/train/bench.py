@@ -100,7 +100,7 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="python -m lab.train.bench",
         description="Time a training step, beside the same step in PyTorch where there is one.",
-        epilog="PyTorch is no dependency; a Python that has it is made with, for example:\n"
+        epilog="PyTorch is not a dependency. To make a Python that has it, for example:\n"
         "  python3 -m venv /tmp/torchvenv && /tmp/torchvenv/bin/pip install torch numpy\n"
         "  python -m lab.train.bench --torch-python /tmp/torchvenv/bin/python",
         formatter_class=argparse.RawDescriptionHelpFormatter,

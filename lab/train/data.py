@@ -147,7 +147,7 @@ def read_text(path: str | os.PathLike) -> str:
     except OSError as error:
         raise DataError(f"{path}: cannot be opened: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text: byte {error.start} is no character; save it as UTF-8") from None
+        raise DataError(f"{path}: not UTF-8 text: byte {error.start} is invalid; save it as UTF-8") from None
     if not text.strip():
         raise DataError(f"{path}: empty: there is nothing to train on")
     return text

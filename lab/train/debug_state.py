@@ -29,7 +29,7 @@ TOLERANCE = 1e-3  # of the largest number in a tensor; the loss and the logits l
 
 
 class DebugStateError(Exception):
-    """A file that is no debug state of this model; the message is one line."""
+    """A file that is not a debug state of this model; the message is one line."""
 
 
 @dataclass

@@ -185,7 +185,7 @@ VARIANTS = [
         "not_stopped_when_closed_early",
         "explore",
         "unjoined",
-        "nobody has joined worker-1",
+        "without joining worker-1",
         {
             "    try:\n        for t in range(len": "    if True:\n        for t in range(len",
             "    finally:\n        workers.close()": "    workers.close()",

@@ -1,4 +1,4 @@
-"""Looking at the shape of an array that another worker fills is no read."""
+"""Looking at the shape of an array that another worker fills is not a read."""
 
 import numpy as np
 

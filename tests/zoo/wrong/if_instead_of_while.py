@@ -1,5 +1,5 @@
 """A consumer looks at the queue in an if: another one may have emptied it before it wakes up."""
-# EXPECT explore exception: stands in an if
+# EXPECT explore exception: is in an if
 
 from lab.threadlib import Cond, Mutex, join, spawn
 

@@ -1,5 +1,5 @@
 """The results are returned while the workers may still be at work."""
-# EXPECT explore unjoined: nobody has joined worker-1
+# EXPECT explore unjoined: without joining worker-1
 
 from lab.threadlib import spawn
 
