@@ -129,7 +129,7 @@ def seed_of(given: str | None) -> int:
     in_environment = os.environ.pop("GRADER_SEED", "")  # so no submission inherits it
     seed = given or in_environment or "1"
     if not seed.isdecimal():
-        raise grade.OptionError(f"--seed {seed}: must be a whole number, not negative")
+        raise grade.OptionError(f"--seed {seed}: must be an integer of 0 or more")
     return int(seed)
 
 

@@ -37,19 +37,19 @@ def default_workers() -> int:
     text = os.environ.get("GPT_WORKERS", "")
     if not text:
         return min(4, machine.count())
-    if not text.isascii() or not text.isdigit() or len(text) > 15 or int(text) < 1:
-        raise ValueError(f"GPT_WORKERS={shortened(text)}: not a whole number from 1 up")
-    if int(text) > machine.MOST_WORKERS:
-        raise ValueError(f"GPT_WORKERS={machine.too_many(int(text))}")
-    return int(text)
+    try:
+        return worker_count(text)
+    except argparse.ArgumentTypeError as error:
+        raise ValueError(f"GPT_WORKERS={error}") from None
 
 
 def whole_number(least: int) -> Callable[[str], int]:
-    """For add_argument(type=...): a whole number of at least `least`."""
+    """For add_argument(type=...): an integer of at least `least`, which is 0 or more."""
 
     def number(text: str) -> int:
         if not text.isascii() or not text.isdigit() or len(text) > 15 or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{shortened(text)!r} is not a whole number from {least} up")
+            expected = "a positive integer" if least == 1 else f"an integer of {least} or more"
+            raise argparse.ArgumentTypeError(f"{shortened(text)!r} must be {expected}")
         return int(text)
 
     return number

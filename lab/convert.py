@@ -233,7 +233,7 @@ class Weights:
                 raise ConvertError(f"{path}: {field}: found {stated[field]!r}, expected {why}: gpt.c computes no other")
         heads = stated.get("n_head")
         if heads is not None and (type(heads) is not int or heads < 1):
-            raise ConvertError(f"{path}: n_head: found {heads!r}, expected a whole number from 1 up")
+            raise ConvertError(f"{path}: n_head: found {heads!r}, expected a positive integer")
         return heads
 
     def check_names(self) -> None:

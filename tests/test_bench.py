@@ -196,7 +196,7 @@ def test_a_peer_that_should_give_the_same_tokens_must(tiny, tmp_path):
         (["--peer-python", "/no/such/python"], 1, "bench: /no/such/python: No such file or directory"),
         (["--peer-cmd", ""], 1, "bench: --peer-cmd: the command is empty"),
         (["-n", "2"], 1, "bench: -n 2: give 3 to 64 tokens, 2 are the prompt"),
-        (["--prompt", "0"], 2, "'0' is not a whole number from 1 up"),
+        (["--prompt", "0"], 2, "'0' must be a positive integer"),
     ],
 )
 def test_one_clear_line_for_bad_input(arguments, code, message, tiny, tmp_path):

@@ -102,15 +102,15 @@ def test_options_may_stand_between_tokens(gpt, tiny):
         ),
         (
             ["1", "-n", "9" * 5000],
-            f"gpt: argument -n: '{'9' * 37}...' is not a whole number from 1 up (see gpt --help)",
+            f"gpt: argument -n: '{'9' * 37}...' must be a positive integer (see gpt --help)",
         ),
         (["1", "-n", "65"], "gpt: -n 65: this model takes up to 64 tokens"),
-        (["1", "-n", "0"], "gpt: argument -n: '0' is not a whole number from 1 up (see gpt --help)"),
-        (["1", "-n", "ten"], "gpt: argument -n: 'ten' is not a whole number from 1 up (see gpt --help)"),
+        (["1", "-n", "0"], "gpt: argument -n: '0' must be a positive integer (see gpt --help)"),
+        (["1", "-n", "ten"], "gpt: argument -n: 'ten' must be a positive integer (see gpt --help)"),
         (["1", "--workers", "2"], "gpt: --workers: the serial engine has none; add --engine parallel or cached"),
         (
             ["1", "--engine", "parallel", "--workers", "0"],
-            "gpt: argument --workers: '0' is not a whole number from 1 up (see gpt --help)",
+            "gpt: argument --workers: '0' must be a positive integer (see gpt --help)",
         ),
         (["1", "--loud"], "gpt: unrecognized arguments: --loud (see gpt --help)"),
     ],
@@ -175,7 +175,7 @@ def test_engines_make_the_same_tokens(gpt, golden, tiny, engine, monkeypatch):
     assert gpt("--model", tiny, "--engine", engine, "1") == (
         2,
         "",
-        "gpt: GPT_WORKERS=some: not a whole number from 1 up\n",
+        "gpt: GPT_WORKERS='some' must be a positive integer\n",
     )
 
 
@@ -200,7 +200,7 @@ def test_workers_of_the_environment_in_the_other_commands(module, monkeypatch, t
     main = importlib.import_module(f"{module}.__main__" if module == "lab.train" else module).main
     code, _, err = outcome(main, arguments.get(module, []), capsys)
     assert code == 2 and err.endswith(
-        f"{module}: GPT_WORKERS=x: not a whole number from 1 up (see python -m {module} --help)\n"
+        f"{module}: GPT_WORKERS='x' must be a positive integer (see python -m {module} --help)\n"
     )
 
 

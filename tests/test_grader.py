@@ -645,7 +645,7 @@ def test_files_are_replaced_not_followed(tmp_path):
     "arguments, said",
     [
         (["--stages", "everything"], "give some of"),
-        (["--seed", "-1"], "not negative"),
+        (["--seed", "-1"], "must be an integer of 0 or more"),
         (["--points", "none.toml"], "No such file"),
         (["--model", "none.bin"], "no such model"),
     ],

@@ -403,11 +403,11 @@ def test_help(module, capsys):
     ("arguments", "status", "said"),
     [
         (["--engine", "nothere"], 2, "none of serial, parallel, cached"),
-        (["-n", "0"], 2, "not a whole number"),
+        (["-n", "0"], 2, "must be a positive integer"),
         (["--model", "nothere"], 1, "no such model"),
         (["--model", "TINY", "-n", "100000"], 1, "100000 tokens"),
         (["--model", "TINY", "-n", "3"], 1, "3 tokens"),
-        (["--rate", "x"], 2, "not a whole number"),
+        (["--rate", "x"], 2, "must be a positive integer"),
         (["--check", "--engine", "parallel"], 2, "--check"),
     ],
 )
@@ -464,8 +464,8 @@ def test_all_programs_of_a_command_use_the_same_kernels(tiny, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("name", "value", "status", "said"), [
-    ("GPT_WORKERS", "x", 2, "GPT_WORKERS=x: not a whole number from 1 up"),
-    ("GPT_WORKERS", "0", 2, "GPT_WORKERS=0: not a whole number from 1 up"),
+    ("GPT_WORKERS", "x", 2, "GPT_WORKERS='x' must be a positive integer"),
+    ("GPT_WORKERS", "0", 2, "GPT_WORKERS='0' must be a positive integer"),
     ("GPT_KERNELS", "matmul:magic", 1, "GPT_KERNELS=matmul:magic: matmul:magic is none of the formulations"),
 ])  # fmt: skip
 @pytest.mark.parametrize("verb", ["profile", "timeline", "scale", "plots", "report", "bench"])

@@ -341,8 +341,8 @@ def test_a_loss_that_explodes_is_one_line(tokens, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--steps", "0"], "--steps: '0' is not a whole number from 1 up"),
-        (["--steps", "x"], "--steps: 'x' is not"),
+        (["--steps", "0"], "--steps: '0' must be a positive integer"),
+        (["--steps", "x"], "--steps: 'x' must be"),
         (["--dropout", "1"], "--dropout: 1.0: expected 0 <= value < 1"),
         (["--lr", "-1"], "--lr: -1.0: expected a number above 0"),
         (["--channels", "65", "--heads", "4"], "expected a multiple of --heads 4"),

@@ -19,7 +19,9 @@ from lab.check.replay import replay
 from lab.check.report import Finding, Findings, ProgramError, show
 from lab.check.schedule import FORMAT
 from lab.check.supervise import supervised
-from lab.command import quietly
+from lab.command import quietly, whole_number
+
+positive, natural = whole_number(1), whole_number(0)
 
 EXAMPLES = """examples:
   python -m lab.check explore lab.parallel --schedules 2000 --seed 1
@@ -57,7 +59,10 @@ def parser() -> argparse.ArgumentParser:
         help="which thread runs next (default mix)",
     )
     explore.add_argument(
-        "--preemptions", type=natural, default=2, help="most preemptions of a schedule, for exhaustive (default 2)"
+        "--preemptions",
+        type=natural,
+        default=2,
+        help="most preemptions of a schedule, for exhaustive (default 2)",
     )
     explore.add_argument(
         "--switch",
@@ -103,20 +108,6 @@ def common(command: argparse.ArgumentParser, schedules: int | None) -> None:
         )
         command.add_argument("--seed", type=natural, default=1, help="of the random choices (default 1)")
     command.add_argument("--seconds", type=duration, default=60.0, help="stop after this time (default 60)")
-
-
-def positive(text: str) -> int:
-    """An argument that is a positive integer."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a positive integer")
-    return int(text)
-
-
-def natural(text: str) -> int:
-    """An argument that is a whole number, not negative."""
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, not negative")
-    return int(text)
 
 
 def duration(text: str) -> float:
