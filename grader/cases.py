@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from lab.checkpoint import CheckpointError, Config, carve, parameter_shapes, write_checkpoint
-from lab.margin import MARGIN, in_double, other_sums, probabilities_of, safe_tokens
+from lab.margin import MARGIN, in_double, logits_of, other_sums, safe_tokens
 from lab.models import synthetic_parameters
 from lab.serial import gpt2_build_from_checkpoint
 
@@ -128,8 +128,7 @@ class Maker:
         """Whether each of lab.margin.other_sums has a step at which it takes another token than gpt.c's."""
         unnoticed = None
         for t, token in enumerate(case.tokens, start=len(case.prompt)):
-            probabilities_of(self.model, [*case.prompt, *case.tokens][:t])
-            logits = self.model.acts.logits[0, t - 1, : self.config.vocab_size].astype(np.float32)
+            logits = logits_of(self.model, [*case.prompt, *case.tokens][:t]).astype(np.float32)
             same = {how for how, other in other_sums(logits).items() if other == token}
             unnoticed = same if unnoticed is None else unnoticed & same
         return not unnoticed

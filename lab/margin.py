@@ -6,6 +6,9 @@ of a right program differs where the running sum stays MARGIN away from the coin
 """
 
 from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -33,14 +36,27 @@ def in_double(model: GPT2) -> GPT2:
     return double
 
 
+def logits_of(double: GPT2, tokens: Sequence[int]) -> np.ndarray:
+    """The logits of what follows `tokens`, by a model in_double -> (V), float64.
+
+    Of a pass over a small model with GPT-2's vocabulary nearly all is logits, and only those of the last position are
+    asked for. So the pass is made with a vocabulary of these tokens alone.
+    """
+    V, T = double.config.vocab_size, len(tokens)
+    few = copy(double)
+    few.config = replace(double.config, vocab_size=T, padded_vocab_size=T)
+    few.params = SimpleNamespace(**vars(double.params) | {"wte": double.params.wte[list(tokens)]})
+    few.seq_len = 0  # its activations are of other shapes
+    gpt2_forward(few, np.arange(T).reshape(1, T), 1, T)
+    return np.dot(double.params.wte, few.acts.lnf[0, T - 1])[:V]
+
+
 def probabilities_of(double: GPT2, tokens: Sequence[int]) -> np.ndarray:
     """What follows `tokens`: the logits of a model in_double, cast to float32, through lab.serial's softmax -> (V)."""
-    V, T = double.config.vocab_size, len(tokens)
-    gpt2_forward(double, np.array([tokens], dtype=np.int32), 1, T)
-    logits = double.acts.logits[:, T - 1 :, :V].astype(np.float32)
-    probs = np.empty_like(logits)
-    softmax_forward(probs, logits, 1, 1, V, V)
-    return probs[0, 0]
+    logits = logits_of(double, tokens).astype(np.float32)
+    probabilities, V = np.empty_like(logits), len(logits)
+    softmax_forward(probabilities.reshape(1, 1, V), logits.reshape(1, 1, V), 1, 1, V, V)
+    return probabilities
 
 
 def other_sums(logits: np.ndarray) -> dict[str, int]:

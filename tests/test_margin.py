@@ -5,7 +5,7 @@ import pytest
 from evaluate64 import generate64
 
 from lab import margin as room
-from lab.margin import MARGIN, in_double, margin, probabilities_of, safe_tokens
+from lab.margin import MARGIN, in_double, logits_of, margin, probabilities_of, safe_tokens
 from lab.serial import generate, gpt2_build_from_checkpoint, sample_mult
 
 
@@ -46,7 +46,7 @@ def test_the_programs_own_softmax_decides(shipped, shipped_gptc):
         assert probabilities.dtype == np.float32
         if margin(probabilities) >= MARGIN:
             assert sample_mult(probabilities, len(probabilities)) == case["tokens"][0], case["prompt"]
-        exact = np.exp(double.acts.logits[0, len(case["prompt"]) - 1, : len(probabilities)])
+        exact = np.exp(logits_of(double, case["prompt"]))
         other += int((np.cumsum(exact) > exact.sum() / 2).argmax()) != case["tokens"][0]
     assert other > 0
 
