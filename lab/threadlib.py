@@ -27,7 +27,6 @@ from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from functools import partial
 from itertools import count
 from typing import Any, ClassVar
 from weakref import WeakSet
@@ -215,13 +214,6 @@ def perform(fn: Callable[[Any], object], task: Any) -> None:
 def region(fn: Callable[[Any], object]) -> Any:
     """A context manager around one parallel operation, from handing out its tasks to the barrier at its end."""
     return _runtime.region(fn)
-
-
-def operation_name(fn: Callable) -> str:
-    """The name of the outermost function: "matmul_forward.<locals>.block" -> "matmul_forward"."""
-    while isinstance(fn, partial):
-        fn = fn.func
-    return getattr(fn, "__qualname__", repr(fn)).split(".<locals>")[0]
 
 
 # ----------------------------------------------------------------------------------------------------- the real runtime

@@ -3,7 +3,8 @@
 import ast
 import linecache
 import sys
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from types import FrameType
 
 from lab import threadlib
@@ -21,6 +22,13 @@ _OURS = {threadlib.__file__, __import__("contextlib").__file__}
 def is_ours(filename: str) -> bool:
     """Is this a file of the checker, of the thread library or of Python's library?"""
     return filename in _OURS or filename.startswith(_HERE) or filename.startswith("<")
+
+
+def operation_name(fn: Callable) -> str:
+    """The name of the outermost function: "matmul_forward.<locals>.block" -> "matmul_forward"."""
+    while isinstance(fn, partial):
+        fn = fn.func
+    return getattr(fn, "__qualname__", repr(fn)).split(".<locals>")[0]
 
 
 def outside(frame: FrameType) -> FrameType:

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from lab import threadlib
 from lab.check.clock import Clock
 from lab.check.clocks import Clocks
-from lab.check.names import Namer, frame_place, site_order, user_frame
+from lab.check.names import Namer, frame_place, operation_name, site_order, user_frame
 from lab.check.primitives import KINDS, Semaphore
 from lab.check.runner import STUBBORN, Carrier, Failure, Runner, Unwind, idle, nothing, raised
 from lab.check.schedule import PRIMITIVES, STATEMENTS
@@ -104,13 +104,10 @@ class Scheduler(Statements, Runtime):
     def run(self, body: Callable[[], object]) -> Failure | None:
         """Run body as the main thread and wait until all threads have ended; returns the failure, if there is one."""
         self.over.acquire()
-        before = threadlib.install(self)
-        try:
+        with threadlib.use(self):
             self.current = self.add(0, "main", body)
             self.current.baton.release()
             self.wait_for_end()
-        finally:
-            threadlib.install(before)
         return self.outcome
 
     def wait_for_end(self) -> None:
@@ -384,7 +381,7 @@ class Scheduler(Statements, Runtime):
     def perform(self, fn: Callable[[Any], object], task: Any) -> None:
         """fn(task), with a line in the trace."""
         if self.traced:
-            self.put_down(Event(self.current, "performs", f"{threadlib.operation_name(fn)}({task})", self.site()))
+            self.put_down(Event(self.current, "performs", f"{operation_name(fn)}({task})", self.site()))
         fn(task)
 
     # ---- endings
