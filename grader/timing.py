@@ -27,7 +27,6 @@ from pathlib import Path
 
 from grader.child import Child, Patience, Run
 from grader.estimates import estimate_scaling
-from grader.load import Load
 from grader.points import Points
 from grader.rounds import Round, Sample, Timing
 from grader.sandbox import MB, Limits, Sandbox, SandboxError
@@ -35,6 +34,7 @@ from lab.check.report import counted
 from lab.checkpoint import read_header
 from lab.margin import MARGIN
 from lab.measure.capacity import layers_of
+from lab.measure.load import Load
 
 PROMPT_LENGTH, N = 96, 100  # a prompt of 96 tokens, 4 more are made
 SETS = 3  # of processes of the submission, for each prompt
@@ -94,10 +94,10 @@ class Player:
         """One token; allowed: seconds from the prompt on, after which it is stopped. Raises WrongRun."""
         if allowed is not None:
             self.child.patience = Patience(token=allowed, idle=max(3.0, allowed / SLOWEST), total=allowed)
-        before = Load.now(self.cores).steal
         count = len(self.run.tokens)
-        self.child.turn(self.run)
-        self.steal += Load.now(self.cores).steal - before
+        with Load(self.cores) as load:
+            self.child.turn(self.run)
+        self.steal += load.stolen * load.seconds
         if self.run.outcome != "done" or len(self.run.tokens) != count + 1:
             raise WrongRun(self)
 
@@ -244,7 +244,7 @@ class Group:
         sets = SETS if watch.sandbox.private else 1
         self.sets = [{k: self.add(watch.submission(k)) for k in (1, *counts)} for _ in range(sets)]
         self.capacity: dict[int, list[list[list[float]]]] = {k: [[] for _ in self.sets] for k in counts}
-        self.begin = self.now()
+        self.load = Load(self.cores, self.own_seconds).start()
 
     def add(self, player: Player) -> Player:
         """One more, which ends with the round."""
@@ -260,7 +260,7 @@ class Group:
         for programs in self.sets:
             for k, player in programs.items():
                 player.ready(self.trusted[k].run.prompt)
-        self.begin = self.now()
+        self.load.start()
         count, token = N - PROMPT_LENGTH, 0
         while token < count:
             tell(f"token {token + 1} of {count}")
@@ -290,23 +290,21 @@ class Group:
             player.turn(SLOWEST * trusted.stamps[0] * len(trusted.tokens) + 5.0)
             check_token(player, trusted)
 
-    def now(self) -> tuple[Load, float]:
-        """The load, and the CPU seconds that the grader and the programs it started have used."""
+    def own_seconds(self) -> float:
+        """The CPU seconds that the grader and the programs it started have used."""
         children = [player.child for player in self.players] + list(self.kernels.values())
-        return Load.now(self.cores), time.process_time() + sum(child.cpu_time() for child in children)
+        return time.process_time() + sum(child.cpu_time() for child in children)
 
     def others(self) -> float:
         """The share of the cores that others have used since the first turn, or since the programs were started."""
-        (load, own), (before, own_before) = self.now(), self.begin
-        return load.others(before, own - own_before)
+        return self.load.stop().others / len(self.cores)
 
     def round(self) -> Round:
         """What was seen."""
         one = [programs[1].sample() for programs in self.sets]
         many = {k: [programs[k].sample() for programs in self.sets] for k in self.counts}
-        pressure = Load.now(self.cores).pressed(self.begin[0])
         capacity = {k: turns[: len(self.sets)] for k, turns in self.capacity.items()}
-        found = Round(self.trusted[1].sample(), one, many, capacity, self.others(), pressure)
+        found = Round(self.trusted[1].sample(), one, many, capacity, self.others(), self.load.waiting)
         found.disturbed = disturbance(found)
         return found
 

@@ -32,6 +32,7 @@ from lab.measure import (
     style,
     timeline,
 )
+from lab.measure.load import Load
 from lab.measure.operations import counting
 from lab.measure.recorder import Recorder, name_of
 from lab.measure.recording import Recording, Span, outermost, tidy, watch, without_waits
@@ -72,8 +73,8 @@ def test_machine_is_described_and_measured(monkeypatch):
 
 
 def test_own_work_is_not_others_load():
-    readings = iter([(0.0, 100.0, 5.0, 10.0), (10.0, 118.0, 6.0, 20.0)])
-    load = machine.Load()
+    readings = iter([(0.0, 100.0, 5.0, 0.0, 10.0), (10.0, 118.0, 6.0, 0.0, 20.0)])
+    load = Load()
     load.read = lambda: next(readings)
     with load:
         pass

@@ -20,6 +20,7 @@ from lab import kernels
 from lab.checkpoint import Config
 from lab.measure import __file__ as measure_file
 from lab.measure import machine, perf, plots, profile, reference, report, runner, scale, style, timeline
+from lab.measure.load import Load
 from lab.models import synthetic_checkpoint
 
 SMALL = Config(max_seq_len=64, vocab_size=1000, num_layers=4, num_heads=6, channels=192, padded_vocab_size=1024)
@@ -167,7 +168,7 @@ def test_sampled_shares_agree_with_counted_ones(tmp_path, sampler):
     apart = []
     for _ in range(6):  # whoever else uses the machine can only push the two apart
         try:
-            with machine.Load() as load:
+            with Load() as load:
                 rows = profile.agreement(program, sampler, 250)
         except runner.ToolError as error:
             pytest.skip(f"{sampler}: {error}")

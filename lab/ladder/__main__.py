@@ -26,7 +26,8 @@ from lab.files import PROFILES, ROOT, shown, write_json
 from lab.ladder import show
 from lab.ladder.climb import Climb, Job, Result, check_first_loss, flops_per_token, largest_batch
 from lab.ladder.peer import LadderError, Peer, describe
-from lab.measure.machine import Load, cores, summary
+from lab.measure.load import Load
+from lab.measure.machine import cores, summary
 from lab.measure.operations import Cost, pass_costs
 from lab.models import GPT2_124M, MODELS_DIR, SHIPPED, ModelError, find, timing_model
 from lab.train.data import DATA_DIR, DataError, encode_text, read_text, read_tokens

@@ -40,6 +40,7 @@ from lab.measure import burden, machine
 from lab.measure.capacity import Kernel, capacity
 from lab.measure.contender import BenchError, Contender, Results, timed
 from lab.measure.freshness import digest
+from lab.measure.load import Load
 from lab.measure.peers import Peer, command_contender, libraries_of
 from lab.measure.runner import kernel_choice, provenance
 from lab.measure.stats import Estimate, estimate, ratios
@@ -343,7 +344,7 @@ def bench(options: argparse.Namespace, arguments: list[str] | None) -> int:
     ours = [name for name in ENGINES if name in asked and any(c.engine == name for c in contenders)]
     digests = {name: digest(name) for name in ours}
     results = Results(length, n, contenders, {k: [] for k in usable if k > 1}, {k: [] for k in usable})
-    with machine.Load() as load:
+    with Load() as load:
         measure(results, model, options.rounds, say)
         for peer in peers:
             peer.close()

@@ -5,7 +5,6 @@
 Nothing here needs a privilege, and what a system does not tell is None.
 """
 
-import os
 import platform
 import re
 import subprocess
@@ -20,9 +19,9 @@ import psutil
 from lab import threadlib
 from lab.command import Parser, quietly
 from lab.machine import count as cores
+from lab.measure.load import load_now
 
 READ_BYTES = 1 << 28  # far more than any cache holds
-QUIET = 0.15  # cores that others may use before we call the machine busy
 
 # ----------------------------------------------------------------------------------------------------------- what it is
 
@@ -151,51 +150,6 @@ def seconds_together(jobs: Sequence[Callable[[], object]]) -> float:
             gate.V()
         threadlib.join(*threads)
         return time.perf_counter() - begin
-
-
-# ----------------------------------------------------------------------------------------------------- who else uses it
-
-
-class Load:
-    """How many cores others used during a with block: `others`; `stolen` is what the host of a virtual machine took.
-
-    A child that has been waited for counts as our own.
-    """
-
-    def __enter__(self) -> "Load":
-        self.before = self.read()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        wall, busy, stolen, own = (after - before for after, before in zip(self.read(), self.before, strict=True))
-        wall = max(wall, 1e-9)
-        self.stolen = max(0.0, stolen / wall)
-        self.others = max(0.0, (busy - own) / wall)
-
-    @staticmethod
-    def read() -> tuple[float, float, float, float]:
-        """Seconds: wall clock; all cores busy; stolen; used by this process and its children."""
-        cpu, own = psutil.cpu_times(), os.times()
-        stolen = getattr(cpu, "steal", 0.0)
-        busy = sum(cpu[:3]) + getattr(cpu, "irq", 0.0) + getattr(cpu, "softirq", 0.0)  # user, nice, system come first
-        return time.perf_counter(), busy, stolen, sum(own[:4])
-
-    @property
-    def quiet(self) -> bool:
-        """Nobody else to speak of."""
-        return self.others + self.stolen <= QUIET
-
-    def __str__(self) -> str:
-        stolen = f", and the host took {self.stolen:.1f}" if self.stolen > 0.05 else ""
-        word = "quiet" if self.quiet else "busy"
-        return f"machine {word}: others used {self.others:.1f} of {psutil.cpu_count() or 1} cores{stolen}"
-
-
-def load_now(seconds: float = 0.25) -> str:
-    """A short sentence on how busy the machine is just now, by others than this process."""
-    with Load() as load:
-        time.sleep(seconds)
-    return f"{load} (load average {psutil.getloadavg()[0]:.1f})"
 
 
 def main(arguments: list[str] | None = None) -> int:

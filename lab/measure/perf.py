@@ -27,7 +27,7 @@ from rich.text import Text
 
 from lab.files import shown, write_json, write_text
 from lab.measure import flamegraph, hotspots, samples
-from lab.measure.machine import Load
+from lab.measure.load import Load
 from lab.measure.runner import (
     Program,
     ToolError,

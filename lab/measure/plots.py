@@ -26,7 +26,8 @@ from lab.files import shown, write_json
 from lab.measure import operations, scale, style
 from lab.measure.capacity import Kernel, capacity
 from lab.measure.freshness import about, digest, why_stale
-from lab.measure.machine import Load, bandwidth, cores, peak
+from lab.measure.load import Load
+from lab.measure.machine import bandwidth, cores, peak
 from lab.measure.operations import Cost
 from lab.measure.runner import Program, guarded, parsed, passed_on, program_of, program_parser, provenance, say
 from lab.measure.stats import Estimate, estimate, ratios

@@ -21,7 +21,7 @@ from lab.command import quietly, whole_number
 from lab.files import shown, write_json, write_text
 from lab.measure import flamegraph, hotspots, samples
 from lab.measure.freshness import about
-from lab.measure.machine import Load
+from lab.measure.load import Load
 from lab.measure.runner import (
     Program,
     ToolError,

@@ -20,7 +20,8 @@ from rich.console import Console
 from lab.command import Parser, quietly
 from lab.files import PROFILES, ROOT, shown, write_json, write_text
 from lab.measure import bench, plots, profile, report, scale, timeline
-from lab.measure.machine import load_now, summary
+from lab.measure.load import load_now
+from lab.measure.machine import summary
 from lab.measure.runner import guarded, say
 
 PERF = 'make profile ARGS="--profiler perf"'  # not every machine has perf

@@ -27,7 +27,8 @@ from lab.command import Parser, in_one_line, whole_number, worker_count
 from lab.engines import engine_name
 from lab.files import PROFILES, ROOT
 from lab.margin import MARGIN
-from lab.measure.machine import Load, summary
+from lab.measure.load import Load
+from lab.measure.machine import summary
 from lab.models import ModelError, find, timing_model
 
 PROMPT_LENGTH = 3  # tokens

@@ -38,7 +38,8 @@ from lab.command import quietly, whole_number
 from lab.files import shown, write_json
 from lab.measure.capacity import Kernel, capacity
 from lab.measure.freshness import about
-from lab.measure.machine import Load, bandwidth, caches, cores
+from lab.measure.load import Load
+from lab.measure.machine import bandwidth, caches, cores
 from lab.measure.recording import Recording
 from lab.measure.runner import (
     Program,

@@ -21,7 +21,7 @@ from lab.command import quietly
 from lab.files import shown, write_json
 from lab.measure import style
 from lab.measure.freshness import about
-from lab.measure.machine import Load
+from lab.measure.load import Load
 from lab.measure.recording import MAIN, Pass, Recording, Region, Span, tidy
 from lab.measure.runner import (
     Program,
