@@ -12,19 +12,23 @@ compute as always, but note for each thread
 
 and can put NaN in place of the result of one product of one thread: if the token is still right, nobody used it.
 
-Not noted is what memoryview, np.frombuffer or view(np.ndarray) reach. What a program that looks for these arrays does
-differently cannot be seen here; grader.scaling compares with the runs that are timed.
+The weights' memory is known however it is reached (memoryview, np.frombuffer, view(np.ndarray)); a copy made of such
+a plain array is not. What a program that looks for these arrays does differently cannot be seen here; grader.scaling
+compares with the runs that are timed.
 """
 
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 PRODUCTS = {np.matmul, np.vecdot, np.dot, np.inner, np.einsum, np.tensordot, np.vdot}
+PRODUCTS |= {np.outer, np.correlate, np.convolve}
 PRODUCTS |= {getattr(np, name) for name in ("matvec", "vecmat") if hasattr(np, name)}  # from numpy 2.2 on
+LIKE = {np.empty_like, np.zeros_like, np.ones_like, np.full_like}  # arrays of that shape, with other numbers
 MADE = ("empty", "zeros", "ones", "full")  # functions of numpy whose arrays are noted
 TAKEN = {"asarray": None, "ascontiguousarray": "C", "asfortranarray": "F"}  # ... that would lose the class: their order
 MOST_THREADS = 8  # that are told apart
@@ -49,6 +53,7 @@ class Notes:
         self.pause = 0.0  # seconds that a worker rests after the first product of a task, so that others get theirs
         self.rested: dict[str, float] = {}  # seconds of each thread
         self.resting: set[str] = set()  # threads that have rested since they last waited for anything
+        self.memory: Noted | None = None  # all weights
         self.poison: tuple[str, float] = ("", 0.0)  # thread, and the work after which its next product becomes NaN
         self.poisoned = False
 
@@ -93,10 +98,13 @@ class Root:
 
     def __init__(self, array: np.ndarray, key: tuple) -> None:
         self.address, self.itemsize, self.nbytes = array.__array_interface__["data"][0], array.itemsize, array.nbytes
-        self.key = key
-        size = array.size
-        if key not in NOTES.roots:
-            NOTES.roots[key] = np.zeros(size, np.uint8)
+        self.key, self.size = key, array.size
+
+    def marks(self) -> np.ndarray:
+        """The readers of each element in this run; the memory may be from an earlier one."""
+        if self.key not in NOTES.roots:
+            NOTES.roots[self.key] = np.zeros(self.size, np.uint8)
+        return NOTES.roots[self.key]
 
     def holds(self, array: np.ndarray) -> bool:
         """Whether the array is a view of this memory."""
@@ -107,6 +115,8 @@ class Noted(np.ndarray):
     """An array whose use is noted; `root` is None for activations."""
 
     root: Root | None = None
+    weights_written = 0  # elements, as long as nothing else has been written
+    mixed = False  # something else has
     __array_priority__ = 1.0  # pyright: ignore[reportAssignmentType]  # what is made of one is one
 
     def __array_finalize__(self, parent: object) -> None:
@@ -128,7 +138,7 @@ class Noted(np.ndarray):
         """The marks of these weights."""
         root = self.root
         assert root is not None, "activations have no readers"
-        marks = NOTES.roots[root.key]
+        marks = root.marks()
         first = (self.__array_interface__["data"][0] - root.address) // root.itemsize
         steps = tuple(step // root.itemsize for step in self.strides)
         return np.lib.stride_tricks.as_strided(marks[first:], self.shape, steps)
@@ -144,12 +154,34 @@ class Noted(np.ndarray):
     def __array_function__(self, function, types, args, options):
         if function not in PRODUCTS:
             result = super().__array_function__(function, types, args, options)
-            if function is np.concatenate and isinstance(result, Noted) and result.root is None:
-                made_of(function, args[0], result)
+            if function is np.copyto and args and isinstance(args[0], Noted):
+                args[0].written(args[1:2])
+            if function not in LIKE:
+                return weights_again(function, args, result)
+            if isinstance(result, Noted):
+                result.root = None
             return result
         out = options.get("out")
         result = function(*map(plain, args), **{name: plain(value) for name, value in options.items()})
         return noted(function, args, result, None if out is None else (out,))
+
+    def __setitem__(self, where, value):
+        super().__setitem__(where, value)
+        self.written([value])
+
+    def written(self, values: Iterable[object]) -> None:
+        """Something made of these was written into this array: memory that only weights go into holds weights."""
+        parts = [part for part in arrays_in(values) if part.size > 1]
+        if self.root is not None or not parts:  # a number, as padding has, says nothing
+            return
+        owner = self
+        while isinstance(owner.base, Noted):
+            owner = owner.base
+        owner.weights_written += max(part.size for part in parts)
+        owner.mixed |= not all(map(is_weight, parts))
+        if not owner.mixed and owner.weights_written >= NOTES.large:
+            address = owner.__array_interface__["data"][0]
+            self.root = owner.root = Root(owner, ("written", address, owner.shape))
 
     def dot(self, other, out=None):
         """The method is np.dot."""
@@ -166,25 +198,60 @@ def is_weight(value: object) -> bool:
     return isinstance(value, Noted) and value.root is not None and value.size > 0
 
 
-def made_of(function, parts, result: Noted) -> bool:
+def known(value: object) -> object:
+    """The same, noted if it is a plain array in the weights' own memory."""
+    root = NOTES.memory.root if NOTES.memory is not None else None
+    if type(value) is np.ndarray and root is not None and value.itemsize == root.itemsize and root.holds(value):
+        value = value.view(Noted)
+        value.root = root
+    return value
+
+
+def arrays_in(values: Iterable[object]) -> list[np.ndarray]:
+    """The arrays of numbers among these, and in lists of these."""
+    found: list[np.ndarray] = []
+    for value in values:
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+            found.append(known(value))
+        elif isinstance(value, list | tuple):
+            found += arrays_in(value)
+    return found
+
+
+def made_of(function, values: Iterable[object], result: Noted) -> bool:
     """If weights alone have gone into it, and many, then the result is weights, too: put together, or scaled."""
-    parts = [part for part in parts if isinstance(part, np.ndarray)]
+    if result.size < NOTES.large:
+        return False
+    parts = arrays_in(values)
     weights = [part for part in parts if isinstance(part, Noted) and is_weight(part)]
-    if parts and result.size >= NOTES.large and len(weights) == len(parts):
+    if parts and len(weights) == len(parts):
         result.root = Root(result, (function.__name__, *(part.place() for part in weights)))
         return True
     return False
 
 
+def weights_again(function, values: Iterable[object], result: object) -> object:
+    """The result of a function that computes no products; noted if it consists of weights."""
+    if isinstance(result, np.ndarray) and result.dtype.kind == "f" and getattr(result, "root", None) is None:
+        again = result.view(Noted)
+        if made_of(function, values, again):
+            return again
+    return result
+
+
 def noted(function, inputs, result, out):
     """Note one operation of this thread; its result, which is NaN if it is the one to be poisoned."""
     thread = threading.current_thread().name
+    inputs = [known(value) for value in inputs]
     weights = [value for value in inputs if is_weight(value)]
     product = function in PRODUCTS or (function is np.multiply and bool(weights))
     if not out and type(result) is np.ndarray:
         result = result.view(Noted)
         if function not in PRODUCTS and made_of(function, inputs, result):
             return result  # nothing is computed with them yet
+    for array in out or ():
+        if isinstance(array, Noted):
+            array.written(inputs)
     if weights and not NOTES.poison[0]:
         NOTES.read(weights, thread)
     if product:
@@ -261,6 +328,8 @@ def watch_arrays() -> None:
 
     def taking(function, order):
         def take(a, dtype=None, *args, **options):
+            if isinstance(a, list | tuple):
+                return weights_again(function, a, function(a, dtype, *args, **options))
             if not isinstance(a, Noted):
                 return function(a, dtype, *args, **options)
             return make_array(a, dtype, copy=None, order=order or options.get("order", "K"), subok=True)
@@ -268,9 +337,12 @@ def watch_arrays() -> None:
         return take
 
     make_array = np.array
-    np.array = lambda a, *args, **options: make_array(
-        a, *args, **options | ({"subok": True} if isinstance(a, Noted) else {})
-    )
+
+    def array(a, *args, **options):
+        made = make_array(a, *args, **options | ({"subok": True} if isinstance(a, Noted) else {}))
+        return weights_again(make_array, a, made) if isinstance(a, list | tuple) else made
+
+    np.array = array
 
     def copied(a, order: Any = "K", subok=False):
         return make_array(a, order=order, subok=subok or isinstance(a, Noted))
@@ -290,5 +362,6 @@ def begin(model, pause: float = 0.0, poison: str = "", after: float = 0.0) -> No
     memory = model.params_memory.view(np.ndarray)
     array = memory.view(Noted)
     array.root = Root(array, ("weights",))
+    NOTES.memory = array
     model.__init__(model.config, array)
     sys.setswitchinterval(1e-3)

@@ -1,17 +1,20 @@
 """Who does the work: watched arrays see through copies and every kind of product, and forged reports say nothing."""
 
 import random
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from grader import cases, grade, inside
+from grader import cases, grade, inside, shares
 from grader.child import Patience
 from grader.examples import BASE, LOOPS_SPLIT, program
 from grader.inside import Inside, look_inside, well_formed
 from grader.sandbox import Limits
 from grader.workspace import temporary_folder
 from lab.files import ROOT
+from lab.serial import gpt2_build_from_checkpoint
 
 PRODUCTS = {  # the body of a worker's product: rows (slice) of weight times inp.T, into out[:, rows]
     "matmul": "out[:, rows] = (weight[rows] @ inp.T).T",
@@ -27,6 +30,16 @@ PRODUCTS = {  # the body of a worker's product: rows (slice) of weight times inp
     "other type": "out[:, rows] = inp @ kept(weight, lambda: weight.astype(np.float64))[rows].T",
     "put together": "out[:, rows] = inp @ kept(weight, lambda: np.concatenate([weight[:9], weight[9:]]))[rows].T",
     "in blocks": "out[:, rows] = inp @ kept(weight, lambda: np.stack([weight, weight]))[1, rows].T",
+    "list of arrays": "out[:, rows] = inp @ kept(weight, lambda: np.array([weight.T, weight.T]))[1][:, rows]",
+    "nested lists": "out[:, rows] = inp @ kept(weight, lambda: np.block([[weight[:9]], [weight[9:]]]))[rows].T",
+    "padded": "out[:, rows] = inp @ kept(weight, lambda: np.pad(weight, ((0, 3), (0, 0))))[rows].T",
+    "without NaN": "out[:, rows] = inp @ kept(weight, lambda: np.where(np.isnan(weight), 0, weight))[rows].T",
+    "filled": "out[:, rows] = inp @ kept(weight, lambda: filled(weight))[:, rows]",
+    "filled in parts": "out[:, rows] = inp @ kept(weight, lambda: filled_in_parts(weight))[:, rows]",
+    "plain view": "out[:, rows] = inp @ weight.view(np.ndarray)[rows].T",
+    "memory": "out[:, rows] = inp @ np.asarray(memoryview(weight))[rows].T",
+    "buffer": "out[:, rows] = inp @ np.frombuffer(weight, np.float32).reshape(weight.shape)[rows].T",
+    "outer": "out[:, rows] = sum(np.outer(inp[:, c], weight[rows, c]) for c in range(inp.shape[1]))",
     "scaled": "out[:, rows] = 0.5 * (inp @ kept(weight, lambda: weight * np.float32(2))[rows].T)",
 }
 SOURCE = """
@@ -39,6 +52,19 @@ def kept(weight, make):
     if key not in copies:
         copies[key] = make()
     return copies[key]
+
+
+def filled(weight):
+    copy = np.zeros(weight.shape[::-1], np.float32)
+    np.copyto(copy, weight.T)
+    return copy
+
+
+def filled_in_parts(weight):
+    copy = np.empty(weight.shape[::-1], np.float32)
+    for row in range(len(weight)):
+        copy[:, row] = weight[row]
+    return copy
 
 
 def matmul(workers, out, inp, weight, bias):
@@ -163,3 +189,32 @@ def test_shares_are_fair_from_half_of_an_even_one():
     assert inside.Inside(2, [0.75, 0.25]).fair([0.75, 0.25])
     assert not inside.Inside(2, [0.8, 0.2]).fair([0.8, 0.2])
     assert not inside.Inside(4, [0.5, 0.5]).fair([0.5, 0.5])
+
+
+def test_a_copy_kept_from_an_earlier_run_is_weights_still(tiny, monkeypatch):
+    monkeypatch.setattr(sys, "setswitchinterval", lambda seconds: None)
+    model = gpt2_build_from_checkpoint(tiny)
+    shares.begin(model)
+    copy = model.params.qkvw[0].T.copy()
+    shares.begin(model)
+    np.ones((2, model.config.channels), np.float32) @ copy
+    assert shares.NOTES.shares()["weights"] == {"MainThread": 1.0}
+
+
+def test_memory_that_something_else_was_written_into_is_no_copy_of_weights(tiny, monkeypatch):
+    monkeypatch.setattr(sys, "setswitchinterval", lambda seconds: None)
+    model = gpt2_build_from_checkpoint(tiny)
+    shares.begin(model)
+    weight = model.params.qkvw[0]
+    scratch = np.empty_like(weight)
+    assert scratch.root is None
+    np.add(weight, np.zeros_like(weight), out=scratch)
+    scratch[...] = weight
+    assert scratch.root is None
+    scratch = np.zeros_like(weight)
+    scratch[...] = weight
+    assert scratch.root is not None
+    plain = np.zeros_like(weight, subok=False)
+    np.copyto(plain, weight)
+    np.copyto(dst=plain, src=weight)
+    assert type(plain) is np.ndarray
