@@ -6,6 +6,7 @@ import textwrap
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browser import browser
 from test_check_explorer import command, write
@@ -16,6 +17,7 @@ from lab.check.page import page
 from lab.check.program import Program
 from lab.check.schedule import STATEMENTS, Setting, parse_schedule
 from lab.check.strategies import Default, Exhaustive, Replay
+from lab.check.variables import in_text
 
 ZOO = Path(__file__).parent / "zoo"
 KEYS = {"right": "\ue014", "left": "\ue012", "down": "\ue015", "up": "\ue013", "home": "\ue011", "end": "\ue010"}
@@ -48,6 +50,14 @@ def test_the_trace_has_the_variables_and_what_is_not_yet_written():
     held = [step["variables"].get("worker-1", {}).get("computed, not yet written") for step in steps]
     assert "1" in held
     assert steps[-1]["variables"]["main"] == {"_": "1"}
+
+
+def test_arrays_of_objects_are_shown_by_what_is_in_them():
+    """Not by where that lies, which no two runs have in common."""
+    first, second, other = (np.array([str(number) for number in range(n, n + 20)], dtype=object) for n in (10, 10, 11))
+    assert first[0] is not second[0]
+    assert in_text(first) == in_text(second) != in_text(other)
+    assert in_text(first).startswith("array (20,), checksum ")
 
 
 def test_every_semaphore_is_counted_all_the_time(tmp_path: Path):

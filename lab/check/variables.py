@@ -26,7 +26,7 @@ def in_text(value: Any, depth: int = DEEP) -> str:
         plain = np.asarray(value)
         if plain.size <= MANY and not plain.dtype.hasobject:
             return str(plain.tolist())
-        return f"array {plain.shape}, checksum {zlib.crc32(plain.tobytes()):08x}"
+        return f"array {plain.shape}, checksum {zlib.crc32(content(plain, depth)):08x}"
     if isinstance(value, UNSEEN) or callable(value) or depth == 0:
         return ""
     for kind, (begin, end) in BRACKETS.items():
@@ -42,6 +42,13 @@ def in_text(value: Any, depth: int = DEEP) -> str:
         shown = {name: in_text(one, depth - 1) for name, one in vars(value).items()}
         return short(f"{type(value).__name__}({', '.join(f'{name}={text}' for name, text in shown.items() if text)})")
     return ""
+
+
+def content(array: np.ndarray, depth: int) -> bytes:
+    """What is in an array, the same in every run: objects as they are shown, not where they lie."""
+    if not array.dtype.hasobject:
+        return array.tobytes()
+    return "\n".join(in_text(one, depth - 1) or named(one) for one in array.ravel().tolist()).encode(errors="replace")
 
 
 def more(container: Any) -> str:
