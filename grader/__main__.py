@@ -14,7 +14,7 @@ from grader.cases import CasesError
 from grader.points import PointsError, load
 from grader.sandbox import BACKENDS, NEEDS_LINUX, SandboxError
 from grader.verdict import Verdict
-from lab.command import quietly
+from lab.command import INTERRUPTED, in_one_line, quietly
 from lab.files import PROFILES, WriteError, shown
 from lab.models import ModelError, find
 
@@ -89,37 +89,28 @@ def progress_lines(console: Console, quiet: bool) -> Iterator[Callable[..., None
         yield tell
 
 
+@in_one_line("", WriteError, grade.OptionError, *GRADER_ERRORS, code=2)
 def main(arguments: list[str] | None = None) -> int:
     """Grade, show, write; returns the exit code."""
     args = parser().parse_args(arguments)
     if sys.platform != "linux":
-        print(NEEDS_LINUX, file=sys.stderr)
-        return 2
+        raise SandboxError(NEEDS_LINUX)
     errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    args.stages, args.seed = grade.stages_of(args.stages), seed_of(args.seed)
+    report.remove_older(args.out)
     try:
-        args.stages, args.seed = grade.stages_of(args.stages), seed_of(args.seed)
-        report.remove_older(args.out)
         verdict = grade_file(args, errors)
-    except (WriteError, grade.OptionError) as error:
-        errors.print(str(error))
-        return 2
     except GRADER_ERRORS as error:
-        errors.print(str(error))
         with suppress(WriteError):
             report.write_failure(args.out, str(error))
-        return 2
+        raise
     except KeyboardInterrupt:
         errors.print("stopped")
-        return 130
-    unwritten = None
+        return INTERRUPTED
     try:
         report.write(verdict, args.out, args.instructor, report.best_earlier_score(args.metadata))
-    except WriteError as error:
-        unwritten = error  # shown below the grade, which is not lost with it
-    report.show(verdict, Console(highlight=False, markup=False), args.instructor, shown(args.file))
-    if unwritten:
-        errors.print(str(unwritten))
-        return 2
+    finally:  # a grade is not lost with a file that cannot be written
+        report.show(verdict, Console(highlight=False, markup=False), args.instructor, shown(args.file))
     errors.print(f"  {shown(args.out / 'results.json')}  {shown(args.out / 'report.html')}", style="dim")
     return 0 if args.exit_zero else verdict.exit_code
 

@@ -16,6 +16,20 @@ HANGS = ("hang", "spin", "flood", "litter")
 CRASHES = ("error", "contract", "ended", "protocol", "processes", "unstoppable")
 
 
+@dataclass(frozen=True)
+class Conditions:
+    """Where a submission runs, and with what: `tree` is the lab with the submission in it."""
+
+    sandbox: Sandbox
+    tree: Path
+    limits: Limits
+    patience: Patience
+
+    def child(self, model: Path) -> Child:
+        """A fresh process."""
+        return Child(self.sandbox, self.tree, model, limits=self.limits, patience=self.patience)
+
+
 @dataclass
 class Outcome:
     """What happened with one case; run is None when it was not run."""
@@ -69,40 +83,25 @@ class Correctness:
         return [outcome for outcome in self.outcomes if outcome.case.hidden == hidden]
 
 
-def run_cases(
-    sandbox: Sandbox,
-    tree: Path,
-    sets: list[CaseSet],
-    limits: Limits,
-    patience: Patience,
-    progress: Callable[[str], None],
-) -> Correctness:
+def run_cases(conditions: Conditions, sets: list[CaseSet], progress: Callable[[str], None]) -> Correctness:
     """Run every case of every set, in a fresh process for each set and number of workers."""
-    result = Correctness()
+    result, patience = Correctness(), conditions.patience
     for case_set in sets:
         for workers in sorted({case.workers for case in case_set.cases}):
             batch = [case for case in case_set.cases if case.workers == workers]
             whose = "hidden" if batch[0].hidden else "public"
             progress(f"{counted(len(batch), f'{whose} case')}, {counted(workers, 'worker')}")
             while batch and not result.broken and not result.slow(patience):
-                run_batch(sandbox, tree, case_set.model, batch, limits, patience, result)
+                run_batch(conditions, case_set.model, batch, result)
             result.outcomes += [Outcome(case, None, why=result.why_not_run(patience)) for case in batch]
     return result
 
 
-def run_batch(
-    sandbox: Sandbox,
-    tree: Path,
-    model: Path,
-    batch: list[Case],
-    limits: Limits,
-    patience: Patience,
-    result: Correctness,
-) -> None:
+def run_batch(conditions: Conditions, model: Path, batch: list[Case], result: Correctness) -> None:
     """Run cases in one process, until the process is lost; those that were run, at least one unless it does not start,
     leave the batch.
     """
-    with Child(sandbox, tree, model, limits=limits, patience=patience) as child:
+    with conditions.child(model) as child:
         result.start = child.wait_ready()
         while batch and result.start is None:
             case = batch.pop(0)
@@ -111,18 +110,16 @@ def run_batch(
             result.seconds += child.total
             stderr = child.stderr.decode(errors="replace")
             result.outcomes.append(Outcome(case, run, stderr, child.threads_at_ready))
-            if run.status is not None or run.outcome == "error" or run.left_threads or result.slow(patience):
+            if run.status is not None or run.outcome == "error" or run.left_threads or result.slow(conditions.patience):
                 break  # the next case deserves a process in order
 
 
-def activations_at(
-    sandbox: Sandbox, tree: Path, case_set: CaseSet, case: Case, step: int, limits: Limits, patience: Patience
-) -> dict | None:
+def activations_at(conditions: Conditions, model: Path, case: Case, step: int) -> dict | None:
     """The submission's activation tensors of the pass that made generated token number `step` (from 0);
     None if they don't come.
     """
     prompt = [*case.prompt, *case.tokens[:step]]
-    with Child(sandbox, tree, case_set.model, limits=limits, patience=patience) as child:
+    with conditions.child(model) as child:
         if child.wait_ready() is not None:
             return None
         found = child.ask(prompt, len(prompt) + 1, case.workers, activations=True).values.get("activations")

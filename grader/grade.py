@@ -14,7 +14,7 @@ from grader import cases, explain, sandbox, scaling, threads, timing
 from grader.access import open_to_all
 from grader.cases import CasesError, CaseSet
 from grader.child import Patience
-from grader.correctness import Correctness, activations_at, run_cases
+from grader.correctness import Conditions, Correctness, activations_at, run_cases
 from grader.evidence import Evidence, Verdict
 from grader.inside import look_inside
 from grader.points import Points, load
@@ -134,8 +134,9 @@ def run_stages(evidence: Evidence, box: Sandbox, folder: Path, options: Options)
 def run_tokens(evidence: Evidence, box: Sandbox, tree: Path, folder: Path, options: Options) -> None:
     """The cases, and who does the work."""
     sets = [replace(s, model=box.readable(s.model, folder)) for s in options.sets or case_sets(folder, options)]
-    evidence.correctness = run_cases(box, tree, sets, options.limits, options.patience, options.progress)
-    evidence.notes = explain_tokens(evidence.correctness, sets, box, tree, options)
+    conditions = Conditions(box, tree, options.limits, options.patience)
+    evidence.correctness = run_cases(conditions, sets, options.progress)
+    evidence.notes = explain_tokens(evidence.correctness, sets, conditions)
     if not evidence.right:
         return
     options.progress("who does the work")
@@ -197,9 +198,7 @@ def files_of(package: str) -> tuple[str, ...]:
     return ("command.py", "engines.py", "files.py", "margin.py", *own)
 
 
-def explain_tokens(
-    correctness: Correctness, sets: list[CaseSet], box: Sandbox, tree: Path, options: Options
-) -> list[str]:
+def explain_tokens(correctness: Correctness, sets: list[CaseSet], conditions: Conditions) -> list[str]:
     """For the first public case with a wrong token: the order of a sum that explains it, or the first tensor that
     differs and both running sums.
     """
@@ -214,7 +213,7 @@ def explain_tokens(
     prompt = [*case.prompt, *expected[:step]]
     if order := explain.order_of_sum(public.model, prompt, expected[step], tokens[step]):
         return [order]
-    found = activations_at(box, tree, public, case, step, options.limits, options.patience)
+    found = activations_at(conditions, public.model, case, step)
     if found is None:
         return []
     difference = explain.first_difference(public.model, prompt, found)

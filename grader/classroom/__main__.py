@@ -29,7 +29,7 @@ from grader.classroom.task import Settings, WrongProgram
 from grader.points import PointsError, load
 from grader.sandbox import BACKENDS, SandboxError, choose
 from lab.check.report import counted
-from lab.command import INTERRUPTED, Parser, quietly, whole_number
+from lab.command import INTERRUPTED, Parser, in_one_line, quietly, whole_number
 from lab.files import PROFILES, ROOT, WriteError, shown, write_text
 from lab.models import ModelError, find, timing_model
 
@@ -263,26 +263,23 @@ def write_gradescope(options: argparse.Namespace, console: Console) -> int:
 WRITERS = {"example": write_example, "handout": write_handout, "gradescope": write_gradescope}
 
 
+@in_one_line("", *ERRORS, code=2)
 def main(arguments: list[str] | None = None) -> int:
     """Run a verb; returns the exit code."""
     options = build_parser().parse_args(arguments)
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    try:
-        if options.verb == "grade":
-            return grade_class(options, console)
-        if options.verb == "worker":
-            cluster.run_worker(options.scheduler, load(options.points).workers)
-            return 0
-        if options.verb in WRITERS:
-            return WRITERS[options.verb](options, console)
-        if not (options.out / "gradebook.sqlite").is_file():
-            raise GradebookError(f"{options.out}: no gradebook here; grade a class first")
-        with Gradebook(options.out / "gradebook.sqlite") as book:
-            View(book, read_policy(options.policy), options).write(console)
+    if options.verb == "grade":
+        return grade_class(options, console)
+    if options.verb == "worker":
+        cluster.run_worker(options.scheduler, load(options.points).workers)
         return 0
-    except ERRORS as error:
-        console.print(str(error))
-        return 2
+    if options.verb in WRITERS:
+        return WRITERS[options.verb](options, console)
+    if not (options.out / "gradebook.sqlite").is_file():
+        raise GradebookError(f"{options.out}: no gradebook here; grade a class first")
+    with Gradebook(options.out / "gradebook.sqlite") as book:
+        View(book, read_policy(options.policy), options).write(console)
+    return 0
 
 
 if __name__ == "__main__":
