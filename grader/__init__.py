@@ -20,3 +20,5 @@ rows.py         the rows that are judged from runs on tiny models; scaling.py: t
 verdict.py      from observations to points; pure, so that recorded timings can be fed to it
 report.py       terminal, results.json, report.html
 """
+
+import lab as lab  # before anything else: Ctrl-C while a command is loading

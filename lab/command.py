@@ -5,6 +5,7 @@ import codecs
 import errno
 import io
 import os
+import signal
 import sys
 import unicodedata
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from contextlib import suppress
 from functools import wraps
 from typing import Any, NoReturn, TextIO
 
-from lab import machine
+from lab import interrupted_while_loading, machine
 
 INTERRUPTED = 130  # the exit code of a command that Ctrl-C ended
 Main = Callable[..., int]
@@ -151,6 +152,8 @@ def quietly(main: Callable[[], int], steady: bool = False) -> int:
     steady: main makes results that are worth more than what it shows, so it continues when its reader has gone (make
     grade | head -1), its disk is full, or its output was closed (>&-). The exit code is main's, or 1 for a lost output.
     """
+    if signal.getsignal(signal.SIGINT) is interrupted_while_loading:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     closed = [name for name in ("stdin", "stdout", "stderr") if getattr(sys, name) is None]
     for name in closed:
         setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
@@ -170,7 +173,13 @@ def quietly(main: Callable[[], int], steady: bool = False) -> int:
         with suppress(OutputLost):
             out.flush()
         sys.stdout, sys.stderr = before
-    if out.error and out.error.errno != errno.EPIPE:
-        print(f"standard output: {out.error.strerror}", file=sys.stderr)
-        code = code or 1
-    return code
+    return told_if_lost(out, code)
+
+
+def told_if_lost(out: TextIO | Stream, code: int) -> int:
+    """The exit code of a command whose standard output was `out`, after a line on stderr if that was lost."""
+    error = out.error if isinstance(out, Stream) else None
+    if error is None or error.errno == errno.EPIPE:
+        return code
+    print(f"standard output: {error.strerror}", file=sys.stderr)
+    return code or 1

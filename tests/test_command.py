@@ -76,6 +76,25 @@ def test_another_command_ends_with_its_output(tmp_path, command, said):
     assert not (tmp_path / "written").exists()
 
 
+@pytest.mark.parametrize("module", ["lab.gpt", "lab.check", "grader"])
+def test_ctrl_c_while_a_command_is_loading(tmp_path, module):
+    slow = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+    (tmp_path / "numpy.py").write_text(slow)  # what all of them load
+    root = Path(files.__file__).parents[1]
+    command = [sys.executable, "-m", module, "x.py"]
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"}
+    run = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", "")
+
+
+def test_a_check_whose_output_is_lost_says_so(tmp_path):
+    (tmp_path / "fine.py").write_text("def main():\n    pass\n")
+    run = shell(f"{sys.executable} -m lab.check check fine.py >/dev/full", tmp_path, steady=True)
+    assert (run.returncode, run.stderr) == (1, b"standard output: No space left on device\n")
+    run = shell(f"{sys.executable} -m lab.check check fine.py | true", tmp_path, steady=True)
+    assert run.stderr == b""
+
+
 # ---------------------------------------------------------------------------------------------------------------- files
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import IO
 
 from lab.check.report import Finding, place
+from lab.command import told_if_lost
 
 GRACE = 6.0  # seconds after the limit in which a check ends by itself, unless it hangs
 
@@ -59,6 +60,7 @@ def be_child(run: Callable[[], int], seconds: float, stacks: IO[bytes], writing:
     try:
         code = run()
         sys.stdout.flush()
+        code = told_if_lost(sys.stdout, code)
     except BrokenPipeError:
         code = 1
     finally:
