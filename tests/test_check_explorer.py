@@ -495,6 +495,13 @@ def test_a_byte_order_mark_is_no_error(tmp_path: Path):
     assert "mutex b (bom.py:13)" in look(program).findings[0].message
 
 
+def test_a_program_in_another_coding_that_it_names(tmp_path):
+    program = tmp_path / "gbk.py"
+    text = "# coding: gbk\nfrom lab.threadlib import Mutex\n\n\ndef main():\n    Mutex('锁').unlock()\n"
+    program.write_bytes(text.encode("gbk"))
+    assert "锁" in look(program).findings[0].message
+
+
 # ----------------------------------------------------------------------------------------------------- seeing it again
 
 

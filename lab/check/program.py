@@ -47,7 +47,7 @@ class Program:
         self.name, self.folder = self.path.name, str(self.path.parent)
         linecache.checkcache(self.file)
         try:
-            self.source = self.path.read_text(encoding="utf-8-sig")
+            self.source = importlib.util.decode_source(self.path.read_bytes())  # in the coding that it names
             self.tree = ast.parse(self.source, self.file)
         except OSError as error:
             raise ProgramError(f"{name}: cannot be read: {error.strerror}") from None
