@@ -184,7 +184,7 @@ def execute(book: Any, seconds: float = 600.0) -> None:
         book, km=manager, timeout=seconds, coalesce_streams=True, resources={"metadata": {"path": str(FOLDER)}}
     )
     try:
-        client.execute()
+        client.execute(cleanup_kc=True)  # it would let a kernel of ours run on
     except CellExecutionError as error:
         raise NotebookError(f"{error.ename}: {error.evalue}\nin the cell\n{error.traceback}") from None
     except CellTimeoutError:

@@ -1,23 +1,32 @@
 """What all tests share: a clean environment, the golden files, and a marker per stage."""
 
+import fcntl
 import json
-from collections.abc import Iterator
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import lab  # noqa: F401  (first: it pins BLAS to one thread before numpy loads)
 
 import numpy as np  # isort: skip
 import pytest  # isort: skip
 
-from lab import threadlib
+from lab import kernels, threadlib
 from lab.checkpoint import Config, carve, count_parameters, parameter_shapes, write_checkpoint
 
 if TYPE_CHECKING:
     from grader.sandbox import Sandbox
 
 DATA = Path(__file__).parent / "data"
-ENVIRONMENT = ("GPT_MODEL", "GPT_MODELS_DIR", "GPT_MIRROR", "GPT_WORKERS", "GPT_KERNELS")
+ENVIRONMENT = ("GPT_MODEL", "GPT_MODELS_DIR", "GPT_MIRROR", "GPT_WORKERS")
+sys.modules.setdefault("rfc3987_syntax", None)  # jsonschema would take 2 s to load it, for a format no schema here has
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a run in the background; what it starts would ignore it as well
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+CHOSEN = kernels.choose()  # measured once: hundreds of processes that the tests start need not measure it again
 STAGES = {  # first word of a test file's name after "test_" -> marker
     "serial": "serial",
     "checkpoint": "serial",
@@ -59,6 +68,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test depends on what the person running it has set."""
     for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(kernels.VARIABLE, CHOSEN)
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +78,23 @@ def every_thread_is_joined() -> Iterator[None]:
     left = [thread.name for thread in threadlib.threads()]
     threadlib.runtime().threads.clear()
     assert not left
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[], Any]], Any]:
+    """once(name, make): what make() returns, made by the first of the run's processes that asks; it must pickle."""
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    folder = tmp_path_factory.getbasetemp() if alone else tmp_path_factory.getbasetemp().parent  # which all share
+
+    def made(name: str, make: Callable[[], Any]) -> Any:
+        kept = folder / f"{name}.pickle"
+        with (folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the others wait here
+            if not kept.exists():
+                kept.write_bytes(pickle.dumps(make()))
+        return pickle.loads(kept.read_bytes())
+
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -33,9 +33,11 @@ def environment(function: Callable[[Path], str]) -> Callable[[Path], str]:
 
 
 def command(folder: Path, *options: str, stages: str = "tokens") -> list[str]:
-    """The grader's command line; its results go to folder/out."""
-    line = [sys.executable, "-m", "grader", str(BASE), "--stages", stages, "--out", str(folder / "out")]
-    return [*line, *options]
+    """The grader's command line; its results go to folder/out. One case stands for the hidden ones."""
+    cases = folder / "one_case.json"
+    cases.write_text('{"cases": [{"prompt": [5, 7], "n": 6, "workers": 2}]}')
+    line = [sys.executable, "-m", "grader", str(BASE), "--stages", stages, "--cases", str(cases)]
+    return [*line, "--out", str(folder / "out"), *options]
 
 
 def settings(folder: Path, **more: str) -> dict[str, str]:

@@ -3,7 +3,11 @@
 import re
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -21,10 +25,14 @@ def name(path: Path) -> str:
 
 
 @cache
-def help_text(*words: str) -> str:
-    run = subprocess.run([sys.executable, "-m", *words, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert run.returncode == 0, run.stderr
-    return run.stdout
+def help_text(module: str, *words: str) -> str:
+    """What the command's --help prints."""
+    package = find_spec(module).submodule_search_locations
+    main = import_module(f"{module}.__main__" if package else module).main
+    with redirect_stdout(StringIO()) as out, pytest.raises(SystemExit) as end:
+        main([*words, "--help"])
+    assert not end.value.code
+    return out.getvalue()
 
 
 def commands() -> list[tuple[str, str, str]]:

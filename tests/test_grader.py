@@ -133,9 +133,9 @@ def test_an_instructor_adds_a_check_in_one_place(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def sets(tmp_path_factory):
+def sets(tmp_path_factory, once):
     """Public and hidden cases."""
-    return grade.case_sets(tmp_path_factory.mktemp("cases"), grade.Options(seed=7))
+    return once("cases of seed 7", lambda: grade.case_sets(tmp_path_factory.mktemp("cases"), grade.Options(seed=7)))
 
 
 def test_cases_have_the_margin_and_serial_answers_them(sets):

@@ -2,13 +2,16 @@
 
 import ast
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from grader import grade, report
+from grader.cases import public_cases
 from grader.examples import program
 from grader.points import load
+from grader.sandbox import Sandbox
 from grader.verdict import Verdict, judge, stage
 from tests.grader_selftest import STAGES
 
@@ -25,12 +28,16 @@ def stage_2() -> str:
 
 
 @pytest.fixture(scope="module")
-def earned(box, tmp_path_factory) -> dict[str, Verdict]:
+def earned(box, tmp_path_factory, once) -> dict[str, Verdict]:
     """The verdict on each stage, from the public cases alone, untimed."""
-    folder = tmp_path_factory.mktemp("stages")
+    return once("stages", lambda: verdicts(box, tmp_path_factory.mktemp("stages")))
+
+
+def verdicts(box: Sandbox, folder: Path) -> dict[str, Verdict]:
+    """Grade each stage."""
     sources = {"starter": STARTER.read_text(), "stage 2": stage_2()}
     sources |= {name: program(path) for name, path in STAGES.items()}
-    sets = grade.case_sets(folder, grade.Options())[:1]
+    sets = [public_cases(folder)]
     found = {}
     for name, source in sources.items():
         path = folder / "parallel.py"

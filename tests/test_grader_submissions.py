@@ -6,6 +6,7 @@ What is expected of a file stands in comments at its head: grader/examples.
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,9 +42,9 @@ def binding(box: sandbox.Sandbox) -> bool:
 
 
 @pytest.fixture(scope="session")
-def sets(tmp_path_factory: pytest.TempPathFactory) -> list[CaseSet]:
+def sets(tmp_path_factory: pytest.TempPathFactory, once: Callable) -> list[CaseSet]:
     """All cases, made once."""
-    return grade.case_sets(tmp_path_factory.mktemp("cases"), grade.Options())
+    return once("cases", lambda: grade.case_sets(tmp_path_factory.mktemp("cases"), grade.Options()))
 
 
 def graded(path: Path, box: sandbox.Sandbox, sets: list[CaseSet], folder: Path) -> Verdict:
@@ -199,10 +200,10 @@ def test_a_far_slower_program_does_not_hold_the_grader_up(
     assert "not run: the cases before it took" in verdict.rows[1].reason
 
 
-def test_base_is_right(box: sandbox.Sandbox, tmp_path: Path) -> None:
+def test_base_is_right(box: sandbox.Sandbox, sets: list[CaseSet], tmp_path: Path) -> None:
     submission = tmp_path / "parallel.py"
     submission.write_text(BASE.read_text())
-    verdict = grade.grade(submission, grade.Options(sandbox=box, stages=("tokens",), patience=QUICK))
+    verdict = grade.grade(submission, grade.Options(sandbox=box, stages=("tokens",), sets=sets, patience=QUICK))
     assert {row.name: row.status for row in verdict.rows[:-2]} == dict.fromkeys(
         ("runs", "public", "hidden", "imports", "workers", "quiet"), "passed"
     )

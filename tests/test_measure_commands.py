@@ -51,16 +51,20 @@ def main_of(module, *arguments: object) -> int:
 
 
 @pytest.fixture(scope="module")
-def measured(small, tmp_path_factory) -> Path:
+def measured(small, tmp_path_factory, once) -> Path:
     """The folder of everything that make report makes."""
-    out = tmp_path_factory.mktemp("profiles")
+    return once("report", lambda: make_report(small, tmp_path_factory.mktemp("profiles")))
+
+
+def make_report(model: Path, out: Path) -> Path:
+    """Everything, in `out`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scale, "COUNTS", (1, 2, 4))
         patch.setattr(scale, "REPEATS", 1)
         patch.setattr(scale, "ROUNDS", 1)
         patch.setattr(profile, "MOST_ROUNDS", 1)
         patch.setattr(machine, "READ_BYTES", 1 << 24)
-        assert main_of(report, "--model", small, "-n", 24, "--workers", 2, "--out", out, "--title", "Ada's report") == 0
+        assert main_of(report, "--model", model, "-n", 24, "--workers", 2, "--out", out, "--title", "Ada's report") == 0
     return out
 
 
@@ -457,7 +461,8 @@ def generate(model, prompt, n, workers):
 """
 
 
-def test_all_programs_of_a_command_use_the_same_kernels(tiny, tmp_path, capsys):
+def test_all_programs_of_a_command_use_the_same_kernels(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv(kernels.VARIABLE)
     program = tmp_path / "program.py"
     program.write_text(SAYS)
     assert main_of(timeline, "--engine", program, "--model", tiny, "-n", 5, "--out", tmp_path) == 1
