@@ -158,18 +158,6 @@ def read(path: Path) -> Any:
     return book
 
 
-def with_parameters(book: Any, parameters: Mapping[str, object]) -> Any:
-    """The notebook with a cell behind its parameters that gives them other values. Raises NotebookError."""
-    import nbformat
-
-    tagged = [place for place, cell in enumerate(book.cells) if "parameters" in cell.metadata.get("tags", [])]
-    if len(tagged) != 1:
-        raise NotebookError(f"{len(tagged)} cells are tagged parameters: there must be one")
-    text = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
-    book.cells.insert(tagged[0] + 1, nbformat.v4.new_code_cell(text, id="given"))
-    return book
-
-
 def execute(book: Any, seconds: float = 600.0) -> None:
     """Run all cells, in this Python and in notebooks/; outputs go into the notebook. Raises NotebookError."""
     from jupyter_client.kernelspec import KernelSpec

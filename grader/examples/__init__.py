@@ -3,7 +3,7 @@
 The tests hold the grader to them, the self-test times them, an example class is made of them. The files say themselves
 what is expected, in comments at their head:
 
-    # on: base                           stands on base.py, which comes before it
+    # on: base                           stands on base.py (or another file of its folder), which comes before it
     # cases: 2 workers, long             kinds of cases that are run (default: 2 workers)
     # expect: ROW STATUS | PHRASE        a row of the result, its status, a part of its reason
     # whole: ROW STATUS                  where the status is another one, or is known only, once all cases are run and a
@@ -27,7 +27,10 @@ WRONG, ATTACKS = (tuple(sorted((FOLDER / kind).glob("*.py"))) for kind in ("wron
 def program(path: Path) -> str:
     """The whole submission."""
     text = path.read_text(encoding="utf-8")
-    return BASE.read_text(encoding="utf-8") + "\n\n" + text if "# on: base" in text else text
+    (below,) = head(path).get("on", ["nothing"])
+    if below == "nothing":
+        return text
+    return program(BASE if below == BASE.stem else path.with_name(f"{below}.py")) + "\n\n" + text
 
 
 def head(path: Path) -> dict[str, list[str]]:

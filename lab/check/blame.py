@@ -82,7 +82,7 @@ def tell_early(detector: Detector, root: Memory, early: tuple, start: int, writt
     if not later:
         rest = writers(detector, root, np.arange(start, start + written.size), 1)
         lines = [f"{what} is read by {reader}, but nobody has written it in this pass"]
-        lines += whose_parts(detector, root, rest, start, written)
+        lines += whose_parts(root, rest, start, written)
         return lines, list(dict.fromkeys([site, *(line for _thread, line in rest)]))
     if detector.log[before] == (thread, site, detector.now) and np.isin(elements, detector.log_elements[before]).all():
         return [
@@ -106,7 +106,7 @@ def writers(detector: Detector, root: Memory, elements: np.ndarray, after: int) 
     return {who: np.concatenate(parts) for who, parts in found.items()}
 
 
-def whose_parts(detector: Detector, root: Memory, rest: dict, start: int, written: np.ndarray) -> list[str]:
+def whose_parts(root: Memory, rest: dict, start: int, written: np.ndarray) -> list[str]:
     """Who wrote the rest of a tensor, and what the gap looks like."""
     lines = [
         f"{root.region(elements)} is written by {spoken(thread)} at {line}" for (thread, line), elements in rest.items()

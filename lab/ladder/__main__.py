@@ -188,7 +188,7 @@ def conclude(folder: Path, report: dict, results: list[Result], console: Console
         if mine:
             console.print()
             console.print(show.table(mine, report))
-            for line in show.notes(mine, report):
+            for line in show.notes(mine):
                 console.print(line, highlight=False)
     console.print()
     for line in (*show.explanation(report), f"{note}", "Written: " + ", ".join(shown(path) for path in files)):

@@ -54,7 +54,7 @@ def table(results: Sequence[Result], report: dict) -> Table:
     return made
 
 
-def notes(results: Sequence[Result], report: dict) -> list[str]:
+def notes(results: Sequence[Result]) -> list[str]:
     """What the table has no room for."""
     lines = [f"{result.title}: {result.status}: {result.why}" for result in results if result.status != "measured"]
     slow = [result for result in results if result.first_step > 2.0]

