@@ -135,12 +135,10 @@ class Download:
                     return  # there is nothing after what we have
                 if reply.status_code in (429, 500, 502, 503, 504):
                     raise Interrupted(f"{reply.status_code} {reply.reason}")
-                if reply.status_code not in (200, 206):
-                    if reply.status_code == 416:  # what we have is longer than the file
-                        self.file.truncate(0)
-                    raise self.failure(f"{reply.status_code} {reply.reason}; {self.source.elsewhere}")
-                if reply.status_code == 200:  # from the beginning, whatever was asked for
+                if reply.status_code in (200, 416):  # from the beginning, whatever was asked for; longer than the file
                     self.file.truncate(0)
+                if reply.status_code not in (200, 206):
+                    raise self.failure(f"{reply.status_code} {reply.reason}; {self.source.elsewhere}")
                 self.copy(reply)
         except requests.exceptions.SSLError:
             why = f"the server's certificate is not trusted here; {self.source.elsewhere}"
@@ -158,14 +156,12 @@ class Download:
         if total and total - have > free:
             needed = f"{(total - have) / 1e6:.0f} MB are needed there, {free / 1e6:.0f} MB are free"
             raise DownloadError(f"{self.partial.parent}: {needed}")
-        checked = have >= self.source.head
         for chunk in reply.iter_content(CHUNK):
             self.file.write(chunk)
             self.file.flush()
-            have += len(chunk)
-            if not checked and have >= self.source.head:
+            before, have = have, have + len(chunk)
+            if before < self.source.head <= have:
                 self.check_head(reply)
-                checked = True
             self.show(have, total)
 
     def check_head(self, reply: requests.Response) -> None:
@@ -177,14 +173,11 @@ class Download:
 
     def wrong_sha256(self) -> str:
         """What is wrong with the SHA-256, where one is known."""
-        found = sha256(self.partial) if self.sha256 else None
+        if self.sha256 is None:
+            return ""
+        with self.partial.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
         return "" if found == self.sha256 else f"SHA-256: found {found}, expected {self.sha256}; run it again"
-
-
-def sha256(path: Path) -> str:
-    """The file's SHA-256 in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def stated_sha256(reply: requests.Response) -> str | None:

@@ -153,12 +153,12 @@ def read_text(path: str | os.PathLike) -> str:
     return text
 
 
-def text_pieces(path: Path, between: str = EOT_TEXT) -> Iterator[str]:
-    """A text too large for memory, cut only behind `between`, a piece of CHUNK characters or more at a time."""
+def text_pieces(path: Path) -> Iterator[str]:
+    """A text too large for memory, cut only behind <|endoftext|>, a piece of CHUNK characters or more at a time."""
     kept = ""
     with path.open(encoding="utf-8-sig") as file:
         while more := file.read(CHUNK):
-            whole, mark, kept = (kept + more).rpartition(between)
+            whole, mark, kept = (kept + more).rpartition(EOT_TEXT)
             if whole or mark:
                 yield whole + mark
     if kept.strip():
