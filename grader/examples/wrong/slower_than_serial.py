@@ -1,4 +1,4 @@
-# Scales, but every product is computed eight times.
+# Scales, but every product is computed twenty times.
 # on: base
 # expect: public partial | is not used
 # timing: slower_than_serial
