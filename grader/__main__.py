@@ -14,7 +14,7 @@ from grader.cases import CasesError
 from grader.points import PointsError, load
 from grader.sandbox import BACKENDS, NEEDS_LINUX, SandboxError
 from grader.verdict import Verdict
-from lab.command import INTERRUPTED, in_one_line, quietly
+from lab.command import INTERRUPTED, Parser, in_one_line, quietly
 from lab.files import PROFILES, WriteError, shown
 from lab.models import ModelError, find
 
@@ -31,7 +31,7 @@ METADATA = Path("/autograder/submission_metadata.json")  # where Gradescope says
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m grader", description=__doc__, epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip

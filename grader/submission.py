@@ -12,6 +12,8 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lab.check.program import without_script
+
 LARGEST = 1 << 20  # bytes; the reference has 16 thousand
 MODULES = frozenset(
     [
@@ -92,7 +94,7 @@ def read_submission(path: str | os.PathLike) -> Submission:
         raise BadSubmission(f"{path.name}: cannot be parsed as Python: {str(error) or type(error).__name__}") from None
     check_generate(path.name, tree)
     submission = Submission(path, source)
-    for node in ast.walk(tree):
+    for node in ast.walk(without_script(tree)):
         look_at(node, submission)
     return submission
 
@@ -168,6 +170,10 @@ def assigned(tree: ast.Module, name: str) -> bool:
     """Whether the module binds `name` at its top level without def."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+            return True
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == name:
+            return True
+        if isinstance(node, ast.ClassDef) and node.name == name:
             return True
         if isinstance(node, ast.ImportFrom) and any((alias.asname or alias.name) == name for alias in node.names):
             return True

@@ -476,6 +476,13 @@ def test_a_time_that_is_none_is_refused(seconds: str):
     assert "is not a number of seconds" in run.stderr
 
 
+def test_wrong_use_is_one_line():
+    for words in (["explore"], ["races", "x.py", "--workers", "0"], ["nosuch"], []):
+        run = command(*words)
+        assert run.returncode == 2
+        assert run.stdout == "" and run.stderr.count("\n") == 1, words
+
+
 def test_output_may_be_cut_off():
     program = str(ZOO / "wrong" / "philosophers.py")
     run = subprocess.run(
@@ -493,6 +500,12 @@ def test_a_byte_order_mark_is_no_error(tmp_path: Path):
     program = tmp_path / "bom.py"
     program.write_bytes(b"\xef\xbb\xbf" + (ZOO / "wrong" / "ab_ba.py").read_bytes())
     assert "mutex b (bom.py:13)" in look(program).findings[0].message
+
+
+def test_imports_of_a_script_part_do_not_run_and_are_not_refused(tmp_path):
+    program = tmp_path / "timed.py"
+    program.write_text("def main():\n    pass\n\n\nif __name__ == '__main__':\n    import threading\n")
+    assert look(program).findings == []
 
 
 def test_a_program_in_another_coding_that_it_names(tmp_path):

@@ -102,6 +102,34 @@ def test_good_input_and_what_it_imports(tmp_path):
     read_submission(path)
 
 
+SCRIPT = 'if __name__ == "__main__":\n    import argparse, threading\nelse:\n    import heapq\n'
+
+
+def test_what_runs_only_as_a_script_is_not_looked_at(tmp_path):
+    path = tmp_path / "parallel.py"
+    path.write_text(GOOD + SCRIPT)
+    found = read_submission(path)
+    assert found.imports == [] and found.threads == []
+    for change in ('__name__ = "__main__"\n', "for __name__ in ['__main__']: pass\n"):
+        path.write_text(GOOD + change + SCRIPT)
+        found = read_submission(path)
+        assert len(found.imports) == 1 and len(found.threads) == 1
+    path.write_text(GOOD + SCRIPT.replace("heapq", "queue"))
+    assert len(read_submission(path).threads) == 1
+    path.write_text(GOOD + f"if {'-' * 900}1 == 2:\n    pass\n")
+    read_submission(path)
+
+
+def test_generate_may_be_a_class_or_have_a_type(tmp_path):
+    path = tmp_path / "parallel.py"
+    for source in (
+        "class generate:\n    pass\n",
+        "from lab.serial import generate as g\ngenerate: object = g\n",
+    ):
+        path.write_text(source)
+        read_submission(path)
+
+
 def test_the_reference_reads_well():
     found = read_submission(grade.LAB / "parallel.py")
     assert found.imports == [] and found.threads == []

@@ -19,7 +19,7 @@ from lab.check.replay import replay
 from lab.check.report import Finding, Findings, ProgramError, show
 from lab.check.schedule import FORMAT
 from lab.check.supervise import supervised
-from lab.command import quietly, whole_number
+from lab.command import Parser, quietly, whole_number
 
 positive, natural = whole_number(1), whole_number(0)
 
@@ -38,7 +38,7 @@ how to read what is found: docs/failures.md"""
 def parser() -> argparse.ArgumentParser:
     """All commands and options."""
     raw = argparse.RawDescriptionHelpFormatter
-    top = argparse.ArgumentParser(
+    top = Parser(
         "python -m lab.check",
         description="Find what is wrong with a program's threads.",
         epilog=EXAMPLES,

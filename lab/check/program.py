@@ -73,7 +73,7 @@ class Program:
     def refused(self) -> list[Finding]:
         """A finding for each import of a library with threads of its own."""
         found = []
-        for node in ast.walk(self.tree):
+        for node in ast.walk(without_script(self.tree)):
             for module in imported(node):
                 if module.split(".")[0] in REFUSED:
                     at = place(self.file, getattr(node, "lineno", 0))
@@ -189,6 +189,25 @@ def locate(name: str) -> tuple[Path, str]:
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         raise ProgramError(f"{name}: neither a Python file nor a module that can be found")
     return Path(spec.origin), name.rpartition(".")[0]
+
+
+def without_script(tree: ast.Module) -> ast.Module:
+    """The part of a module that runs when it is imported: without what stands under if __name__ == "__main__"."""
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "__name__"]
+    if any(isinstance(name.ctx, ast.Store) for name in names):
+        return tree
+    parts: list[ast.stmt] = []
+    for node in tree.body:
+        parts += node.orelse if isinstance(node, ast.If) and asks_for_main(node.test) else [node]
+    return ast.Module(parts, [])
+
+
+def asks_for_main(test: ast.expr) -> bool:
+    """Whether this is __name__ == "__main__"."""
+    match test:
+        case ast.Compare(ast.Name("__name__"), [ast.Eq()], [ast.Constant("__main__")]):
+            return True
+    return False
 
 
 def imported(node: ast.AST) -> list[str]:
