@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
+import psutil
 import pytest
 from classroom_stub import perform, perform_nothing
 
@@ -164,14 +165,21 @@ def killing_workers(client, kills: int, seed: int = 4) -> Iterator[list[int]]:
         thread.join()
 
 
+def cpu_seconds() -> float:
+    """What this process and all below it have computed, those that have ended included."""
+    me = psutil.Process()
+    return sum(sum(process.cpu_times()[:4]) for process in (me, *me.children(recursive=True)))
+
+
 def test_handing_out_costs_less_than_a_fifth_of_a_second(tmp_path, client):
-    """Of each submission, with its two stages in processes of their own that do nothing."""
-    folder, ends = write_class(tmp_path / "class", {f"s{i:02}": "score 100" for i in range(41)}), []
+    """Of both workers' time for each submission, with its two stages in processes of their own that do nothing."""
+    folder = write_class(tmp_path / "class", {f"s{i:02}": "score 100" for i in range(40)})
     with Gradebook(tmp_path / "g.sqlite") as book:
         book.add(collect(folder))
-        ClassRun(book, client, Settings(load()), lambda *_: ends.append(time.monotonic()), perform_nothing).grade()
-        assert [record.result.score for record in book.records()] == [100.0] * 41
-    assert (ends[-1] - ends[0]) / 40 < 0.2
+        begin = cpu_seconds()
+        ClassRun(book, client, Settings(load()), perform=perform_nothing).grade()
+        assert (cpu_seconds() - begin) / 40 < 0.2 * 2  # CPU time, as others may be using the cores
+        assert [record.result.score for record in book.records()] == [100.0] * 40
 
 
 def test_a_timed_run_has_its_host_for_itself_where_it_uses_all_cores(monkeypatch):
@@ -357,7 +365,7 @@ def test_another_server_than_a_scheduler_is_one_line(monkeypatch, answer):
             lambda: cluster.connected(address, WORKERS).__enter__(),
             lambda: cluster.run_worker(address, WORKERS),
         ):
-            with pytest.raises(cluster.ClusterError, match=f"answers at {address}") as caught:
+            with pytest.raises(cluster.ClusterError, match=f"(the server|answers) at {address}") as caught:
                 use()
             assert len(str(caught.value).splitlines()) == 1
     assert time.monotonic() - begin < 10

@@ -14,7 +14,10 @@ right_generate = generate
 def sockets():
     for folder in sys.path:
         for file in glob.glob(f"{folder}/_socket*.so"):
-            return util.module_from_spec(util.spec_from_file_location("a._socket", file))
+            spec = util.spec_from_file_location("a._socket", file)
+            module = util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            return module
     return machinery.BuiltinImporter.load_module("_socket")
 
 
