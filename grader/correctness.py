@@ -8,7 +8,7 @@ from grader.cases import Case, CaseSet
 from grader.child import Child, Patience
 from grader.runs import Run
 from grader.sandbox import Limits, Sandbox
-from lab.check.report import counted
+from lab.command import counted
 
 GIVE_UP_AFTER = 2  # hangs, after which no more cases are run
 MOST_RESTARTS = 6  # crashes, likewise

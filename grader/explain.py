@@ -15,7 +15,7 @@ from grader.correctness import Outcome
 from grader.places import FILE, place, returns_of
 from grader.runs import Run
 from grader.sandbox import MB, Limits
-from lab.check.report import counted
+from lab.command import counted
 from lab.margin import other_sums
 from lab.serial import GPT2, gpt2_build_from_checkpoint, gpt2_forward
 

@@ -5,7 +5,7 @@ from grader.explain import error_line, outcome_line, run_line, status_line
 from grader.points import SKIPPED, Result, row
 from grader.runs import Run
 from grader.sandbox import Limits
-from lab.check.report import counted
+from lab.command import counted
 
 # --------------------------------------------------------------------------------------------- the program, its tokens
 

@@ -17,7 +17,7 @@ from grader.points import INCONCLUSIVE, SKIPPED, Points, Result, gain, row
 from grader.rounds import Round, Sample, Timing
 from grader.runs import Run
 from grader.timing import LEAST_ROUNDS, WAITING
-from lab.check.report import counted
+from lab.command import counted
 
 STEAL = 0.02  # share of the time that the hypervisor took, up to which nobody asks what it may have cost
 AHEAD = 0.05  # CPU time while stopped / all CPU time: more than the stop itself explains

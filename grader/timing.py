@@ -30,8 +30,8 @@ from grader.estimates import estimate_scaling
 from grader.points import Points
 from grader.rounds import Round, Sample, Timing
 from grader.sandbox import MB, Limits, Sandbox, SandboxError
-from lab.check.report import counted
 from lab.checkpoint import read_header
+from lab.command import counted
 from lab.margin import MARGIN
 from lab.measure.capacity import layers_of
 from lab.measure.load import Load

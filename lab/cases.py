@@ -16,8 +16,9 @@ from lab import threadlib
 from lab.check import api
 from lab.check.explore import Plan, explore
 from lab.check.program import Program
-from lab.check.report import Finding, Findings, ProgramError, counted, show_finding
+from lab.check.report import Finding, Findings, ProgramError, show_finding
 from lab.check.supervise import supervised
+from lab.command import counted
 from lab.files import write_text
 
 SCHEDULES, SECONDS = 150, 10.0  # for each explored case

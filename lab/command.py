@@ -69,6 +69,11 @@ def shortened(text: str, most: int = 40) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
+def counted(number: int, noun: str) -> str:
+    """1 schedule, 2 schedules."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def in_one_line(prefix: str, *errors: type[Exception], code: int = 1) -> Callable[[Main], Main]:
     """For a command's main(): these errors, whose message is one line, end it with that line on stderr, and `code`."""
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from lab import files
 from lab.cases import Case, Failed, explore_case, in_time, run_cases, with_main
 from lab.check.explorer import Explorer, prepared
-from lab.check.report import ProgramError, counted
+from lab.check.report import ProgramError
 from lab.check.report import console as new_console
 from lab.check.schedule import STATEMENTS, Setting
 from lab.check.strategies import Default
-from lab.command import Parser, in_one_line, quietly
+from lab.command import Parser, counted, in_one_line, quietly
 
 SECONDS = 60.0
 LENGTHS = (60, 600)  # of arrays whose sums may not take more steps the longer they are

@@ -23,9 +23,9 @@ from lab import serial, threadlib
 from lab.cases import Case, Failed, explore_case, in_time, judge, look, run_cases, tell_exception
 from lab.check import tiny
 from lab.check.program import Program
-from lab.check.report import ProgramError, counted
+from lab.check.report import ProgramError
 from lab.check.report import console as new_console
-from lab.command import Parser, in_one_line, quietly
+from lab.command import Parser, counted, in_one_line, quietly
 from lab.engines import load_engine, start
 from lab.files import shown
 

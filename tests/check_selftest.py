@@ -9,8 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab.check.report import counted
-from lab.command import Parser, quietly, whole_number
+from lab.command import Parser, counted, quietly, whole_number
 
 ZOO = Path(__file__).with_name("zoo") / "right"
 LOCK_ORDER_ONLY = (

@@ -28,8 +28,7 @@ from grader.classroom.similar import similar
 from grader.classroom.task import Settings, WrongProgram
 from grader.points import PointsError, load
 from grader.sandbox import BACKENDS, SandboxError, choose
-from lab.check.report import counted
-from lab.command import INTERRUPTED, Parser, in_one_line, quietly, whole_number
+from lab.command import INTERRUPTED, Parser, counted, in_one_line, quietly, whole_number
 from lab.files import PROFILES, ROOT, WriteError, shown, write_text
 from lab.models import ModelError, find, timing_model
 

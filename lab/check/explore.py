@@ -18,7 +18,7 @@ from lab.check.causes import tell
 from lab.check.explorer import Explorer, Run, prepared
 from lab.check.hunt import LAST_WORDS, look_for_races, tell_failed
 from lab.check.program import Program
-from lab.check.report import Finding, Findings, counted, place
+from lab.check.report import Finding, Findings, place
 from lab.check.schedule import EXPRESSIONS, PRIMITIVES, ROUNDS, STATEMENTS, Setting
 from lab.check.shrink import shrink, simpler
 from lab.check.strategies import (
@@ -33,6 +33,7 @@ from lab.check.strategies import (
     about,
     seeded,
 )
+from lab.command import counted
 
 TRACKED_SCHEDULES = 24
 

@@ -6,9 +6,10 @@ from collections import Counter
 from lab.check.causes import tell
 from lab.check.explorer import Explorer, Run
 from lab.check.race import Race
-from lab.check.report import Finding, Findings, counted
+from lab.check.report import Finding, Findings
 from lab.check.schedule import PRIMITIVES, STATEMENTS, Setting
 from lab.check.strategies import Default, RandomWalk, Replay, Strategy, seeded
+from lab.command import counted
 
 LAST_WORDS = 2.0  # seconds to explain a failure that was found when the time was over
 

@@ -4,7 +4,8 @@ terminal."""
 import sys
 import time
 
-from lab.check.report import Findings, counted
+from lab.check.report import Findings
+from lab.command import counted
 
 TERMINAL, ELSEWHERE = 0.2, 10.0  # seconds between two lines
 

@@ -9,10 +9,11 @@ from lab.check.causes import tell
 from lab.check.explorer import Explorer, Run, prepared
 from lab.check.hunt import race_findings
 from lab.check.program import Program
-from lab.check.report import Findings, counted
+from lab.check.report import Findings
 from lab.check.schedule import FORMAT, format_of, parse_schedule
 from lab.check.strategies import Replay
 from lab.check.trace import trace_of, whole_snapshot
+from lab.command import counted
 
 
 def replay(program: Program, schedule: str, picture_file: str | None = None, seconds: float = float("inf")) -> Findings:

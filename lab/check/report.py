@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from lab.command import counted
+
 KINDS = {
     "deadlock": "every thread waits for another one",
     "livelock": "the threads keep running without making progress",
@@ -139,11 +141,6 @@ def shortened(schedule: str) -> str:
 def place(filename: str, line: int) -> str:
     """file:line with the file's base name."""
     return f"{os.path.basename(filename)}:{line}"
-
-
-def counted(number: int, noun: str) -> str:
-    """1 schedule, 2 schedules."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def listed(words: list[str]) -> str:

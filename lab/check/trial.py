@@ -14,7 +14,8 @@ from lab.check.checked import Checked, CheckFailed, at
 from lab.check.names import outside
 from lab.check.picture import folded
 from lab.check.program import NoExit, Program, Quiet, call_main
-from lab.check.report import Finding, Findings, counted, place
+from lab.check.report import Finding, Findings, place
+from lab.command import counted
 from lab.threadlib import WorkerFailed
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
+from lab.command import shortened
 from lab.ladder.climb import Result
 from lab.measure import style
 
@@ -87,7 +88,12 @@ def draw_bars(results: Sequence[Result], report: dict, note: str) -> Any:
     for place, (result, value) in enumerate(zip(results, heights, strict=True)):
         if result.status != "measured":
             axes.text(
-                0.01 * most, place, f"{result.status}: {short(result.why)}", va="center", fontsize=8.5, color=style.GREY
+                0.01 * most,
+                place,
+                f"{result.status}: {shortened(result.why, 80)}",
+                va="center",
+                fontsize=8.5,
+                color=style.GREY,
             )
             continue
         axes.barh(place, value, height=0.62, color=style.BLUE)
@@ -96,11 +102,6 @@ def draw_bars(results: Sequence[Result], report: dict, note: str) -> Any:
     unit = "milliseconds a batch" if results[0].part == "training" else "milliseconds a token"
     style.named_rows(axes, [result.title for result in results], 1.25 * most, unit)
     return style.framed(figure, f"The ladder, {results[0].part}: {report['title']}", note=note)
-
-
-def short(text: str, most: int = 80) -> str:
-    """At most so many characters."""
-    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 class Mark(NamedTuple):

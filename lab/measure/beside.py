@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lab.command import counted
 from lab.measure import style
 from lab.measure.stats import Estimate
 
@@ -64,7 +65,7 @@ def draw_scaling(
 def draw_times(times: Mapping[str, Mapping[int, float]], title: str, note: str = "", floor: float = 0.0) -> Any:
     """Milliseconds a token: a bar for each program and number of workers; a line at a floor that none goes below."""
     bars = [
-        (f"{name}, {k} worker{'s' if k > 1 else ''}" if len(line) > 1 or k > 1 else name, line[k], place)
+        (f"{name}, {counted(k, 'worker')}" if len(line) > 1 or k > 1 else name, line[k], place)
         for place, (name, line) in enumerate(times.items())
         for k in sorted(line)
     ]

@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 
 from lab import threadlib
-from lab.command import Parser, quietly
+from lab.command import Parser, counted, quietly
 from lab.machine import count as cores
 from lab.measure.load import load_now
 
@@ -45,8 +45,8 @@ def summary(machine: dict | None = None) -> str:
     """The description in one line: "AMD EPYC, 2 cores, L2 1 MB, L3 32 MB, 25 GB; CPython 3.11.2, numpy 2.4.6, ..."."""
     machine = machine or describe()
     levels = ", ".join(f"{name} {size_text(size)}" for name, size in machine["caches"].items() if name in ("L2", "L3"))
-    number = f"{machine['cores']} core{'s' if machine['cores'] != 1 else ''}"
-    hardware = [machine["cpu"], number, *([levels] if levels else []), f"{machine['memory'] / 1e9:.0f} GB"]
+    memory = f"{machine['memory'] / 1e9:.0f} GB"
+    hardware = [machine["cpu"], counted(machine["cores"], "core"), *([levels] if levels else []), memory]
     return f"{', '.join(hardware)}; {machine['python']}, numpy {machine['numpy']}, {machine['blas']}"
 
 
@@ -82,7 +82,7 @@ def blas() -> str:
     for library in libraries():
         if library["user_api"] == "blas":
             kernel = f" ({library['architecture']})" if library.get("architecture") else ""
-            threads = f"{library['num_threads']} thread{'s' if library['num_threads'] != 1 else ''}"
+            threads = counted(library["num_threads"], "thread")
             return f"{library['internal_api']} {library.get('version') or ''}{kernel} on {threads}".replace("  ", " ")
     return "BLAS unknown"
 
@@ -158,8 +158,9 @@ def main(arguments: list[str] | None = None) -> int:
     print(summary())
     print(load_now())
     for threads in sorted({1, cores()}):
-        word = "thread" if threads == 1 else "threads"
-        print(f"{threads} {word}: reads {bandwidth(threads):.1f} GB/s, computes {peak(threads):.0f} GFLOP/s")
+        print(
+            f"{counted(threads, 'thread')}: reads {bandwidth(threads):.1f} GB/s, computes {peak(threads):.0f} GFLOP/s"
+        )
     return 0
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from rich.console import Console
 
 from lab.checkpoint import Config, read_header
-from lab.command import quietly
+from lab.command import counted, quietly
 from lab.files import shown, write_json
 from lab.measure import operations, scale, style
 from lab.measure.capacity import Kernel, capacity
@@ -157,7 +157,7 @@ def in_order(seconds: dict[str, dict[str, float]]) -> list[str]:
 
 def bar_name(bar: str) -> str:
     """ "serial" -> "serial", "1" -> "1 worker", "2" -> "2 workers" """
-    return bar if not bar.isdigit() else f"{bar} worker{'s' if bar != '1' else ''}"
+    return bar if not bar.isdigit() else counted(int(bar), "worker")
 
 
 # ------------------------------------------------------------------------------------------------------------- roofline
@@ -208,7 +208,7 @@ def draw_roofline(roofs: list[Roof], found: list[Point], title: str, note: str) 
     figure, axes = style.pyplot().subplots(figsize=(8.2, 5.8))
     achieved = [(point, point.cost.flops / point.seconds / 1e9) for point in found]
     labelled = [
-        (f"roof of {k} thread{'s' if k > 1 else ''}: {gigabytes:.0f} GB/s, {flops:.0f} GFLOP/s", gigabytes, flops)
+        (f"roof of {counted(k, 'thread')}: {gigabytes:.0f} GB/s, {flops:.0f} GFLOP/s", gigabytes, flops)
         for k, gigabytes, flops in roofs
     ]
     lowest = min(rate for _, rate in achieved)

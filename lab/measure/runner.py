@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from lab.checkpoint import CheckpointError, read_header
-from lab.command import Parser, in_one_line, whole_number, worker_count
+from lab.command import Parser, counted, in_one_line, whole_number, worker_count
 from lab.engines import engine_name
 from lab.files import PROFILES, ROOT
 from lab.margin import MARGIN
@@ -74,7 +74,7 @@ class Program:
     @property
     def title(self) -> str:
         """One line for headings: "lab/parallel.py on 2 workers, synthetic_124M, 20 tokens"."""
-        on = f" on {self.workers} worker{'s' if self.workers != 1 else ''}" if not self.is_serial else ""
+        on = f" on {counted(self.workers, 'worker')}" if not self.is_serial else ""
         return f"{self.file}{on}, {self.model.stem}, {self.n} tokens"
 
     def command(self, result: Path, wanted: dict[str, Any], flags: Sequence[str] = ()) -> list[str]:
