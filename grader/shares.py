@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -193,12 +193,12 @@ def plain(value: object) -> object:
     return value.view(np.ndarray) if isinstance(value, Noted) else value
 
 
-def is_weight(value: object) -> bool:
+def is_weight(value: object) -> TypeGuard[Noted]:
     """Whether this holds weights."""
     return isinstance(value, Noted) and value.root is not None and value.size > 0
 
 
-def known(value: object) -> object:
+def known(value: Any) -> Any:
     """The same, noted if it is a plain array in the weights' own memory."""
     root = NOTES.memory.root if NOTES.memory is not None else None
     if type(value) is np.ndarray and root is not None and value.itemsize == root.itemsize and root.holds(value):
@@ -223,7 +223,7 @@ def made_of(function, values: Iterable[object], result: Noted) -> bool:
     if result.size < NOTES.large:
         return False
     parts = arrays_in(values)
-    weights = [part for part in parts if isinstance(part, Noted) and is_weight(part)]
+    weights = [part for part in parts if is_weight(part)]
     if parts and len(weights) == len(parts):
         result.root = Root(result, (function.__name__, *(part.place() for part in weights)))
         return True
@@ -259,7 +259,7 @@ def noted(function, inputs, result, out):
     return (out[0] if len(out) == 1 else out) if out else result
 
 
-def note_product(inputs: tuple, result: object, weights: bool, thread: str) -> object:
+def note_product(inputs: list, result: object, weights: bool, thread: str) -> object:
     """Count its work, in multiplications; poison it; let the others have their turn. Returns the result."""
     work = work_of([x for x in inputs if isinstance(x, np.ndarray)], result)
     if not weights:
