@@ -110,7 +110,11 @@ def test_what_runs_only_as_a_script_is_not_looked_at(tmp_path):
     path.write_text(GOOD + SCRIPT)
     found = read_submission(path)
     assert found.imports == [] and found.threads == []
-    for change in ('__name__ = "__main__"\n', "for __name__ in ['__main__']: pass\n"):
+    for change in (
+        '__name__ = "__main__"\n', "for __name__ in ['__main__']: pass\n",
+        'globals()["__name__"] = "__main__"\n', 'globals().update(__name__="__main__")\n',
+        'generate.__globals__["a"].__name__ = "__main__"\n', 'match "__main__":\n    case __name__: pass\n',
+    ):  # fmt: skip
         path.write_text(GOOD + change + SCRIPT)
         found = read_submission(path)
         assert len(found.imports) == 1 and len(found.threads) == 1

@@ -193,13 +193,22 @@ def locate(name: str) -> tuple[Path, str]:
 
 def without_script(tree: ast.Module) -> ast.Module:
     """The part of a module that runs when it is imported: without what stands under if __name__ == "__main__"."""
-    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "__name__"]
-    if any(isinstance(name.ctx, ast.Store) for name in names):
+    if any(map(renames_itself, ast.walk(tree))):
         return tree
     parts: list[ast.stmt] = []
     for node in tree.body:
         parts += node.orelse if isinstance(node, ast.If) and asks_for_main(node.test) else [node]
     return ast.Module(parts, [])
+
+
+def renames_itself(node: ast.AST) -> bool:
+    """Whether this may give the module another __name__, so that such a block would run after all."""
+    match node:
+        case ast.Name("__name__", ast.Store()) | ast.Attribute(_, "__name__", ast.Store()) | ast.Constant("__name__"):
+            return True
+        case ast.keyword("__name__") | ast.MatchAs(_, "__name__"):
+            return True
+    return False
 
 
 def asks_for_main(test: ast.expr) -> bool:
