@@ -43,8 +43,9 @@ def model(tiny):
 # --------------------------------------------------------------------------------------------------------------- tokens
 
 
-@pytest.mark.parametrize("version", [1, 3, 5])
-@pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 7, 12, 13, 16])
+@pytest.mark.parametrize(
+    ("version", "k"), [*((3, k) for k in (1, 2, 3, 4, 5, 7, 12, 13, 16)), (1, 1), (1, 3), (5, 1), (5, 3)]
+)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_golden_cases(engine, k, version, golden, data):
     model = serial.gpt2_build_from_checkpoint(data / f"tiny_v{version}.bin")
