@@ -69,10 +69,9 @@ def safe_cases(model, count, n=12):
 
 
 def test_fifty_random_prompts(model):
-    counts = (1, 2, 3, 4, 7, 16)
-    for number, (prompt, tokens) in enumerate(safe_cases(model, 50)):
+    for prompt, tokens in safe_cases(model, 50):
         for engine in ENGINES.values():
-            for k in (counts[number % 6], counts[(number + 3) % 6]):
+            for k in (1, 2, 3, 4, 7, 16):
                 assert list(engine.generate(model, prompt, 12, k)) == tokens
 
 
