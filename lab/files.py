@@ -68,7 +68,7 @@ def remove(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a text file; returns its path. Bytes of a file name that are not UTF-8 are left out. Raises WriteError."""
+    """Write a text file; returns its path. What is not UTF-8 in a file name becomes "?". Raises WriteError."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="replace")
     return path

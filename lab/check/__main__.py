@@ -59,10 +59,7 @@ def parser() -> argparse.ArgumentParser:
         help="which thread runs next (default mix)",
     )
     explore.add_argument(
-        "--preemptions",
-        type=natural,
-        default=2,
-        help="most preemptions of a schedule, for exhaustive (default 2)",
+        "--preemptions", type=natural, default=2, help="most preemptions of a schedule, for exhaustive (default 2)"
     )
     explore.add_argument(
         "--switch",

@@ -66,7 +66,7 @@ class Program:
 
     @property
     def file(self) -> str:
-        """The program's file, as people name it; bytes of a name that are not UTF-8 are left out."""
+        """The program's file, as people name it; what is not UTF-8 in a name becomes "?"."""
         path = Path(self.engine) if self.engine.endswith(".py") else ROOT / "lab" / f"{self.engine}.py"
         below = (str(path.relative_to(base)) for base in (Path.cwd(), ROOT) if path.is_relative_to(base))
         return next(below, path.name).encode("utf-8", "replace").decode()
