@@ -103,7 +103,7 @@ class Root:
     def marks(self) -> np.ndarray:
         """The readers of each element in this run; the memory may be from an earlier one."""
         if self.key not in NOTES.roots:
-            NOTES.roots[self.key] = np.zeros(self.size, np.uint8)
+            NOTES.roots.setdefault(self.key, np.zeros(self.size, np.uint8))  # of two threads the first one's stay
         return NOTES.roots[self.key]
 
     def holds(self, array: np.ndarray) -> bool:
