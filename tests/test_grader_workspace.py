@@ -153,6 +153,23 @@ def test_the_next_grader_cleans_up_what_nobody_holds(tmp_path, monkeypatch):
     assert sleeper.wait(20) == -signal.SIGKILL
 
 
+def test_a_process_in_the_middle_of_its_start_is_found(monkeypatch):
+    """Its environment is empty until execve is over, on a busy machine for milliseconds: it must not escape the end."""
+    shows, seen = iter([b"", b"", f"{processes.MARK}=mine".encode() + b"\0"]), os.getpid()
+    monkeypatch.setattr(processes, "processes", lambda: [seen])
+    monkeypatch.setattr(processes, "starting", lambda pid: True)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: next(shows))
+    monkeypatch.setattr(processes, "alive", lambda pid: True)
+    assert processes.marked("mine") == [seen]
+
+
+def test_only_a_process_without_memory_of_its_own_yet_is_starting():
+    with subprocess.Popen(["sleep", "600"], env={}) as empty:
+        assert soon(lambda: not processes.starting(empty.pid)) and not processes.starting(os.getpid())
+        assert processes.environment_of(empty.pid) == [b""]
+        empty.kill()
+
+
 def test_a_folder_in_use_is_left_alone(tmp_path):
     before = workspace.home()
     workspace.sweep()
