@@ -85,6 +85,7 @@ class Child:
         config = {
             **locks, "paths": [str(tree), *locks["paths"]], "engine": engine, "model": str(model or ""),
             "commands": commands_in, "results": results_out, "stacks": stacks_out, "kernel": kernel,
+            "threads": self.limits.processes - 1,
         }  # fmt: skip
         arguments, given = [str(tree / "harness.py"), json.dumps(config)], (commands_in, results_out, stacks_out)
         try:

@@ -97,13 +97,13 @@ def error_line(chain: list[dict], limits: Limits, source: str = "", private: boo
     """An exception: its type, its message, the student's lines; the cause comes before what it caused.
 
     `private`: nothing of it in which a submission could tell of the case: no message, no type of its own. Code and
-    function names are those of the source we have, not those reported.
+    function names are those of the source we have, not those reported; without it no place is named.
     """
     try:
         root = chain[-1]
         kind, message = str(root["type"]), str(root["message"])
         text = (kind if kind in KNOWN_ERRORS else "an exception") if private else f"{kind}: {message}"
-        own = [line for file, line, *_ in root["frames"] if file == FILE]
+        own = [line for file, line, *_ in root["frames"] if file == FILE and source]
         places = "; ".join(place(source, line) for line in own[-2:][::-1])
         in_worker = "a worker failed with " if chain[0]["type"] == "WorkerFailed" and len(chain) > 1 else ""
         return f"{in_worker}{text[:200]}{error_hint(kind, message, limits)}" + (f" at {places}" if places else "")

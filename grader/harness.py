@@ -3,7 +3,8 @@ no other case.
 
     argv[1]   JSON: {"paths": [...], "engine": "submission" | "watched" | "trusted" | "capacity", "model": path,
                      "commands": fd, "results": fd, "stacks": fd,
-                     "parent": pid (0: no matter), "readable": [...] (null: not to be sealed)}
+                     "parent": pid (0: no matter), "readable": [...] (null: not to be sealed),
+                     "threads": the most at a time, beside the main one}
 
 It loads the model, touches every page of it, locks itself in (confine.py), writes "loaded" (whatever fails before is
 not the submission's fault), imports the submission and writes "ready". Then it reads commands, one JSON object a line:
@@ -49,8 +50,8 @@ DENIED_EVENTS = (
 )  # fmt: skip
 
 
-def guard(threadlib, report):
-    """Refuse what the task does not need, and note a thread made past lab.threadlib.
+def guard(threadlib, report, most):
+    """Refuse what the task does not need, `most` threads as the kernel would, and note one made past lab.threadlib.
 
     An audit hook cannot be removed. Still this is the friendly fence, the one with a clear message; the sandbox is the
     real one.
@@ -58,9 +59,12 @@ def guard(threadlib, report):
     import _thread
     import threading
 
-    getframe, told, start_new_thread = sys._getframe, [], _thread.start_new_thread
+    getframe, told = sys._getframe, []
+    count, start_new_thread = _thread._count, _thread.start_new_thread
 
     def note_thread(depth):
+        if count() >= most:
+            raise RuntimeError("can't start new thread")
         frame = getframe(depth)
         while frame is not None and frame.f_code.co_filename != threadlib.__file__:
             frame = frame.f_back
@@ -244,7 +248,7 @@ def prepare(config, report, go_on):
 
         shares.watch_arrays()
         shares.watch_tasks(threadlib)
-    guard(threadlib, report)
+    guard(threadlib, report, config["threads"])
     report("loaded")
     import lab.parallel
 

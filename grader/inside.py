@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from grader.child import Child, Patience
+from grader.explain import error_line
 from grader.runs import Run
 from grader.sandbox import Limits, Sandbox
 
@@ -30,7 +31,7 @@ LAST = 0.97  # samples lie in this part of a worker's work: who does less the ne
 
 
 WORDS = {
-    "error": "fails", "hang": "hangs", "spin": "takes too long", "slow": "takes too long", "ended": "ends",
+    "hang": "hangs", "spin": "takes too long", "slow": "takes too long", "ended": "ends",
     "flood": "prints without end", "protocol": "says something else",
     "contract": "returns something else", "litter": "writes without end", "processes": "starts other processes",
     "unstoppable": "cannot be stopped",
@@ -111,7 +112,7 @@ def look_inside(
             found = stack.enter_context(Child(sandbox, tree, model, "watched", cpus, limits, patience))
             return None if found.wait_ready() else found
 
-        watch = Watch(child, list(prompt), token, k, time.perf_counter() + seconds)
+        watch = Watch(child, list(prompt), token, k, time.perf_counter() + seconds, limits)
         for pause in pauses:
             seen = watch.look(pause)
             if seen.problem or (seen.fair(seen.weights) and seen.shared_attention):
@@ -128,8 +129,11 @@ def look_inside(
 class Watch:
     """Runs of one submission with watched arrays; a process that was lost is replaced."""
 
-    def __init__(self, start: Callable[[], Child | None], prompt: list[int], token: int, k: int, until: float) -> None:
+    def __init__(
+        self, start: Callable[[], Child | None], prompt: list[int], token: int, k: int, until: float, limits: Limits
+    ) -> None:
         self.start, self.prompt, self.token, self.k, self.until = start, prompt, token, k, until
+        self.limits = limits
         self.child: Child | None = None
         self.names: list[str] = []
         self.work: dict[str, float] = {}
@@ -171,6 +175,8 @@ class Watch:
         """Why a run showed nothing."""
         if run is None:
             return "with watched arrays it does not start"
+        if run.outcome == "error":
+            return f"with watched arrays it fails: {error_line(run.error, self.limits, private=True)}"
         if run.outcome in WORDS:
             return f"with watched arrays it {WORDS[run.outcome]}"
         if run.tokens != [self.token]:

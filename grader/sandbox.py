@@ -83,7 +83,8 @@ class Limits:
     """What a program gets (setrlimit, and what the parent enforces)."""
 
     memory: int = 2048 * MB  # address space
-    processes: int = 64  # processes and threads of its user
+    processes: int = 64  # processes and threads, the harness counts its own threads as well
+    others: int = 512  # that other programs of its user may start meanwhile: the kernel's limit is one for all of them
     file_size: int = 16 * MB
     tmp_size: int = 32 * MB  # private /tmp (bubblewrap)
     open_files: int = 64
@@ -209,7 +210,7 @@ class Sandbox:
         elif self.backend == "other-user":
             command = as_user(user) + command
         cores = sorted(cpus) if cpus is not None else None
-        mine = 0 if user is not None else own_tasks()
+        mine = 0 if user is not None else own_tasks() + limits.others
 
         def prepare() -> None:
             if cores:

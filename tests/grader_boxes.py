@@ -67,7 +67,7 @@ def limits_bind(box: sandbox.Sandbox) -> bool:
         "except MemoryError:\n"
         "    print('memory bound', made)\n"
     )
-    started = box.start(["-c", probe], limits=Limits(memory=256 << 20, processes=20))
+    started = box.start(["-c", probe], limits=Limits(memory=256 << 20, processes=20, others=0))
     try:
         out, _ = started.process.communicate(timeout=20)
     except subprocess.TimeoutExpired:

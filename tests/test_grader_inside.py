@@ -113,7 +113,7 @@ def test_three_workers_of_whom_one_does_nothing(box):
     "change, said",
     [
         (("yield int(tokens[0, t])", "yield 1"), "another token"),
-        (("team = Workers(workers)", "team = Workers(workers, 1)"), "it fails"),
+        (("team = Workers(workers)", "team = Workers(workers, 1)"), "it fails: TypeError"),
         (("import numpy as np", "import numpy as np\nassert type(np.empty(1)) is np.ndarray"), "does not start"),
         (("team = Workers(workers)", "team = Workers(workers)\n    while True: pass"), "takes too long"),
     ],
@@ -179,7 +179,7 @@ def test_however_late_it_is_a_worker_whose_products_matter_is_heard(box):
 
 def test_a_look_inside_ends_in_time(monkeypatch):
     asked = []
-    watch = inside.Watch(lambda: None, [1], 2, 1, until=0.0)
+    watch = inside.Watch(lambda: None, [1], 2, 1, until=0.0, limits=Limits())
     monkeypatch.setattr(watch, "run", lambda **notes: (asked.append(notes), (None, {}))[1])
     assert not watch.matters("worker-1", 1.0, 0.0, random.Random(1), inside.SAMPLES)
     assert len(asked) == inside.LEAST

@@ -85,6 +85,40 @@ def test_limits_bind_where_it_is_said(box):
     assert limits_bind(box)
 
 
+MANY_THREADS = """
+from lab.threadlib import Semaphore, join, spawn
+
+
+def generate(model, prompt, n, workers):
+    gate, made = Semaphore(0), 0
+    try:
+        while True:
+            spawn(lambda number: gate.P())
+            made += 1
+    except RuntimeError as error:
+        print(made, error)
+        yield made
+    finally:
+        for _ in range(made):
+            gate.V()
+        join()
+"""
+
+
+def test_the_number_of_threads_is_the_same_in_every_sandbox(each_box):
+    """However many the other programs of this user run, and where limits on processes do not bind (root)."""
+    with started(each_box, MANY_THREADS) as child:
+        run = child.ask([1, 2], 3, 2)
+    assert run.tokens == [Limits().processes - 1] and run.printed == b"63 can't start new thread\n", run
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="limits on processes do not bind root")
+def test_what_the_user_starts_meanwhile_is_not_counted_against_a_program():
+    box = backend("limits")
+    bound = int(run(box, "import resource; print(resource.getrlimit(resource.RLIMIT_NPROC)[0])"))
+    assert bound >= Limits().processes + Limits().others
+
+
 def test_other_user_leaves_no_process_and_no_file():
     box = backend("other-user")
     code = (
