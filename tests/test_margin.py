@@ -51,6 +51,12 @@ def test_the_programs_own_softmax_decides(shipped, shipped_gptc):
     assert other > 0
 
 
+def test_golden_cases_end_before_what_the_order_of_a_sum_decides(shipped, shipped_gptc):
+    double = in_double(gpt2_build_from_checkpoint(shipped))
+    for case in shipped_gptc:
+        assert safe_tokens(double, case["prompt"], case["n"]) == tuple(case["tokens"]), case["prompt"]
+
+
 def test_the_serial_program_agrees(shipped):
     model = gpt2_build_from_checkpoint(shipped)
     tokens = safe_tokens(in_double(model), [31373, 612], 10)
