@@ -15,7 +15,7 @@ import lab  # noqa: F401  (first: it pins BLAS to one thread before numpy loads)
 import numpy as np  # isort: skip
 import pytest  # isort: skip
 
-from lab import kernels, threadlib
+from lab import kernels, machine, threadlib
 from lab.checkpoint import Config, carve, count_parameters, parameter_shapes, write_checkpoint
 
 if TYPE_CHECKING:
@@ -53,6 +53,12 @@ STAGES = {  # first word of a test file's name after "test_" -> marker
     "grader": "grader",
     "ladder": "ladder",
 }
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Two processes more than cores: half of the tests' time is spent waiting for programs that they start."""
+    return machine.count() + 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
