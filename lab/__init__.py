@@ -4,7 +4,9 @@ Importing any module of the lab first pins the BLAS library inside numpy to one 
 through the environment: the lab's threads are the ones in `threadlib`, and no others. `onethread` checks that it
 worked.
 
-While a command is still loading, Ctrl-C ends it without a word; `command.quietly` takes over from there.
+While a command is still loading, Ctrl-C ends it without a word; `command.quietly` takes over from there. A command also
+looks for modules in the current folder and the lab's last, where python -m puts them first: somebody's random.py is not
+Python's.
 """
 
 import os as _os
@@ -32,3 +34,7 @@ _command = _sys.argv[0] if _sys.argv else ""  # "-m" as long as python -m looks 
 _is_command = _command == "-m" or _os.path.basename(_command) in ("gpt", "gpt-chat")
 if _is_command and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
     _signal.signal(_signal.SIGINT, interrupted_while_loading)
+if _is_command:
+    _here = {"", _os.path.dirname(_os.path.dirname(_os.path.abspath(__file__)))}
+    _here |= set() if _sys.flags.safe_path else {_sys.path[0]}
+    _sys.path.sort(key=lambda folder: folder in _here)

@@ -42,12 +42,12 @@ Case = tuple[str, Callable[[], None]]  # a title, and what raises Failed
 def with_main(file: Path, main: str) -> Iterator[Program]:
     """The student's program with `main` behind it, to be run by the explorer. Raises ProgramError."""
     try:
-        source = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeError) as error:
-        raise ProgramError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
+        source = file.read_bytes()  # in the coding that it names; what comes behind it is ASCII
+    except OSError as error:
+        raise ProgramError(f"{file}: {error.strerror}") from None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / file.name
-        path.write_text(source.rstrip("\n") + BEFORE_MAIN + textwrap.dedent(main).strip() + "\n", encoding="utf-8")
+        path.write_bytes(source.rstrip(b"\r\n") + f"{BEFORE_MAIN}{textwrap.dedent(main).strip()}\n".encode())
         program = Program(path)
         program.entry, program.folder = "main", str(file.resolve().parent)
         yield program

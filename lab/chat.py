@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -29,6 +30,7 @@ from lab.pipes import pipe
 from lab.tokenizer import EOT, TokenizerError, decode_bytes, encode, whole
 
 NEW_TOKENS = 40
+LONGEST_LINE = 1 << 20  # characters, read at a time: what is piped in may have no end
 PROGRAM = [sys.executable, "-P", "-m", "lab.gpt"]  # -P: this lab, and not a folder of that name where one happens to be
 HOUSE = Path(__file__).resolve().parents[1]
 
@@ -104,7 +106,9 @@ class Chat:
     def answer_lines(self) -> int:
         """Answer each line of standard input, whatever happens with those before it; returns the worst exit code."""
         worst = 0
-        for number, line in enumerate(sys.stdin, start=1):
+        for number, line in enumerate(iter(partial(sys.stdin.readline, LONGEST_LINE), ""), start=1):
+            if len(line) == LONGEST_LINE:
+                raise ChatError(f"line {number} has {LONGEST_LINE:,} characters or more: this is no list of texts")
             try:
                 text = whole(line).strip("\r\n\ufeff")
                 if text.strip():
@@ -165,6 +169,7 @@ def gpt(arguments: list[str]) -> Iterator[subprocess.Popen]:
     finally:
         process.terminate()
         process.wait()
+        pipe(process.stdout).close()
 
 
 def pieces(tokens: Iterator[int]) -> Iterator[str]:

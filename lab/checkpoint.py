@@ -11,6 +11,7 @@ A float32 file is mapped, not read: opening GPT-2 124M takes milliseconds, and p
 file is believed before it is checked; what is wrong is said in one line (`CheckpointError`).
 """
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -84,14 +85,14 @@ def parameter_shapes(config: Config) -> dict[str, tuple[int, ...]]:
 
 def count_parameters(config: Config) -> int:
     """How many numbers the 16 tensors hold."""
-    return sum(int(np.prod(shape, dtype=np.int64)) for shape in parameter_shapes(config).values())
+    return sum(map(math.prod, parameter_shapes(config).values()))
 
 
 def carve(memory: np.ndarray, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """Views of consecutive pieces of the 1-D `memory`, one for each shape (malloc_and_point_parameters in gpt.c)."""
     tensors, start = {}, 0
     for name, shape in shapes.items():
-        size = int(np.prod(shape, dtype=np.int64))
+        size = math.prod(shape)
         tensors[name] = memory[start : start + size].reshape(shape)
         start += size
     return tensors

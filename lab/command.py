@@ -4,6 +4,7 @@ import argparse
 import codecs
 import errno
 import io
+import math
 import os
 import signal
 import sys
@@ -56,6 +57,22 @@ def whole_number(least: int) -> Callable[[str], int]:
     return number
 
 
+def number(name: str, expected: str, holds: Callable[[float], bool]) -> Callable[[str], float]:
+    """For add_argument(type=...): a number for which `holds`; `name` is what argparse calls it."""
+
+    def checked(text: str) -> float:
+        value = float(text)
+        if not holds(value):
+            raise argparse.ArgumentTypeError(f"{value}: expected {expected}")
+        return value
+
+    checked.__name__ = name
+    return checked
+
+
+above_zero = number("number", "a number above 0", lambda value: 0.0 < value < math.inf)
+
+
 def worker_count(text: str) -> int:
     """For add_argument(type=...): a number of workers."""
     workers = whole_number(1)(text)
@@ -74,8 +91,18 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
+def reason(error: Exception) -> str:
+    """An error's message; one of the system as FILE: WHY, without its number."""
+    if isinstance(error, OSError) and error.strerror and type(error).__str__ is OSError.__str__:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
 def in_one_line(prefix: str, *errors: type[Exception], code: int = 1) -> Callable[[Main], Main]:
-    """For a command's main(): these errors, whose message is one line, end it with that line on stderr, and `code`."""
+    """For a command's main(): these errors, whose message is one line, end it with that line on stderr, and `code`.
+
+    So does too little memory, with 1.
+    """
 
     def decorate(main: Main) -> Main:
         @wraps(main)
@@ -83,12 +110,24 @@ def in_one_line(prefix: str, *errors: type[Exception], code: int = 1) -> Callabl
             try:
                 return main(*arguments)
             except errors as error:
-                print(f"{prefix}{error}", file=sys.stderr)
+                print(f"{prefix}{reason(error)}", file=sys.stderr)
                 return code
+            except MemoryError as error:
+                print(f"{prefix}not enough memory{f' ({error})' if str(error) else ''}", file=sys.stderr)
+                return 1
 
         return guarded
 
     return decorate
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGTERM, or the terminal was closed: what was started ends as at Ctrl-C, so that nothing of it runs on."""
+
+
+def stop(number: int, frame: object) -> None:
+    """What SIGTERM and SIGHUP do to a command."""
+    raise Stopped
 
 
 class OutputLost(Exception):
@@ -159,6 +198,9 @@ def quietly(main: Callable[[], int], steady: bool = False) -> int:
     """
     if signal.getsignal(signal.SIGINT) is interrupted_while_loading:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores the second
+            signal.signal(number, stop)
     closed = [name for name in ("stdin", "stdout", "stderr") if getattr(sys, name) is None]
     for name in closed:
         setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115

@@ -62,6 +62,8 @@ class Source:
 
 def fetch(source: Source, path: Path, show: Show, wait: Callable[[float], None] = time.sleep) -> None:
     """Download a file to `path`. Raises DownloadError; then `path` does not exist."""
+    if path.is_dir():
+        raise DownloadError(f"{path}: it is a folder; give a file's name")
     partial = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

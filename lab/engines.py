@@ -5,7 +5,8 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -25,6 +26,10 @@ def engine_name(text: str) -> str:
     raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(ENGINES)}, nor a .py file")
 
 
+class EngineError(Exception):
+    """A program whose generate() is not what it has to be; one line."""
+
+
 def load_engine(name: str) -> ModuleType:
     """The module of that name in lab, or a .py file. Raises ImportError."""
     if not name.endswith(".py"):
@@ -32,16 +37,32 @@ def load_engine(name: str) -> ModuleType:
     path = Path(name)
     if not path.is_file():
         raise ImportError(f"{name}: no such file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(path.name, path)  # a name by which nobody else imports a module
     if spec is None or spec.loader is None:
         raise ImportError(f"{name}: not a .py file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
+    sys.modules[path.name] = module
     spec.loader.exec_module(module)
     return module
 
 
+def why_not_loaded(name: str, error: BaseException) -> str:
+    """What is wrong with a program that load_engine could not load, and at which of its lines; one line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename).stem == Path(name).stem]
+    at = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""  # a SyntaxError says so itself
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{at}"
+
+
 def start(engine: ModuleType, model: GPT2, prompt: Sequence[int], n: int, workers: int) -> Iterator[int]:
-    """engine.generate(), on `workers` workers if it has any."""
-    options = {"workers": workers} if "workers" in inspect.signature(engine.generate).parameters else {}
-    return engine.generate(model, prompt, n, **options)
+    """engine.generate(), on `workers` workers if it has any. Raises EngineError."""
+    signature = inspect.signature(engine.generate)
+    options = {"workers": workers} if "workers" in signature.parameters else {}
+    try:
+        signature.bind(model, prompt, n, **options)
+    except TypeError:
+        raise EngineError(f"it has generate{signature}, not generate(model, prompt, n, workers)") from None
+    made = engine.generate(model, prompt, n, **options)
+    if not isinstance(made, Iterable):
+        raise EngineError(f"generate() returned {type(made).__name__}: it has to yield the tokens")
+    return iter(made)

@@ -231,9 +231,7 @@ def run_exercise(number: int, file: Path, page: Path | None) -> int:
     if refused:
         raise ProgramError(refused[0].message)
     if page is not None:
-        files.refuse_program(page)
-        files.ready_for_files(page.parent)
-        files.remove(page)
+        files.room_for_page(page)
     out.print(f"exercise {number}: {EXERCISES[number][0].replace('_', ' ')}\n{files.shown(file)}", markup=False)
     code = run_cases(cases(number, file, page), file, out)
     if page is not None and page.exists():

@@ -44,17 +44,31 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def refuse_program(path: Path) -> None:
     """No result is worth the program that somebody has written, or a device such as /dev/null. Raises WriteError."""
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise WriteError(errno.EEXIST, "it is not a regular file; choose another name", str(path))
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "not a regular file"
+        raise WriteError(errno.EEXIST, f"it is {what}; choose another name", str(path))
     if path.suffix == ".py":
         raise WriteError(errno.EEXIST, "results are never written over a program; give another name", str(path))
 
 
 def ready_for_files(folder: Path) -> None:
     """Make the folder, and try it: what takes a minute to measure should not then have no place. Raises WriteError."""
-    with replacing(folder / "try"):
-        pass
-    (folder / "try").unlink()
+    trial = folder / secrets.token_hex(8)  # a name that nothing there has
+    try:
+        with replacing(trial):
+            pass
+        trial.unlink()
+    except OSError as error:
+        raise WriteError(error.errno, error.strerror, str(folder)) from None
+
+
+def room_for_page(path: Path) -> None:
+    """No older page is taken for the next one, and what takes a minute to find has a place. Raises WriteError."""
+    refuse_program(path)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise WriteError(errno.EINVAL, "a page is an .html file; give it such a name", str(path))
+    ready_for_files(path.parent)
+    remove(path)
 
 
 def remove(path: Path) -> None:

@@ -15,12 +15,11 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from lab import onethread
 from lab.checkpoint import CheckpointError, read_checkpoint, touch_pages
 from lab.command import Parser, default_workers, in_one_line, quietly, shortened, whole_number, worker_count
-from lab.engines import engine_name, load_engine, start
+from lab.engines import EngineError, engine_name, load_engine, start, why_not_loaded
 from lab.models import ModelError, resolve
 from lab.serial import gpt2_build_from_checkpoint
 
@@ -100,6 +99,8 @@ def run(options) -> None:
     show = show_text if options.text else show_tokens
     try:
         made = show(prompt, generate(model, prompt, options.n))
+    except EngineError as error:
+        raise UsageError(f"--engine {options.engine}: {error}") from None
     except RuntimeError as error:
         if "can't start new thread" not in str(error):
             raise
@@ -136,14 +137,13 @@ def engine(name: str, workers: int | None):
         return importlib.import_module("lab.serial").generate
     try:
         workers = workers or default_workers()
-        module = load_engine(name)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    except SyntaxError as error:
-        raise UsageError(
-            f"--engine {name}: {error.msg} ({Path(error.filename or name).name}, line {error.lineno})"
-        ) from None
-    if not hasattr(module, "generate"):
+    try:
+        module = load_engine(name)
+    except (Exception, SystemExit) as error:  # it may be a student's: anything may be wrong with it
+        raise UsageError(f"--engine {name}: {why_not_loaded(name, error)}") from None
+    if not callable(getattr(module, "generate", None)):
         raise UsageError(f"--engine {name}: it has no generate(model, prompt, n, workers)")
     return lambda model, prompt, n: start(module, model, prompt, n, workers)
 

@@ -61,7 +61,10 @@ class Peer:
         if not line:
             status = self.process.wait()
             raise self.ended(status, self.last_words() or f"ended with status {status}")
-        return json.loads(line)
+        try:
+            return json.loads(line)
+        except ValueError:
+            raise self.ended(None, f"an answer that is none: {line[:40].strip()!r}") from None
 
     def last_words(self) -> str:
         """The last line on its standard error, "" without one."""

@@ -5,6 +5,17 @@ stop() { echo "$1" >&2; exit 1; }
 
 new_enough='import sys; sys.exit(sys.version_info < (3, 11))'
 
+# Of two makes at once, one waits for the other and finds everything ready.
+if command -v flock >/dev/null 2>&1; then
+    exec 9<"$0"
+    flock 9
+    if [ "$(cat "$READY" 2>/dev/null)" = "$(pwd -P)" ] && [ -x "$VENV/bin/python" ]; then
+        newer=yes
+        for file in pyproject.toml constraints.txt "$0"; do [ "$file" -nt "$READY" ] && newer=; done
+        [ "$newer" ] && exit 0
+    fi
+fi
+
 # Scripts such as .venv/bin/gpt name the folder they were made in. Where the checkout was moved, they are told the new one:
 # that needs no network.
 was=$(cat "$READY" 2>/dev/null)

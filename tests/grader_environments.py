@@ -196,7 +196,7 @@ def control_c(folder: Path) -> str:
 @environment
 def terminated(folder: Path) -> str:
     """SIGTERM."""
-    return interrupted(folder, signal.SIGTERM, -signal.SIGTERM)
+    return interrupted(folder, signal.SIGTERM, 130)
 
 
 @environment

@@ -195,14 +195,20 @@ def test_a_peer_that_should_give_the_same_tokens_must(tiny, tmp_path):
         (["--peer-python", "false"], 1, "false has neither PyTorch nor llama-cpp-python"),
         (["--peer-python", "/no/such/python"], 1, "bench: /no/such/python: No such file or directory"),
         (["--peer-cmd", ""], 1, "bench: --peer-cmd: the command is empty"),
+        (["--peer-cmd", "'"], 1, "bench: --peer-cmd ': No closing quotation"),
+        (["--peer-cmd", "echo x"], 1, "bench: --peer-cmd echo x: it prints something else than tokens"),
+        (["--workers", "1,257"], 1, "bench: --workers 257: at most 256; more workers than cores"),
         (["-n", "2"], 1, "bench: -n 2: give 3 to 64 tokens, 2 are the prompt"),
         (["--prompt", "0"], 2, "'0' must be a positive integer"),
+        (["--out", "/dev/null"], 1, "bench: /dev/null: cannot be written: it is not a regular file"),
+        (["--out", "/tmp"], 1, "bench: /tmp: cannot be written: it is a folder"),
+        (["--out", "/dev/null/x.json"], 1, "cannot be written: Not a directory"),
     ],
 )
 def test_one_clear_line_for_bad_input(arguments, code, message, tiny, tmp_path, capsys):
     out = tmp_path / "bench.json"
     try:
-        found = bench.main(["--rounds", "1", *arguments, "--out", str(out), "--model", str(tiny)])
+        found = bench.main(["--rounds", "1", "--out", str(out), "--model", str(tiny), *arguments])
     except SystemExit as error:
         found = error.code
     assert found == code and message in capsys.readouterr().err

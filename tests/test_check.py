@@ -399,6 +399,13 @@ def test_what_is_no_program_gets_one_line(text: str | None, says: str, tmp_path:
 # ----------------------------------------------------------------------------------------------------- the command line
 
 
+def test_asserts_count_however_python_was_started(tmp_path: Path):
+    (tmp_path / "wrong.py").write_text("def main():\n    assert 1 + 1 == 3\n")
+    words = [sys.executable, "-O", "-m", "lab.check", "explore", str(tmp_path / "wrong.py"), "--schedules", "2"]
+    run = subprocess.run(words, capture_output=True, text=True)
+    assert run.returncode == 4 and "1 + 1 == 3" in run.stdout, run.stdout + run.stderr
+
+
 def test_explore_replay_and_picture(tmp_path: Path):
     program = str(ZOO / "wrong" / "ab_ba.py")
     run = command("explore", program)

@@ -1,6 +1,7 @@
 """gpt and gpt-chat as they are met on the command line: what they print, and their exit codes."""
 
 import importlib
+import io
 import os
 import re
 import signal
@@ -228,8 +229,43 @@ def test_not_enough_memory(gpt, tiny, monkeypatch):
 def test_a_file_that_is_no_python(gpt, tiny, tmp_path):
     mine = tmp_path / "mine.py"
     mine.write_text("x = (\n")
-    message = f"gpt: --engine {mine}: '(' was never closed (mine.py, line 1)\n"
+    message = f"gpt: --engine {mine}: SyntaxError: '(' was never closed (mine.py, line 1)\n"
     assert gpt("--model", tiny, "--engine", mine, "1") == (2, "", message)
+
+
+def test_a_program_called_like_a_module_does_not_replace_it(gpt, programs, tmp_path, shipped):
+    mine = tmp_path / "tiktoken.py"  # which is imported later, to show the text
+    mine.write_text((programs / "shares.py").read_text())
+    code, out, err = gpt("--model", shipped, "--engine", mine, "--text", "-n", 3, 31373)
+    assert (code, err) == (0, "") and "hello" in out
+
+
+def test_a_file_called_like_a_module_of_python_is_not_taken_for_it(tmp_path, tiny, golden):
+    for name in ("random.py", "queue.py", "rich.py"):
+        (tmp_path / name).write_text("raise SystemExit('not this one')\n")
+    case = next(case for case in golden["cases"] if case["n"] == 10)
+    environment = ENVIRONMENT | {"PYTHONPATH": str(Path(gpt_module.__file__).parents[1])}
+    with start("lab.gpt", "--model", tiny, *case["prompt"], cwd=tmp_path, env=environment) as process:
+        assert process.communicate() == (lines(case["tokens"]), "") and process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1\nimport nosuch\n", "ModuleNotFoundError: No module named 'nosuch' (mine.py, line 2)"),
+        ("def f():\n    raise ValueError('a\\nb')\nf()\n", "ValueError: a b (mine.py, line 2)"),
+        ("exit(3)\n", "SystemExit: 3 (mine.py, line 1)"),
+        ("x = '\0'\n", "source code string cannot contain null bytes"),
+        ("generate = 5\n", "it has no generate(model, prompt, n, workers)"),
+        ("def generate(model):\n    yield 1\n", "it has generate(model), not generate(model, prompt, n, workers)"),
+        ("def generate(model, prompt, n):\n    pass\n", "generate() returned NoneType: it has to yield the tokens"),
+    ],
+)
+def test_a_program_that_cannot_be_loaded(gpt, tiny, tmp_path, text, said):
+    mine = tmp_path / "mine.py"
+    mine.write_text(text)
+    code, out, err = gpt("--model", tiny, "--engine", mine, "1")
+    assert (code, out) == (2, "") and said in err and len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
@@ -331,6 +367,12 @@ def test_an_over_long_line_leaves_the_others_answered(speaking):
     code, out, err = piped(b"one\n" + b"word " * 99 + b"\nthree\n", speaking)
     assert code == 1 and out.startswith(b"one") and b"\nthree" in out
     assert err == "gpt-chat: line 2: that text has 100 tokens; this model takes up to 63\n"
+
+
+def test_a_line_without_an_end_is_not_read_for_ever(speaking, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("one\n" + "\0" * (3 << 20)))
+    code, _out, err = outcome(chat_module.main, ["--model", speaking, "-n", 1, "--engine", "serial"], capsys)
+    assert (code, err) == (1, "gpt-chat: line 2 has 1,048,576 characters or more: this is no list of texts\n")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii", "ascii:strict"])

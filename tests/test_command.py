@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab import files
+from lab.command import in_one_line
 
 PROGRAM = """
 import sys
@@ -83,8 +84,46 @@ def test_ctrl_c_while_a_command_is_loading(tmp_path, module):
     root = Path(files.__file__).parents[1]
     command = [sys.executable, "-m", module, "x.py"]
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"}
-    run = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    run = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
     assert (run.returncode, run.stdout, run.stderr) == (130, "", "")
+
+
+STOPPED = """
+import os, signal, sys, time
+from lab.command import quietly
+
+def main():
+    try:
+        os.kill(os.getpid(), signal.{name})
+        time.sleep(60)
+    finally:
+        print("cleaned up")
+
+sys.exit(quietly(main))
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_command_that_is_stopped_ends_what_it_has_begun(name):
+    run = subprocess.run([sys.executable, "-c", STOPPED.format(name=name)], capture_output=True, text=True)
+    assert (run.returncode, run.stdout, run.stderr) == (130, "cleaned up\n", "")
+
+
+def test_errors_of_the_system_and_of_memory_are_one_line(capsys):
+    @in_one_line("lab: ", OSError)
+    def main(error):
+        raise error
+
+    assert main(FileNotFoundError(2, "No such file or directory", "x")) == 1
+    assert main(OSError(28, "No space left on device")) == 1
+    assert main(files.WriteError(13, "Permission denied", "y")) == 1
+    assert main(MemoryError("Unable to allocate 1 TiB")) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "lab: x: No such file or directory",
+        "lab: No space left on device",
+        "lab: y: cannot be written: Permission denied",
+        "lab: not enough memory (Unable to allocate 1 TiB)",
+    ]
 
 
 def test_a_check_whose_output_is_lost_says_so(tmp_path):
@@ -114,13 +153,14 @@ def test_what_cannot_be_written_is_one_line(tmp_path):
         files.write_text(tmp_path / "file" / "result.txt", "x")
     assert str(found.value) == f"{tmp_path}/file/result.txt: cannot be written: Not a directory"
     (tmp_path / "folder").mkdir()
-    with pytest.raises(files.WriteError, match="Is a directory"):
+    with pytest.raises(files.WriteError, match="it is a folder; choose another name"):
         files.write_text(tmp_path / "folder", "x")
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
     with pytest.raises(files.WriteError, match="Not a directory"):
         files.ready_for_files(tmp_path / "file")
+    (tmp_path / "folder" / "try").write_text("somebody's")
     files.ready_for_files(tmp_path / "folder")
-    assert os.listdir(tmp_path / "folder") == []
+    assert os.listdir(tmp_path / "folder") == ["try"]
 
 
 def test_no_result_is_written_over_a_program(tmp_path):
@@ -129,6 +169,15 @@ def test_no_result_is_written_over_a_program(tmp_path):
     with pytest.raises(files.WriteError, match="never written over a program"):
         files.write_json(mine, {})
     assert mine.read_text() == "a week of work"
+
+
+def test_a_page_takes_no_other_files_place(tmp_path):
+    for name in ("answers.md", "page.html"):
+        (tmp_path / name).write_text("x")
+    with pytest.raises(files.WriteError, match=r"answers.md: cannot be written: a page is an .html file"):
+        files.room_for_page(tmp_path / "answers.md")
+    files.room_for_page(tmp_path / "page.html")
+    assert os.listdir(tmp_path) == ["answers.md"]
 
 
 def test_a_link_is_replaced_not_followed(tmp_path):

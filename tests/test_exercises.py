@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.cases import with_main
 from lab.exercises import EXERCISES
 
 ROOT = Path(__file__).parent.parent
@@ -82,6 +83,13 @@ def test_one_serial_thread_does_not_pass_as_a_parallel_sum(tmp_path: Path):
     file.write_text("def parallel_sum(numbers, k):\n    return float(numbers.sum())\n")
     done = exercise(4, "--file", file)
     assert done.returncode == 1 and re.search(r"expected  3 threads for k = 3\n +got       0 threads", done.stdout)
+
+
+def test_a_program_is_read_in_the_coding_that_it_names(tmp_path: Path):
+    file = tmp_path / "mine.py"
+    file.write_bytes('# coding: gbk\nsaid = "屏障"\r\n'.encode("gbk"))
+    with with_main(file, "def main():\n    pass") as program:
+        assert 'said = "屏障"' in program.source and program.source.endswith("def main():\n    pass\n")
 
 
 def test_the_failing_schedule_becomes_a_page(tmp_path: Path):

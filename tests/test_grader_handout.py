@@ -82,7 +82,8 @@ def test_it_is_the_same_byte_for_byte(there, tmp_path):
     one = handout.build(tmp_path / "a")[1].read_bytes()
     os.utime(ROOT / "README.md")
     (tmp_path / "b" / "handout").mkdir(parents=True)
-    (tmp_path / "b" / "handout" / "older.py").write_text("from an earlier build")
+    for name in ("constraints.txt", "older.py"):
+        (tmp_path / "b" / "handout" / name).write_text("from an earlier build")
     place, archive = handout.build(tmp_path / "b")
     assert archive.read_bytes() == one
     with zipfile.ZipFile(archive) as packed:
@@ -117,6 +118,16 @@ def test_its_makefile_has_the_students_verbs(there, tmp_path):
     assert "now handout/parallel.py without it" in listed and "ENGINE=   serial instead of a file" in listed
     wrong = subprocess.run(["make", "class"], cwd=place, capture_output=True, text=True, check=False)
     assert "make class: there is no such verb" in wrong.stderr
+
+
+def test_a_folder_that_is_no_handout_stays(there, tmp_path, capsys):
+    (tmp_path / "handout").mkdir()
+    (tmp_path / "handout" / "mine.txt").touch()
+    assert main(["handout", "--out", str(tmp_path), "--proof", "none"]) == 2
+    assert "handout: is there, and no handout that was built before" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["handout"] and os.listdir(tmp_path / "handout") == ["mine.txt"]
+    handout.build(tmp_path / "dist")
+    handout.build(tmp_path / "dist")
 
 
 def test_outside_a_checkout_it_is_one_line(tmp_path, monkeypatch, capsys):

@@ -15,6 +15,7 @@ import pytest
 
 from lab.checkpoint import CheckpointError, Config, count_parameters
 from lab.command import INTERRUPTED
+from lab.ladder import __main__ as ladder
 from lab.ladder import climb, peer
 from lab.ladder.__main__ import main
 from lab.models import synthetic_checkpoint
@@ -108,6 +109,16 @@ def test_show_draws_an_earlier_run_again(stand_in, tmp_path, capsys):
     assert "no ladder was measured into this folder" in capsys.readouterr().err
 
 
+def test_what_is_kept_after_each_rung_can_be_shown(stand_in, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(ladder, "conclude", lambda *_: None)  # as if it had been killed
+    stand_in("good", "good")
+    monkeypatch.undo()
+    (tmp_path / "bench.json").write_text('{"contenders": [{"na')
+    monkeypatch.setattr(ladder, "PROFILES", tmp_path)
+    assert main(["--show", f"--out={tmp_path}"]) == 0
+    assert "good 1" in capsys.readouterr().out
+
+
 def test_ctrl_c_keeps_the_rungs_that_are_done(stand_in, capsys, tmp_path):
     code, report = stand_in("good", "good", "interrupt", "good")
     assert code == INTERRUPTED
@@ -145,6 +156,7 @@ def test_no_torch_is_one_line(capsys, monkeypatch):
     [
         (["--torch-python", "/nowhere/python"], "/nowhere/python: cannot be started: No such file or directory"),
         (["--torch-python", "false"], "false: it ended without a word"),
+        (["--torch-python", "true"], "true: no Python: it did not run process.py"),
     ],
 )
 def test_an_unusable_python_is_one_line(capsys, flags, message):

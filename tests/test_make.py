@@ -1,5 +1,6 @@
 """The verbs: what make runs with which variables, and what it says instead of ignoring one."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -211,6 +213,21 @@ def test_a_moved_checkout_is_adjusted_without_a_network(house, tmp_path):
     assert subprocess.run([f"{new}/.venv/bin/gpt"], capture_output=True, text=True).stdout == "31373\n"
     assert (Path(new) / ".venv/lib/python3/site-packages/__editable__.lab.pth").read_text() == f"{new}\n"
     assert make(Path(new), "env").stderr == ""
+
+
+@pytest.mark.skipif(not shutil.which("flock"), reason="without flock they do not wait")
+def test_of_two_makes_at_once_one_sets_up(house):
+    (house / ".venv/.ready").unlink()
+    command = ["make", "env"]
+    with (house / "make/setup.sh").open() as script:
+        fcntl.flock(script, fcntl.LOCK_EX)  # as the first of the two
+        second = subprocess.Popen(command, cwd=house, env=os.environ | {"CALLS": str(house / "calls")})
+        while not any(
+            "make/setup.sh" in child.cmdline() for child in psutil.Process(second.pid).children(recursive=True)
+        ):
+            assert second.poll() is None
+        (house / ".venv/.ready").write_text(f"{house}\n")
+    assert second.wait() == 0 and not (house / "calls").exists()
 
 
 def test_an_environment_without_its_python_is_made_anew(house):

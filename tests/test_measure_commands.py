@@ -413,6 +413,8 @@ def test_help(module, capsys):
         (["--model", "TINY", "-n", "100000"], 1, "100000 tokens"),
         (["--model", "TINY", "-n", "3"], 1, "3 tokens"),
         (["--rate", "x"], 2, "must be a positive integer"),
+        (["--timeout", "nan"], 2, "nan: expected a number above 0"),
+        (["--timeout", "-1"], 2, "-1.0: expected a number above 0"),
         (["--check", "--engine", "parallel"], 2, "--check"),
     ],
 )
@@ -421,6 +423,13 @@ def test_bad_input_is_one_line(arguments, status, said, tiny, tmp_path, capsys):
     assert main_of(profile, *arguments, "--out", tmp_path) == status
     printed = capsys.readouterr()
     assert said in printed.err and len(printed.err.strip().splitlines()) == 1 and not printed.out
+
+
+@pytest.mark.parametrize("module", [profile, timeline, scale, plots, report])
+def test_results_have_a_place_before_anything_is_measured(module, tiny, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main_of(module, "--model", tiny, "--out", tmp_path / "file") == 1
+    assert capsys.readouterr().err.endswith("cannot be written: Not a directory\n")
 
 
 def test_a_stopped_profile_stops_the_program(tiny, tmp_path):
@@ -488,8 +497,11 @@ def test_a_wrong_environment_is_one_line(tiny, tmp_path, verb, name, value, stat
 def test_names_that_are_no_text_and_no_formula(tiny, tmp_path, capsys):
     mine = tmp_path / os.fsdecode(b"caf\xe9 $x_$ $^.py")
     shutil.copy(Path(measure_file).parents[1] / "parallel.py", mine)
-    assert main_of(timeline, "--engine", mine, "--model", tiny, "-n", 20, "--workers", 2, "--out", tmp_path) == 0
-    assert [path.name for path in tmp_path.glob("caf*.svg")] and "caf? $x_$ $^" in capsys.readouterr().out
+    model = tmp_path / os.fsdecode(b"m\xe9.bin")
+    shutil.copy(tiny, model)
+    assert main_of(timeline, "--engine", mine, "--model", model, "-n", 20, "--workers", 2, "--out", tmp_path) == 0
+    said = capsys.readouterr().out
+    assert [path.name for path in tmp_path.glob("caf*.svg")] and "caf? $x_$ $^" in said and "m?, 20 tokens" in said
     figure = style.pyplot().figure()
     style.framed(figure, "$x_$ $^", [("$_$ $^", "#000000", "")])
     assert len(style.save(figure, tmp_path / "formula")) == 2

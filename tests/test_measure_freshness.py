@@ -114,6 +114,7 @@ def test_bench_counts_for_the_same_program_and_job_only(program, mine):
     assert not plots.is_of(bench | {"prompt_length": 4}, program, prediction)
     assert not plots.is_of(bench | {"model": "other.bin"}, program, prediction)
     assert not plots.is_of({"model": "m.bin", "n": 20, "prompt_length": 3}, program, prediction)
+    assert not plots.is_of({"model": 5}, program, prediction) and not plots.is_of([1], program, prediction)
     mine.write_text(PROGRAM + "# changed\n")
     assert not plots.is_of(bench, program, prediction)
 

@@ -130,6 +130,8 @@ def test_impossible_shapes_are_refused(tmp_path, capsys):
         synthetic_checkpoint(path, Config(8, 1 << 24, 1 << 20, 1, 1 << 20, 1 << 24))
     blocked = tmp_path / "file"
     blocked.touch()
+    with pytest.raises(ModelError, match=r"^/: it is a folder"):
+        download(Path("/"))
     with pytest.raises(ModelError, match=f"^{blocked}/model.bin: cannot be written: "):
         synthetic_checkpoint(blocked / "model.bin", Config(8, 8, 1, 1, 4, 8))
     assert not path.exists()

@@ -283,6 +283,7 @@ def test_tokens_outside_the_vocabulary_are_refused(tiny):
         (lambda raw: np.concatenate([[1], raw[1:]]).astype("<i4"), "magic and version: found 1"),
         (lambda raw: raw[:-1], "size: found"),
         (lambda raw: np.concatenate([raw[:3], [65], raw[4:]]).astype("<i4"), "B and T: found 2, 65"),
+        (lambda raw: np.concatenate([raw[:256], [-7], raw[257:]]).astype("<i4"), "tokens: found -7 to"),
     ],
 )
 def test_debug_state_refuses(tmp_path, capsys, change, message):

@@ -14,6 +14,8 @@ from lab import serial
 from lab.checkpoint import Config, read_checkpoint, read_header
 from lab.train import __main__ as command
 from lab.train import data
+from lab.train import evaluate as evaluate_command
+from lab.train.curve import FIELDS, Curve, plot, read_curve
 from lab.train.sample import sample_text
 from lab.train.settings import Settings, learning_rate
 from lab.train.trainer import Trainer, evaluate, initial_parameters
@@ -315,6 +317,47 @@ def test_what_is_refused(tokens, tmp_path, capsys):
     data.write_tokens(tmp_path / "big.bin", np.full(4000, 400))
     big = ["--data", tmp_path / "big.bin", "--val-data", tokens[3]]
     assert "the training data holds token 400" in refused(capsys, *big, "--from", TINY, "--seq", 16, *out)
+    data.write_tokens(tmp_path / "old.bin", np.arange(300), "int32")
+    with (tmp_path / "old.bin").open("ab") as file:
+        np.full(300, -1, dtype="<i4").tofile(file)
+    old = ["--data", tmp_path / "old.bin", "--val-data", tokens[3]]
+    assert "the training data holds token -1" in refused(capsys, *old, "--from", TINY, "--seq", 16, *out)
+
+
+def test_of_two_runs_with_the_same_files_the_second_is_refused(tokens, tmp_path, capsys):
+    flags = [*tokens, "--from", TINY, "--steps", 1, "--batch", 1, "--seq", 16, "--out", tmp_path / "out.bin"]
+    with Curve(tmp_path / "out.csv").file:
+        assert "another run is writing it" in refused(capsys, *flags)
+        assert (tmp_path / "out.csv").exists()
+    assert run(*flags) == 0
+
+
+def test_a_curve_that_somebody_has_edited(tmp_path):
+    whole = ",".join(FIELDS) + "\n1,2.5,,0.1,1,1,10\n"
+    for text, rows in ((whole, 1), (whole + "2,2.4,,0.1", 1), (whole + "x,y,z,1,1,1,1\n", 1), ("\0\xff\r\n", 0)):
+        (tmp_path / "out.csv").write_text(text)
+        assert len(read_curve(tmp_path / "out.csv")) == rows
+        plot(tmp_path / "out.csv", tmp_path / "out.png")
+    odd = tmp_path / "caf\udce9 $1 $.csv"
+    (tmp_path / "out.csv").rename(odd)
+    plot(odd, tmp_path / "out.png")
+
+
+def test_sizes_that_no_machine_has(tokens, tmp_path, capsys):
+    flags = [*tokens, "--out", tmp_path / "out.bin"]
+    assert "num_layers: found 999999999999999, expected" in refused(capsys, *flags, "--layers", 999999999999999)
+    assert "not enough memory" in refused(capsys, *flags, "--channels", 1 << 23, "--layers", 1 << 23)
+    assert "there is no such file" in refused(capsys, "--resume", "")
+
+
+def test_evaluate_refuses_in_one_line(tokens, tmp_path, capsys, monkeypatch):
+    data.write_tokens(tmp_path / "one.bin", np.array([1]))
+    assert evaluate_command.main([TINY, *tokens[:3], str(tmp_path / "one.bin")]) == 1
+    assert capsys.readouterr().err == ("lab.train.evaluate: the val data holds a single token: nothing to predict\n")
+    (tmp_path / "text.txt").write_text("a few words " * 50)
+    monkeypatch.setattr(data, "DATA_DIR", tmp_path / "text.txt" / "data")
+    assert evaluate_command.main([TINY, "--data", str(tmp_path / "text.txt")]) == 1
+    assert capsys.readouterr().err.endswith("cannot be written: Not a directory\n")
 
 
 def test_a_loss_that_explodes_is_one_line(tokens, tmp_path, capsys):

@@ -92,6 +92,10 @@ def test_bench_command(capsys, monkeypatch):
     assert "lab.train" in capsys.readouterr().out
     assert bench.main([*flags, "--torch-python", "/nowhere/python"]) == 1
     assert capsys.readouterr().err.startswith("lab.train.bench: ")
+    assert bench.main([*flags, "--torch-python", "true"]) == 1
+    assert capsys.readouterr().err == "lab.train.bench: true: ended with status 0\n"
+    assert bench.main([*flags, "--seq", "999"]) == 1
+    assert capsys.readouterr().err == "lab.train.bench: --seq 999: this model takes at most 64 positions\n"
 
 
 def test_checkpoint_is_finite():

@@ -186,11 +186,16 @@ def build(folder: Path) -> tuple[Path, Path]:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise HandoutError(f"the handout would give away the instructor's material: {found[0]}{more}")
     place = folder / NAME
+    if place.is_dir() and any(place.iterdir()) and not (place / "constraints.txt").is_file():
+        raise HandoutError(f"{place}: is there, and no handout that was built before; give another folder with --out")
     archive = write_zip(folder / f"{NAME}.zip", {f"{NAME}/{name}": data for name, data in there.items()})
-    if place.exists():
-        shutil.rmtree(place)
-    for name, data in there.items():
-        path = place / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+    try:
+        if place.exists():
+            shutil.rmtree(place)
+        for name, data in there.items():
+            path = place / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    except OSError as error:
+        raise HandoutError(f"{error.filename}: cannot be written: {error.strerror}") from None
     return place, archive

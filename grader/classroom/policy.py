@@ -23,6 +23,7 @@ from grader.points import PointsError, read_toml
 
 KEYS = ("deadline", "last", "grace_minutes", "penalty_per_day", "counts", "extensions")
 DAY = timedelta(days=1)
+MOST = 1_000_000  # minutes of grace, two years
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Policy:
         s = record.submission
         if self.last is None or s.received is None:
             return False
-        return s.received > max(self.last, self.extensions.get(s.student, self.last)) + self.grace
+        return s.received - self.grace > max(self.last, self.extensions.get(s.student, self.last))
 
     def score(self, record: Record) -> float | None:
         """Points after lateness, or None where there are none yet."""
@@ -106,8 +107,8 @@ def read_policy(path: str | Path | None) -> Policy:
     counts, penalty, grace = table.get("counts", "best"), table.get("penalty_per_day", 0), table.get("grace_minutes", 0)
     if counts not in ("best", "latest"):
         raise PointsError(f'{path}: counts must be "best" or "latest"')
-    if not all(isinstance(v, int | float) and not isinstance(v, bool) and v >= 0 for v in (penalty, grace)):
-        raise PointsError(f"{path}: penalty_per_day and grace_minutes must be numbers, not negative")
+    if not all(isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= MOST for v in (penalty, grace)):
+        raise PointsError(f"{path}: penalty_per_day and grace_minutes must be numbers, 0 to {MOST}")
     extensions = table.get("extensions", {})
     if not isinstance(extensions, dict):
         raise PointsError(f"{path}: [extensions] holds a time for each student")
@@ -124,7 +125,10 @@ def moment(path: str | Path, key: str, value: object) -> datetime | None:
         return None
     if not isinstance(value, datetime):
         raise PointsError(f"{path}: {key} must be a date and time, such as 2026-11-20T23:59:00+08:00")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise PointsError(f"{path}: {key}: {value} is before year 1 or after year 9999 elsewhere") from None
 
 
 def standings(records: Iterable[Record], policy: Policy) -> list[Standing]:

@@ -122,7 +122,7 @@ def run_explore(options: argparse.Namespace) -> Findings:
     """lab.check explore"""
     program = Program(options.program)
     if options.out is not None:
-        make_room(options.out)
+        files.room_for_page(options.out)
     if options.replay is not None:
         result = replay(program, options.replay, options.picture, options.seconds)
     else:
@@ -152,13 +152,6 @@ def search(program: Program, options: argparse.Namespace) -> Findings:
         return explore.explore(program, options.workers, plan)
     finally:
         progress.clear()
-
-
-def make_room(path: Path) -> None:
-    """No older page is taken for this one's, and what takes a minute to find has a place. Raises WriteError."""
-    files.refuse_program(path)
-    files.ready_for_files(path.parent)
-    files.remove(path)
 
 
 def page_note(result: Findings, options: argparse.Namespace) -> str:

@@ -86,7 +86,7 @@ class Program:
         key = (steps, notes)
         if key not in self._codes:
             tree = instrument(copy.deepcopy(self.tree), steps, notes)
-            self._codes[key] = compile(tree, self.file, "exec", dont_inherit=True)
+            self._codes[key] = compile(tree, self.file, "exec", dont_inherit=True, optimize=0)
         return self._codes[key]
 
     @contextmanager

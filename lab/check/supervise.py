@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import IO
 
 from lab.check.report import Finding, place
-from lab.command import told_if_lost
+from lab.command import Stopped, told_if_lost
 
 GRACE = 6.0  # seconds after the limit in which a check ends by itself, unless it hangs
 
@@ -36,6 +36,8 @@ def supervised(run: Callable[[], int], seconds: float, file: str) -> int | Findi
         os.close(writing)
         try:
             finished = wait(reading, child, seconds + GRACE + 2)
+        except Stopped:
+            raise
         except KeyboardInterrupt:
             finished = wait(reading, child, 2.0)  # it was interrupted as well
         finally:

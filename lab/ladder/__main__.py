@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from importlib import invalidate_caches
 from importlib.util import find_spec
@@ -22,7 +23,7 @@ from rich.console import Console
 
 from lab.checkpoint import CheckpointError, Config, read_header
 from lab.command import INTERRUPTED, Parser, in_one_line, quietly, whole_number
-from lab.files import PROFILES, ROOT, shown, write_json
+from lab.files import PROFILES, ROOT, ready_for_files, shown, write_json
 from lab.ladder import show
 from lab.ladder.climb import Climb, Job, Result, check_first_loss, flops_per_token, largest_batch
 from lab.ladder.peer import LadderError, Peer, describe
@@ -136,10 +137,10 @@ def climb(options: argparse.Namespace, python: str, console: Console) -> int:
                     for result in Climb(job, part, told["rungs"], tell).results():
                         results.append(result)
                         console.print(outcome(result, report), highlight=False)
+                        report["load"] = str(load.stop())
                         save(options.out, report, results)
             except KeyboardInterrupt:
                 code = INTERRUPTED
-        report["load"] = str(load)
     if results:
         conclude(options.out, report, results, console)
     if code:
@@ -199,9 +200,14 @@ def chapters() -> dict[str, tuple[float, float, float]]:
     """The lab's own programs on the most workers measured, from the newest `make bench` here or the committed one:
     name -> (operations, bytes, seconds).
     """
-    paths = (PROFILES / "bench.json", PROFILES / "reference" / "bench.json")
-    newest = next((path for path in paths if path.is_file()), None)
-    bench: dict[str, Any] = json.loads(newest.read_text(encoding="utf-8")) if newest else {"contenders": []}
+    for path in (PROFILES / "bench.json", PROFILES / "reference" / "bench.json"):
+        with suppress(OSError, ValueError, LookupError, TypeError):  # not there, or not whole
+            return chapters_of(json.loads(path.read_text(encoding="utf-8")))
+    return {}
+
+
+def chapters_of(bench: dict[str, Any]) -> dict[str, tuple[float, float, float]]:
+    """Those of one bench.json."""
     found: dict[str, tuple[float, float, float]] = {}
     for entry in bench["contenders"]:
         engine = entry["name"].split()[0]
@@ -244,6 +250,7 @@ def main(arguments: list[str] | None = None) -> int:
         invalidate_caches()
     if not options.torch_python and not find_spec("torch"):
         raise LadderError(INSTALL)
+    ready_for_files(options.out)
     return climb(options, options.torch_python or sys.executable, console)
 
 

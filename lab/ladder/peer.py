@@ -37,7 +37,10 @@ def describe(python: str) -> dict:
         if "No module named 'torch'" in last:
             last = "PyTorch is not installed there"
         raise LadderError(f"{python}: {last}")
-    return json.loads(run.stdout)
+    try:
+        return json.loads(run.stdout)
+    except ValueError:
+        raise LadderError(f"{python}: no Python: it did not run {PROCESS.name}") from None
 
 
 def ended(status: int | None, said: str) -> RungFailed:

@@ -154,12 +154,18 @@ def draw_roofline(
     limits = min(mark.x for mark in marks) / 4, max(mark.x for mark in marks) * 10
     style.roofs(axes, roofs, limits, min(mark.y for mark in marks), " moved (counted)")
     looks = {"training": ("o", style.BLUE), "generation": ("s", style.VERMILLION), OWN: ("^", style.BLACK)}
-    for cluster in clusters(marks):
+    labels: list[tuple[float, float]] = []  # where they stand, in points: none covers another
+    for cluster in sorted(clusters(marks), key=lambda cluster: marks[cluster[0]].y):
         mark = marks[cluster[0]]
         shape, colour = looks[mark.part]
         axes.plot(mark.x, mark.y, shape, color=colour, ms=7, zorder=3)
         label = ", ".join(str(number + 1) for number in cluster)
-        axes.annotate(label, (mark.x, mark.y), xytext=(7, 0), textcoords="offset points", fontsize=9, va="center")
+        x, y = axes.transData.transform((mark.x, mark.y)) * 72 / figure.dpi
+        rise = next(
+            rise for rise in range(0, 200, 2) if all(abs(x - a) > 30 or abs(y + rise - b) > 10 for a, b in labels)
+        )
+        labels.append((x, y + rise))
+        axes.annotate(label, (mark.x, mark.y), xytext=(7, rise), textcoords="offset points", fontsize=9, va="center")
     for part in dict.fromkeys(mark.part for mark in marks):
         axes.plot([], [], looks[part][0], color=looks[part][1], ls="", ms=7, label=part)
         for number, mark in enumerate(marks):

@@ -32,9 +32,10 @@ from rich.table import Column, Table
 
 from lab import models, onethread, serial
 from lab.checkpoint import CheckpointError, touch_pages
-from lab.command import Parser, in_one_line, quietly, whole_number
-from lab.engines import ENGINES, load_engine, start
-from lab.files import PROFILES, shown, write_json
+from lab.command import Parser, counted, in_one_line, quietly, whole_number
+from lab.engines import ENGINES, load_engine, start, why_not_loaded
+from lab.files import PROFILES, ready_for_files, refuse_program, shown, write_json
+from lab.machine import MOST_WORKERS, too_many
 from lab.margin import safe_tokens
 from lab.measure import burden, machine
 from lab.measure.capacity import Kernel, capacity
@@ -59,9 +60,8 @@ def engine_contenders(name: str, counts: Sequence[int], model: serial.GPT2) -> l
     """One of the lab's engines, or a file, in this process, for each number of workers. Raises BenchError."""
     try:
         engine = load_engine(name)
-    except Exception as error:  # it may be a student's: anything may be wrong with it
-        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise BenchError(f"{name} cannot be loaded{line}: {type(error).__name__}: {error}") from None
+    except (Exception, SystemExit) as error:  # it may be a student's: anything may be wrong with it
+        raise BenchError(f"{name} cannot be loaded: {why_not_loaded(name, error)}") from None
 
     def run(k: int, prompt: list[int], n: int) -> tuple[list[int], list[float]]:
         begin = time.perf_counter()
@@ -243,7 +243,7 @@ def notes(results: Results, overheads: dict, weight_bytes: int) -> Iterator[str]
                 f"{name} {times['region'] * 1e6:.0f}" for name, times in regions.items() if "region" in times
             )
             if costs:
-                yield f"regions of {engine} on {k} workers without arithmetic, in microseconds: {costs}"
+                yield f"regions of {engine} on {counted(int(k), 'worker')} without arithmetic, in microseconds: {costs}"
     yield f"an uncontended lock and unlock: {overheads['lock_ratio']:.2f} times threading.Lock's"
 
 
@@ -317,16 +317,20 @@ def worker_counts(text: str | None) -> list[int]:
         raise BenchError(f"--workers {text}: expected numbers such as 1,2,4") from None
     if counts[0] < 1:
         raise BenchError(f"--workers {text}: at least 1")
+    if counts[-1] > MOST_WORKERS:
+        raise BenchError(f"--workers {too_many(counts[-1])}")
     return counts
 
 
-@in_one_line("bench: ", BenchError, models.ModelError, CheckpointError, ValueError)
+@in_one_line("bench: ", BenchError, models.ModelError, CheckpointError, OSError, ValueError)
 def bench(options: argparse.Namespace, arguments: list[str] | None) -> int:
     """Measure, print, write; a ValueError is that of a wrong GPT_KERNELS."""
     out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
     say = Console(stderr=True, highlight=False, soft_wrap=True).print
     counts, length = worker_counts(options.workers), options.prompt
     n = options.n or length + NEW_TOKENS
+    refuse_program(options.out)
+    ready_for_files(options.out.parent)
     kernels = kernel_choice()
     python = options.peer_python or sys.executable
     libraries = libraries_of(python) if options.peers or options.peer_python else []

@@ -80,7 +80,10 @@ def command_contender(command: str) -> Contender:
 
     Raises BenchError for an empty command.
     """
-    words = shlex.split(command)
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise BenchError(f"--peer-cmd {command}: {error}") from None
     if not words:
         raise BenchError("--peer-cmd: the command is empty")
 
@@ -90,7 +93,11 @@ def command_contender(command: str) -> Contender:
             process = subprocess.Popen([*words, *map(str, prompt)], stdout=subprocess.PIPE, text=True)
         except OSError as error:
             raise BenchError(f"--peer-cmd {command}: {error.strerror}") from None
-        tokens, stamps = timed(pipes.pipe(process.stdout), begin)
+        try:
+            tokens, stamps = timed(pipes.pipe(process.stdout), begin)
+        except ValueError as error:
+            process.kill()
+            raise BenchError(f"--peer-cmd {command}: it prints something else than tokens: {error}") from None
         if process.wait() or not tokens:
             raise BenchError(f"--peer-cmd {command}: exit code {process.returncode}, {len(tokens)} tokens")
         return tokens, stamps

@@ -47,9 +47,12 @@ class Speedups(NamedTuple):
 
 def is_of(bench: dict, program: Program, prediction: dict) -> bool:
     """Whether bench.json has measured the program that was predicted, as it is now, on the same job."""
-    job = (Path(bench["model"]).stem, bench["prompt_length"], bench["n"])
-    same = job == (prediction["model"], len(program.prompt), prediction["n"])
-    return same and bench.get("digests", {}).get(program.name) == digest(program.engine)
+    try:
+        job = (Path(bench["model"]).stem, bench["prompt_length"], bench["n"])
+        same = job == (prediction["model"], len(program.prompt), prediction["n"])
+        return same and bench["digests"][program.name] == digest(program.engine)
+    except (LookupError, TypeError):  # another version's, or somebody has edited it
+        return False
 
 
 def speedups(prediction: dict, bench: dict | None, capacities: dict[int, float]) -> Speedups:
@@ -290,7 +293,7 @@ def plots(options: argparse.Namespace, arguments: list[str] | None) -> int:
     result |= {"about": belongs, **origin}
     stem = str(options.out / program.name)
     note = f"{origin['machine']}; {load}; {origin['date']}"
-    job = f"{program.model.stem}, {program.n} tokens"
+    job = f"{program.model_name}, {program.n} tokens"
     pictures = {
         "speedup": draw_speedup(
             data, f"How it scales: {prediction['title']}", f"{prediction['machine']}; {prediction['date']}"

@@ -179,7 +179,7 @@ def profile(options: argparse.Namespace, arguments: list[str] | None) -> int:
     result = {
         "title": program.title,
         "engine": program.name,
-        "model": program.model.stem,
+        "model": program.model_name,
         "n": program.n,
         "workers": program.workers,
         "prompt": len(program.prompt),

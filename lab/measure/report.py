@@ -100,7 +100,7 @@ def profiles(program: Program, out: Path) -> list[dict[str, Any]]:
     """The hot-spot tables with their flame graphs, serial first."""
     found = []
     for name in dict.fromkeys(["serial", program.name]):
-        result = load_json(out / f"{name}.profile.json")
+        result, picture = load_json(out / f"{name}.profile.json"), out / f"{name}.svg"
         if result is None:
             continue
         rows = [hotspots.Row(**row) for row in result["rows"]]
@@ -111,7 +111,7 @@ def profiles(program: Program, out: Path) -> list[dict[str, Any]]:
             "rows": [row._asdict() | bound for row, bound in zip(rows, bounds, strict=True)],
             "sentence": hotspots.sentence(rows, seconds),
             "cost_sentence": profile.cost_sentence(Estimate(**result["cost"]), result["rate"], rounds),
-            "svg": Markup((out / f"{name}.svg").read_text(encoding="utf-8")),
+            "svg": Markup(picture.read_text(encoding="utf-8") if picture.is_file() else ""),
         }
         found.append(result | extra)
     return found
@@ -134,7 +134,7 @@ def report(options: argparse.Namespace) -> int:
     program = program_of(options)
     say(f"report on {program.title}")
     make_missing(program, options.out, options.fresh, passed_on(options, program.n))
-    title = options.title or f"Where the time goes: lab/serial.py and {program.file}, {program.model.stem}"
+    title = options.title or f"Where the time goes: lab/serial.py and {program.file}, {program.model_name}"
     file = write_text(options.out / "report.html", page(program, options.out, title))
     Console(highlight=False).print(
         f"Written: {shown(file)} ({file.stat().st_size / 1e6:.1f} MB, one file, opens in any browser)"

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from lab.checkpoint import CheckpointError, read_header
-from lab.command import Parser, counted, in_one_line, whole_number, worker_count
+from lab.command import Parser, above_zero, counted, in_one_line, whole_number, worker_count
 from lab.engines import engine_name
-from lab.files import PROFILES, ROOT
+from lab.files import PROFILES, ROOT, ready_for_files
 from lab.margin import MARGIN
 from lab.measure.load import Load
 from lab.measure.machine import summary
@@ -75,7 +75,12 @@ class Program:
     def title(self) -> str:
         """One line for headings: "lab/parallel.py on 2 workers, synthetic_124M, 20 tokens"."""
         on = f" on {counted(self.workers, 'worker')}" if not self.is_serial else ""
-        return f"{self.file}{on}, {self.model.stem}, {self.n} tokens"
+        return f"{self.file}{on}, {self.model_name}, {self.n} tokens"
+
+    @property
+    def model_name(self) -> str:
+        """The model's, as people call it; what is not UTF-8 in it becomes "?"."""
+        return self.model.stem.encode("utf-8", "replace").decode()
 
     def command(self, result: Path, wanted: dict[str, Any], flags: Sequence[str] = ()) -> list[str]:
         """The command line of target.py, which says what is wanted; `flags` are the interpreter's."""
@@ -167,6 +172,7 @@ def failure(program: Program, text: str, status: int, under: Sequence[str]) -> E
         places = re.findall(r'^ *File "(.+)", line (\d+)', text, re.MULTILINE)
         own = [f" at {program.name}.py:{line}" for file, line in places if Path(file).stem == program.name]
         at = own[-1] if own else ""
+        last = re.sub(r"^lab\.[\w.]+: ", "", last)  # an error of the lab says it all
         return ProgramError(f"{program.name} crashed{at}: {last}")
     if under:
         return ToolError("; ".join(lines[-3:]) or f"{Path(under[0]).name} ended with status {status}")
@@ -222,7 +228,7 @@ def program_parser(module: str, description: str | None, engine: str, new: int) 
     parser.add_argument(
         "--workers", type=worker_count, help="worker threads (default: GPT_WORKERS, else the cores, at most 4)"
     )
-    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds until a run counts as hung")
+    parser.add_argument("--timeout", type=above_zero, default=TIMEOUT, help="seconds until a run counts as hung")
     parser.add_argument("--out", type=Path, default=PROFILES, help="folder for the files (default profiles/)")
     return parser
 
@@ -243,9 +249,11 @@ def passed_on(options: argparse.Namespace, n: int | None) -> list[str]:
 
 def program_of(options: argparse.Namespace) -> Program:
     """The Program that such a command line asks for. Raises ModelError, CheckpointError or ProgramError, one line."""
-    return choose_program(
+    program = choose_program(
         options.engine, options.model, options.n, options.workers, options.timeout, options.prompt, options.new
     )
+    ready_for_files(options.out)
+    return program
 
 
 # of a command in this room: what goes wrong is one line on stderr and 1

@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from lab.checkpoint import Config, read_header
-from lab.command import quietly, whole_number
+from lab.command import counted, quietly, whole_number
 from lab.files import shown, write_json
 from lab.measure.capacity import Kernel, capacity
 from lab.measure.freshness import about
@@ -377,9 +377,9 @@ def scale(options: argparse.Namespace, arguments: list[str] | None) -> int:
     _, config = read_header(program.model)
     counts, belongs = measured_counts(), about(program)
     title = (
-        f"{program.file}, {program.model.stem}, {len(program.prompt)} tokens and {program.n - len(program.prompt)} more"
+        f"{program.file}, {program.model_name}, {len(program.prompt)} tokens and {program.n - len(program.prompt)} more"
     )
-    say(f"{title}: {options.rounds} runs for each k of {counts} ...")
+    say(f"{title}: {counted(options.rounds, 'run')} for each k of {counts} ...")
     with Load() as load:
         expected = serial_tokens(program)
         times = measure(program, counts, options.rounds, expected)
@@ -391,7 +391,7 @@ def scale(options: argparse.Namespace, arguments: list[str] | None) -> int:
     result = {
         "title": title,
         "engine": program.name,
-        "model": program.model.stem,
+        "model": program.model_name,
         "n": program.n,
         **found,
         "about": belongs,

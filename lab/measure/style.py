@@ -5,6 +5,7 @@ and Ito, 2008).
 """
 
 import itertools
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -97,6 +98,7 @@ SETTINGS = {
 
 def pyplot() -> Any:
     """matplotlib.pyplot, without a display, in the lab's style."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # not that a home without rights has no room for its cache
     import matplotlib
 
     matplotlib.use("Agg")

@@ -4,13 +4,12 @@ import argparse
 import dataclasses
 import math
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
 
 from lab.checkpoint import VERSIONS, CheckpointError
-from lab.command import INTERRUPTED, Parser, in_one_line, quietly, whole_number, worker_count
+from lab.command import INTERRUPTED, Parser, above_zero, in_one_line, number, quietly, whole_number, worker_count
 from lab.tokenizer import TokenizerError
 from lab.train.data import CORPORA, FORMATS, DataError
 from lab.train.loop import Files, TrainingError, run
@@ -32,21 +31,7 @@ Then:  python -m lab.gpt --model models/my.bin --text 464 2068
 positive, natural = whole_number(1), whole_number(0)
 
 
-def number(name: str, expected: str, holds: Callable[[float], bool]) -> Callable[[str], float]:
-    """For add_argument(type=...): a number for which `holds`; `name` is what argparse calls it."""
-
-    def checked(text: str) -> float:
-        value = float(text)
-        if not holds(value):
-            raise argparse.ArgumentTypeError(f"{value}: expected {expected}")
-        return value
-
-    checked.__name__ = name
-    return checked
-
-
 share = number("share", "0 <= value < 1", lambda value: 0.0 <= value < 1.0)
-rate = number("rate", "a number above 0", lambda value: 0.0 < value < math.inf)
 weight = number("weight", "0 or more", lambda value: 0.0 <= value < math.inf)
 
 FLAGS: dict[str, list[tuple[str, Any, str, dict[str, Any]]]] = {  # by group: name, type, what it is, more
@@ -80,7 +65,7 @@ FLAGS: dict[str, list[tuple[str, Any, str, dict[str, Any]]]] = {  # by group: na
         ("--batch", positive, "B, sequences in a step", {}),
         ("--seq", positive, "T, tokens in a sequence", {}),
         ("--steps", positive, "how many", {}),
-        ("--lr", rate, "learning rate", {}),
+        ("--lr", above_zero, "learning rate", {}),
         ("--schedule", str, "how it changes", {"choices": ("constant", "linear", "cosine")}),
         ("--warmup", natural, "steps in which it rises from 0", {}),
         ("--final-lr", share, "where linear and cosine end, as a share of it", {}),
@@ -148,7 +133,7 @@ def read_settings(parser: argparse.ArgumentParser, arguments: argparse.Namespace
         for f in dataclasses.fields(Settings)
         if getattr(arguments, f.name) is not None
     }
-    if arguments.resume:
+    if arguments.resume is not None:
         if set(given) - {"steps"}:
             flag = sorted(set(given) - {"steps"})[0].replace("_", "-")
             parser.error(f"--{flag}: a resumed run keeps its settings; only --steps may change")
@@ -176,7 +161,7 @@ def main(argv: list[str] | None = None) -> int:
             console.print(f"lowest validation loss {best:.4f}", highlight=False)
         return 0
     except MemoryError as error:
-        print(f"lab.train: not enough memory ({error}): lower --batch or --seq", file=sys.stderr)
+        print(f"lab.train: not enough memory ({error}): a smaller model, --batch or --seq", file=sys.stderr)
         return 1
     except OSError as error:
         print(

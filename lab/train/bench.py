@@ -18,7 +18,7 @@ import psutil
 from rich.console import Console
 from rich.table import Column, Table
 
-from lab.checkpoint import CheckpointError, read_checkpoint
+from lab.checkpoint import CheckpointError, read_checkpoint, read_header
 from lab.command import Parser, in_one_line, quietly, whole_number, worker_count
 from lab.models import ModelError, find, timing_model
 from lab.pipes import Peer
@@ -68,7 +68,7 @@ class Theirs(Peer):
     def __init__(self, python: str, path: Path, B: int, T: int, threads: int) -> None:
         program = Path(__file__).with_name("torch_step.py")
         arguments = map(str, (program, path, B, T, threads, LEARNING_RATE, WEIGHT_DECAY))
-        super().__init__(python, *arguments, ended=lambda status, said: TorchError(said))
+        super().__init__(python, *arguments, ended=lambda status, said: TorchError(f"{python}: {said}"))
         self.version = self.read()["torch"]
 
     def step(self) -> tuple[float, float]:
@@ -168,6 +168,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     console = Console(soft_wrap=True)
     path = find(arguments.model) if arguments.model else timing_model()
+    if arguments.seq > (most := read_header(path)[1].max_seq_len):
+        raise ModelError(f"--seq {arguments.seq}: this model takes at most {most} positions")
     with team(parser.workers(arguments.workers)) as workers:
         compare(arguments, path, workers, console)
     return 0

@@ -1,7 +1,10 @@
 """The loss curve of a run: one line of CSV for each step, and a picture."""
 
 import csv
+import fcntl
+import logging
 import os
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 
@@ -13,7 +16,8 @@ KEEP = 0.95  # of the running mean, at each step
 
 
 class Curve:
-    """The CSV file at `path`. After a resume from `step`, what an interrupted run had written beyond it is dropped."""
+    """The CSV file at `path`, locked as long as it is open. After a resume from `step`, what an interrupted run had
+    written beyond it is dropped."""
 
     def __init__(self, path: str | os.PathLike, step: int = 0) -> None:
         self.path = Path(path)
@@ -23,23 +27,49 @@ class Curve:
             writer = csv.DictWriter(file, FIELDS)
             writer.writeheader()
             writer.writerows(before)
+        self.file = self.path.open("a", newline="")
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(self.file, fcntl.LOCK_EX)
 
     def add(self, **values: float | int | None) -> None:
         """Append a step; a validation loss that was not measured stays empty."""
         exact = ("step", "train_loss", "val_loss")  # a resumed run is compared by them
         row = {name: value if name in exact else f"{value:.6g}" for name, value in values.items() if value is not None}
-        with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, FIELDS).writerow(row)
+        csv.DictWriter(self.file, FIELDS).writerow(row)
+        self.file.flush()
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether another run has the curve at `path` open."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is none, or a file system without locks
+        pass
+    return False
 
 
 def read_curve(path: str | os.PathLike) -> list[dict[str, str]]:
-    """The rows of a curve; a last line that was cut off is left out."""
-    with Path(path).open(newline="") as file:
-        return [row for row in csv.DictReader(file) if row.get("tokens_per_s")]
+    """The rows of a curve; what is none, such as a last line that was cut off, is left out."""
+    with Path(path).open(newline="", errors="replace") as file, suppress(csv.Error):
+        return [row for row in csv.DictReader(file) if is_row(row)]
+    return []
+
+
+def is_row(row: dict[str, str]) -> bool:
+    """Whether it is whole, and its step and losses are numbers."""
+    try:
+        int(row["step"]), float(row["train_loss"]), float(row["val_loss"] or 0)
+        return bool(row["tokens_per_s"])
+    except (LookupError, TypeError, ValueError):
+        return False
 
 
 def plot(curve_path: str | os.PathLike, picture_path: str | os.PathLike) -> None:
     """Training and validation loss over the steps, as a PNG."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # not that a home without rights has no room for its cache
     from matplotlib.figure import Figure
 
     rows = read_curve(curve_path)
@@ -52,7 +82,8 @@ def plot(curve_path: str | os.PathLike, picture_path: str | os.PathLike) -> None
     axes.plot(steps, smooth, color="#1f5fa8", label="training, running mean")
     if validated:
         axes.plot(*zip(*validated, strict=True), color="#c4501b", marker="o", markersize=3, label="validation")
-    axes.set(xlabel="step", ylabel="loss, nats per token", title=Path(curve_path).stem)
+    axes.set(xlabel="step", ylabel="loss, nats per token")
+    axes.set_title(Path(curve_path).stem.encode("utf-8", "replace").decode(), parse_math=False)
     axes.grid(alpha=0.3)
     axes.legend()
     figure.tight_layout()

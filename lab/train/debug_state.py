@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from lab.checkpoint import CheckpointError, Config, carve, count_parameters, parameter_shapes, read_checkpoint
-from lab.command import Parser, in_one_line, quietly, whole_number, worker_count
+from lab.command import Parser, above_zero, in_one_line, quietly, whole_number, worker_count
 from lab.serial import GPT2
 from lab.train.adamw import AdamW, gpt2_update
 from lab.train.backward import Gradients, gpt2_backward
@@ -83,6 +83,8 @@ def read_debug_state(path: str | os.PathLike, config: Config) -> DebugState:
         raw[HEADER_INTS : HEADER_INTS + 2 * B * T].reshape(2, B, T),
         raw[HEADER_INTS + 2 * B * T :].view("<f4"),
     )
+    if not 0 <= tokens.min() <= tokens.max() < V:
+        raise DebugStateError(f"{path}: tokens: found {tokens.min()} to {tokens.max()}, expected 0 to {V - 1}")
     logits, loss, gradients = floats[: B * T * V], floats[B * T * V], floats[B * T * V + 1 :]
     return DebugState(
         tokens[0], tokens[1], logits.reshape(B, T, V), float(loss), carve(gradients, parameter_shapes(config))
@@ -160,7 +162,7 @@ def main(argv: list[str] | None = None) -> int:
         "--steps", type=whole_number(1), default=10, help="AdamW steps on the batch to show the losses of (default 10)"
     )
     parser.add_argument(
-        "--lr", type=float, default=1e-3, help="their learning rate (default 1e-3; llm.c's test takes 1e-4)"
+        "--lr", type=above_zero, default=1e-3, help="their learning rate (default 1e-3; llm.c's test takes 1e-4)"
     )
     parser.add_argument("--workers", type=worker_count, default=1, help="worker threads (default 1)")
     arguments = parser.parse_args(argv)

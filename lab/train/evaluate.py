@@ -13,6 +13,7 @@ from rich.console import Console
 from lab.checkpoint import CheckpointError, read_checkpoint
 from lab.command import Parser, in_one_line, quietly, whole_number, worker_count
 from lab.serial import GPT2
+from lab.tokenizer import TokenizerError
 from lab.train.data import CORPORA, DataError
 from lab.train.loop import load_data
 from lab.train.settings import Settings
@@ -41,7 +42,7 @@ def build_parser() -> Parser:
     return parser
 
 
-@in_one_line("lab.train.evaluate: ", CheckpointError, DataError)
+@in_one_line("lab.train.evaluate: ", CheckpointError, DataError, TokenizerError, OSError)
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = build_parser()

@@ -1,11 +1,13 @@
 """The training loop: step, report, validate, sample, save."""
 
+import fcntl
 import math
+import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -88,15 +90,35 @@ def stopping() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def claimed(files: Files, step: int, console: Console) -> Iterator[curve.Curve]:
+    """The curve of a run that has `files` to itself; what an earlier one left there is kept before step 1.
+
+    Raises TrainingError where another run is writing them.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError):  # a file system without locks; what else is wrong with the folder shows below
+            files.csv.parent.mkdir(parents=True, exist_ok=True)
+            folder = os.open(files.csv.parent, os.O_RDONLY)
+            stack.callback(os.close, folder)
+            fcntl.flock(folder, fcntl.LOCK_EX)  # of two that begin at once, one looks after the other
+        if curve.is_being_written(files.csv):
+            raise TrainingError(f"{files.csv}: another run is writing it; wait until it ends, or give another --out")
+        if not step and (kept := files.keep_earlier()):
+            console.print(f"{files.model} was there already: kept as {kept}", highlight=False)
+        log = curve.Curve(files.csv, step)
+    with log.file:
+        yield log
+
+
 def train(trainer: Trainer, console: Console, show_every: int = 1) -> float:
     """Run the trainer to settings.steps; returns the lowest validation loss. Raises TrainingError.
 
     Interrupted (Ctrl-C, SIGTERM), it finishes its step, saves the run and raises KeyboardInterrupt.
     """
     settings, files = trainer.settings, Files(trainer.settings.out)
-    log = curve.Curve(files.csv, trainer.optimizer.step)
     seconds = 0.0  # of the steps alone
-    with stopping() as asked:
+    with claimed(files, trainer.optimizer.step, console) as log, stopping() as asked:
         while trainer.optimizer.step < settings.steps and not asked.is_set():
             seconds += one_step(trainer, log, console, files, show_every)
             if settings.patience and trainer.waited >= settings.patience:
@@ -178,8 +200,6 @@ def run(
     trainer = Trainer(settings, train_tokens, val_tokens, workers)
     if state:
         trainer.restore(state)
-    elif kept := Files(settings.out).keep_earlier():
-        console.print(f"{settings.out} was there already: kept as {kept}", highlight=False)
     c = trainer.config
     console.print(
         f"{count_parameters(c):,} parameters: L={c.num_layers} NH={c.num_heads} C={c.channels} maxT={c.max_seq_len}; "

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import Protocol
 
+from lab.engines import why_not_loaded
+
 BLOCK = (
     1 << 17
 )  # numbers in a block of an element-by-element operation: 512 KB of float32, so that its temporaries stay in the cache
@@ -39,10 +41,10 @@ def load_workers() -> type | None:
     """lab.parallel.Workers, or None and a line on stderr."""
     try:
         return importlib.import_module("lab.parallel").Workers
-    except Exception as error:  # it is the students' file: anything may be wrong with it
+    except (Exception, SystemExit) as error:  # it is the students' file: anything may be wrong with it
         missing = isinstance(error, ModuleNotFoundError) and error.name == "lab.parallel"
-        at = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        reason = "there is no lab/parallel.py" if missing else f"lab/parallel.py{at}: {type(error).__name__}: {error}"
+        why = why_not_loaded("parallel.py", error)
+        reason = "there is no lab/parallel.py" if missing else f"lab/parallel.py: {why}"
         print(f"on one thread: {reason}", file=sys.stderr)
         return None
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.checkpoint import Config, carve, count_parameters, parameter_shapes, read_checkpoint
+from lab.checkpoint import Config, carve, check_config, count_parameters, parameter_shapes, read_checkpoint
 from lab.files import replacing
 from lab.serial import GPT2, GPT2_EOT
 from lab.train.adamw import AdamW, gpt2_update
@@ -25,6 +25,7 @@ from lab.train.split import WorkersLike, blocks, split
 from lab.train.vocabulary import SharedVocabulary
 
 GPT2_VOCAB, GPT2_PADDED_VOCAB = 50257, 50304
+MOST_PARAMETERS = 1 << 40  # of which numpy can still say that there is no memory for them
 
 
 class StateError(Exception):
@@ -85,10 +86,13 @@ def evaluate(
 
 
 def check_tokens(name: str, tokens: np.ndarray, config: Config) -> None:
-    """Raise DataError for tokens that the model does not have."""
+    """Raise DataError for tokens that the model does not have, and for a single one."""
     V = config.vocab_size
-    if tokens.max() >= V:
-        raise DataError(f"the {name} data holds token {tokens.max()}: the model's vocabulary is 0 to {V - 1}")
+    if tokens.size < 2:
+        raise DataError(f"the {name} data holds a single token: nothing to predict")
+    for token in (tokens.min(), tokens.max()):
+        if not 0 <= token < V:
+            raise DataError(f"the {name} data holds token {token}: the model's vocabulary is 0 to {V - 1}")
 
 
 class Trainer:
@@ -131,15 +135,17 @@ class Trainer:
         if s.init_from:
             config, params_memory = read_checkpoint(s.init_from)
             return config, np.array(params_memory, dtype=np.float32)
-        return Config(s.context, GPT2_VOCAB, s.layers, s.heads, s.channels, GPT2_PADDED_VOCAB), None
+        config = Config(s.context, GPT2_VOCAB, s.layers, s.heads, s.channels, GPT2_PADDED_VOCAB)
+        check_config(s.out, config)
+        if (count := count_parameters(config)) > MOST_PARAMETERS:
+            raise MemoryError(f"{count:,} parameters")
+        return config, None
 
     def check_data(self) -> None:
         """Raise DataError for tokens or a sequence length the model cannot take."""
         maxT = self.config.max_seq_len
         if self.settings.seq > maxT:
             raise DataError(f"--seq {self.settings.seq}: this model takes at most {maxT} positions")
-        if self.val_tokens.size < 2:
-            raise DataError("the validation data holds a single token: nothing to predict")
         for name, tokens in (("training", self.train_tokens), ("validation", self.val_tokens)):
             check_tokens(name, tokens, self.config)
 
