@@ -43,7 +43,7 @@ vars-GRADIENTS := MODEL FILE
 as-START       = $(if $(MODEL),--from "$$MODEL" --batch 4 --seq 64 --steps 40 --lr 1e-4 --sample-every 20,$(scratch))
 vars-START    := MODEL
 
-# Training from scratch: a small model in about a minute. The shipped one took 20 minutes on two quiet cores.
+# Training from scratch: a small model in about a minute. The shipped one took half an hour on two cores.
 scratch := --share-rare 2 --shuffle --batch 8 --seq 128 --steps 400 --lr 3e-3 --schedule cosine --beta2 0.99 --clip 1 \
     --weight-decay 0.1 --val-every 100 --sample-every 200 --show-every 10
 shipped := --version 5 --keep best --layers 5 --heads 4 --channels 72 --context 256 --share-rare 2 --shuffle --batch 4 \

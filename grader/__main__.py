@@ -43,8 +43,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--points", type=Path, metavar="TOML", help="another points table than grader/points.toml")
     p.add_argument(
         "--seed",
-        help="of the hidden cases; a class gets a seed of its own (default: $GRADER_SEED, else 1). Every user of the "
-        "machine can read a command line, nobody else the environment",
+        help="of the hidden cases (default: $GRADER_SEED, else 1); other users can read the option, not the variable",
     )  # fmt: skip
     p.add_argument("--cases", type=Path, metavar="JSON", help="hidden cases from a file instead of a seed")
     p.add_argument("--model", help="for the timed runs (default: gpt2_124M if it is there, else the synthetic 124M)")
@@ -58,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--exit-zero", action="store_true", help="exit with 0 once there is a grade, whatever it is")
     p.add_argument(
         "--metadata", type=Path, default=METADATA, metavar="JSON",
-        help="Gradescope's submission_metadata.json: an inconclusive grade gets the best earlier score",
+        help=f"Gradescope's list of earlier scores, of which an inconclusive grade gets the best (default: {METADATA})",
     )  # fmt: skip
     p.add_argument("--quiet", action="store_true", help="no progress lines")
     return p

@@ -63,7 +63,7 @@ def run_line(
         case "hang":
             return f"hangs: every thread waits ({so_far}); {stacks_line(run.stacks, source)}"
         case "spin":
-            return f"goes round and round without a token ({so_far}); {stacks_line(run.stacks, source)}"
+            return f"loops without making a token ({so_far}); {stacks_line(run.stacks, source)}"
         case "slow":
             return f"far slower than the serial program, stopped {so_far}; {stacks_line(run.stacks, source)}"
         case "flood":

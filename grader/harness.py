@@ -70,7 +70,7 @@ def guard(threadlib, report, most):
             frame = frame.f_back
         if frame is None and not told:
             told.append(True)
-            report("bypass", "a thread was started past lab.threadlib")
+            report("bypass", "a thread was started without lab.threadlib")
 
     def hook(event, arguments):
         if event == "import":

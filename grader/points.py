@@ -6,8 +6,9 @@ A row is a title, points, and a function that says from all that was observed wh
     def quiet_row(evidence: Evidence) -> Result:
         return Result(1.0)
 
-To add a check, add such a function to grader/verdict.py; nothing else needs to know. Rows are judged in the order they
-are written in. points.toml holds the thresholds, and may give any row other points.
+To add a row, add such a function to grader/rows.py, or to grader/scaling.py if timed runs decide; nothing else needs to
+know. Rows are judged in the order they are written in. points.toml holds the thresholds, and may give any row other
+points.
 """
 
 import tomllib

@@ -84,7 +84,8 @@ def shared_work(evidence: Evidence) -> tuple[float, str]:
     how = seen[0].words() if seen else "not checked"
     if shared:
         return worth["given"], f"they count for more once a product takes all positions at once: {how}"
-    return worth["given"], f"the starter makes the same; they count for more once every worker does a fair share: {how}"
+    lack = "the starter's are right too; they count for more once every worker does a fair share"
+    return worth["given"], f"{lack}: {how}"
 
 
 def witnesses(evidence: Evidence) -> list:
@@ -123,7 +124,7 @@ def workers_problem(evidence: Evidence) -> str:
     if not seen:
         return "the program does not start"
     if any("bypass" in run.values for _, run in seen):
-        return "a thread was started past lab.threadlib"
+        return "a thread was started without lab.threadlib"
     if any(outcome.threads_at_ready for outcome, _ in seen):
         return "importing the file starts threads; the workers start when generate() does"
     for outcome, run in seen:
@@ -136,7 +137,7 @@ def workers_problem(evidence: Evidence) -> str:
         fewest = min((run.fewest_threads for run in runs if run.fewest_threads is not None), default=k)
         if fewest == 0:
             when = "static workers live from the beginning of generate() to its end"
-            return f"no worker is there between two tokens for workers={k}; {when}"
+            return f"there is no worker between two tokens for workers={k}; {when}"
         if most > k:
             return f"{most} threads for workers={k}; k static workers are asked for"
         if fewest < k - 1:

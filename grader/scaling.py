@@ -222,7 +222,7 @@ def idle_worker(rounds: list[Round], k: int, points: Points) -> str:
         return ""
     text = f"only {count} of {k} threads did any work" if count else f"none of the {k} workers did any work"
     if not threads:
-        return f"{text}: no worker was there at all"
+        return f"{text}: there was no worker at all"
     shares = " + ".join(f"{share / cpu:.0%}" for share in [main, *threads[:k]])
     return (
         f"{text} (CPU time of the main thread and the workers: {shares}): is the loop split over the batch, which is 1?"

@@ -283,7 +283,7 @@ class Group:
                 for count, kernel in self.kernels.items():
                     seconds = kernel.value(capacity=count, one_first=reverse)
                     if not isinstance(seconds, list):
-                        raise SandboxError(f"the capacity of {count} threads cannot be measured: it does not come")
+                        raise SandboxError(f"the capacity of {count} threads cannot be measured: no answer came")
                     self.capacity[count][number].append(seconds)
                 continue
             player, trusted = self.sets[number][k], self.trusted[k].run

@@ -53,9 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parser() -> Parser:
     """gpt-chat's options."""
-    options = Parser(prog="gpt-chat", description="Type the beginning of a text, read on. Ctrl-D ends.")
+    options = Parser(prog="gpt-chat", description="Type the beginning of a text; GPT-2 continues it. Ctrl-D ends.")
     options.add_argument(
-        "text", nargs="*", metavar="TEXT", help="answer this only; without it, what is typed or piped in"
+        "text", nargs="*", metavar="TEXT", help="the text to continue (default: what you type or pipe in)"
     )
     options.add_argument(
         "-n", type=whole_number(1), default=NEW_TOKENS, help=f"tokens to add (default {NEW_TOKENS}; a word has 1 or 2)"
@@ -87,7 +87,7 @@ class Chat:
         with suppress(ImportError):
             import readline  # noqa: F401  (arrow keys at the prompt)
         self.console.print(
-            f"[dim]Type the beginning of a text, {escape(self.name)} writes on. Ctrl-C stops it, Ctrl-D ends.[/dim]"
+            f"[dim]Type the beginning of a text; {escape(self.name)} continues it. Ctrl-C stops, Ctrl-D ends.[/dim]"
         )
         while True:
             try:

@@ -192,12 +192,12 @@ def write_checkpoint(path: str | os.PathLike, config: Config, params_memory: np.
     """
     path = Path(path)
     if path.exists() and not path.is_file():  # renaming a file over a device would take the device away
-        raise CheckpointError(f"{path}: is there, and no file; give another name")
+        raise CheckpointError(f"{path}: exists and is not a regular file; choose another name")
     if path.is_file() and path.stat().st_size:
         with path.open("rb") as file:
             there = int.from_bytes(file.read(4), "little")
         if there != MAGIC:
-            raise CheckpointError(f"{path}: is there, and no checkpoint; give another name")
+            raise CheckpointError(f"{path}: exists and is not a checkpoint; choose another name")
     expect(path, "version", version, version in VERSIONS, "1, 3 or 5")
     check_config(path, config)
     count = count_parameters(config)

@@ -37,7 +37,7 @@ from lab.checkpoint import (
 )
 from lab.command import Parser, in_one_line, quietly, shortened, whole_number
 from lab.files import WriteError
-from lab.models import describe
+from lab.models import VERSIONS_HELP, describe
 
 LAYER_TENSORS = {  # ours: (theirs in layer h.N, whether theirs is transposed)
     "ln1w": ("ln_1.weight", False),
@@ -152,7 +152,7 @@ def opened(path: Path, stack: ExitStack):
         with path.open("rb") as file:
             head = file.read(HEADER_BYTES)
         if head[:4] == MAGIC.to_bytes(4, "little"):
-            raise ConvertError(f"{path}: a checkpoint already: gpt --model takes it as it is")
+            raise ConvertError(f"{path}: already a checkpoint: use it with gpt --model")
         if head[8:9] != b"{" and (known := foreign(head)):
             raise ConvertError(f"{path}: {known}")
         return stack.enter_context(safe_open(path, framework="np"))
@@ -196,7 +196,8 @@ class Weights:
             with np.errstate(over="ignore"):
                 values = file.get_tensor(stored).astype(np.float32, copy=False)
         else:
-            raise ConvertError(f"{path}: {name}: found numbers of type {kind}, expected F32, F16 or BF16: save it so")
+            expected = "F32, F16 or BF16: save it as one of these"
+            raise ConvertError(f"{path}: {name}: found numbers of type {kind}, expected {expected}")
         if not np.isfinite(values).all():
             bad = values[~np.isfinite(values)][0]
             raise ConvertError(f"{path}: {name}: found {bad}, expected finite weights only: download or train it again")
@@ -242,7 +243,7 @@ class Weights:
         for name in sorted(self.places):
             inside = re.match(r"h\.\d+\.(.*)", name)
             if (inside and inside[1] not in known) or name == "lm_head.bias":
-                raise ConvertError(f"{self.path}: tensor {name}: gpt.c has nothing like it")
+                raise ConvertError(f"{self.path}: tensor {name}: gpt.c has no such tensor")
 
 
 def read_bfloat16(path: Path, name: str) -> np.ndarray:
@@ -285,9 +286,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--heads", type=whole_number(1), help="default: config.json beside the file, else channels / 64"
     )
-    parser.add_argument(
-        "--version", type=int, choices=VERSIONS, default=3, help="1, 3: float32; 5: bfloat16, half the size"
-    )
+    parser.add_argument("--version", type=int, choices=VERSIONS, default=3, help=VERSIONS_HELP)
     options: argparse.Namespace = parser.parse_args(arguments)
     convert(options.source, options.output, options.version, options.heads)
     print(describe(options.output, verify=False))

@@ -109,7 +109,7 @@ class Download:
         self.complete(wait)
         if wrong := self.wrong_sha256() or self.source.check(self.partial):
             self.file.truncate(0)
-            raise self.failure(f"what arrived is no good and was deleted: {wrong}")
+            raise self.failure(f"the file that arrived is wrong and was deleted: {wrong}")
 
     def complete(self, wait: Callable[[float], None]) -> None:
         """In as many connections as it takes. Raises DownloadError."""
@@ -259,7 +259,7 @@ def wrong_checkpoint(path: Path, expected: Config) -> str:
     except CheckpointError as error:
         return without_path(error, path)
     same = replace(config, padded_vocab_size=expected.padded_vocab_size) == expected
-    return "" if same else f"another model than GPT-2 124M: {config}"
+    return "" if same else f"not GPT-2 124M: {config}"
 
 
 def without_path(error: CheckpointError, path: Path) -> str:

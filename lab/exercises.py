@@ -217,7 +217,7 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     made = Parser("python -m lab.exercises", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("exercise", help="1 to 4")
-    made.add_argument("--file", type=Path, help="your program (the one in exercises/)")
+    made.add_argument("--file", type=Path, help="your program (default: the one in exercises/)")
     made.add_argument("--out", type=Path, metavar="FILE.html", help="the failing schedule as a page to step through")
     return made
 
@@ -244,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made = parser()
     options = made.parse_args(arguments)
     if options.exercise not in map(str, EXERCISES):
-        made.error(f"{options.exercise or 'no exercise'} given; one of 1 to 4, as in make exercise E=2")
+        made.error(f"{options.exercise or 'no exercise'}: give 1 to 4, as in make exercise E=2")
     number = int(options.exercise)
     file = options.file or files.ROOT / "exercises" / f"{EXERCISES[number][0]}.py"
     return in_time(partial(run_exercise, number, file, options.out), SECONDS, file)

@@ -42,13 +42,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         run(options)
     except MemoryError:
-        return say(f"gpt: not enough memory for {options.n} tokens of this model: take a smaller -n", 1)
+        return say(f"gpt: not enough memory for {options.n} tokens of this model: use a smaller -n", 1)
     return 0
 
 
 def parser() -> Parser:
     """gpt's options."""
-    options = Parser(prog="gpt", description="Tokens in, the tokens GPT-2 would write next out, one on a line.")
+    options = Parser(prog="gpt", description="Continue a text with GPT-2: tokens in, new tokens out, one per line.")
     options.add_argument("tokens", nargs="*", metavar="TOKEN", help="the prompt: 1 to n-1 tokens of the vocabulary")
     options.add_argument(
         "-n", type=whole_number(1), default=N, help=f"tokens in all, the prompt's included (default {N})"
@@ -56,7 +56,7 @@ def parser() -> Parser:
     add_model_options(options)
     options.set_defaults(engine="serial")
     options.add_argument("--text", action="store_true", help="show each token's text as well, and all of it at the end")
-    options.add_argument("--time", action="store_true", help="say on stderr what loading and generating took")
+    options.add_argument("--time", action="store_true", help="report on stderr how long loading and generating took")
     options.add_argument(
         "--verify", action="store_true", help="read the whole model first and look for NaN and infinity"
     )
@@ -72,12 +72,12 @@ def add_model_options(parser: Parser) -> None:
         "--engine",
         type=engine_name,
         metavar="ENGINE",
-        help="which program computes: serial, parallel, cached or your file.py (default: gpt serial, gpt-chat cached)",
+        help="the program to run: serial, parallel, cached or your file.py (default: gpt serial, gpt-chat cached)",
     )
     parser.add_argument(
         "--workers",
         type=worker_count,
-        help="threads of all but serial (default: GPT_WORKERS, else the cores, at most 4)",
+        help="worker threads, for every engine but serial (default: GPT_WORKERS, else the cores, at most 4)",
     )
 
 
@@ -104,7 +104,7 @@ def run(options) -> None:
     except RuntimeError as error:
         if "can't start new thread" not in str(error):
             raise
-        raise UsageError("the system allows no more threads: take fewer --workers, or raise ulimit -u") from None
+        raise UsageError("the system allows no more threads: use fewer --workers, or raise ulimit -u") from None
     if options.time:
         seconds = time.perf_counter() - loaded
         rate = f"{made} tokens, {made / seconds:.1f} a second"

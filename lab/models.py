@@ -1,8 +1,8 @@
 """Which model: the shipped small one, GPT-2 124M as llm.c publishes it, or a synthetic one of the same shape.
 
-    models/gpt2_124M.bin          downloaded:  make model              speaks English
-    models/tiny_shakespeare.bin   shipped                              speaks like a play, badly
-    models/synthetic_124M.bin     written:     make synthetic  speaks noise, but costs what GPT-2 124M costs
+    models/gpt2_124M.bin          downloaded: make model     speaks English
+    models/tiny_shakespeare.bin   shipped                    speaks like a play, badly
+    models/synthetic_124M.bin     written: make synthetic    speaks noise, but costs what GPT-2 124M costs
 
     resolve()         for programs that talk: --model or GPT_MODEL, else the first of the three that is there
     timing_model()    for programs that measure: the 124M, else the synthetic one, written when it is missing
@@ -37,6 +37,7 @@ DOWNLOADED, SHIPPED, SYNTHETIC = "gpt2_124M.bin", "tiny_shakespeare.bin", "synth
 GPT2_124M = Config(
     max_seq_len=1024, vocab_size=50257, num_layers=12, num_heads=12, channels=768, padded_vocab_size=50304
 )
+VERSIONS_HELP = "1, 3: float32; 5: bfloat16, half the size (default 3)"
 
 
 class ModelError(Exception):
@@ -191,7 +192,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parser() -> Parser:
     """download, synthetic, show"""
-    top = Parser(prog="python -m lab.models", description="Get, write and look at models.")
+    top = Parser(prog="python -m lab.models", description="Download, create and inspect models.")
     commands = top.add_subparsers(required=True, metavar="command")
 
     download = commands.add_parser("download", help=f"GPT-2 124M as llm.c publishes it, 498 MB -> {DOWNLOADED}")
@@ -200,17 +201,16 @@ def parser() -> Parser:
     download.set_defaults(run=run_download)
 
     synthetic = commands.add_parser("synthetic", help="random weights with a trained model's peaked distributions")
-    synthetic.add_argument("--layers", type=int, default=GPT2_124M.num_layers)
-    synthetic.add_argument("--heads", type=int, default=GPT2_124M.num_heads)
-    synthetic.add_argument("--channels", type=int, default=GPT2_124M.channels)
-    synthetic.add_argument(
-        "--vocab", type=int, default=GPT2_124M.vocab_size, help="tokens; stored padded to a multiple of 128"
-    )
-    synthetic.add_argument("--context", type=int, default=GPT2_124M.max_seq_len, help="the longest sequence")
-    synthetic.add_argument("--seed", type=whole_number(0), default=1)
-    synthetic.add_argument(
-        "--version", type=int, choices=VERSIONS, default=3, help="1, 3: float32; 5: bfloat16, half the size"
-    )
+    for name, default, what in (
+        ("layers", GPT2_124M.num_layers, "L"),
+        ("heads", GPT2_124M.num_heads, "NH"),
+        ("channels", GPT2_124M.channels, "C"),
+        ("vocab", GPT2_124M.vocab_size, "V; stored padded to a multiple of 128"),
+        ("context", GPT2_124M.max_seq_len, "maxT, the longest sequence"),
+    ):
+        synthetic.add_argument(f"--{name}", type=int, default=default, help=f"{what} (default {default})")
+    synthetic.add_argument("--seed", type=whole_number(0), default=1, help="of the random weights (default 1)")
+    synthetic.add_argument("--version", type=int, choices=VERSIONS, default=3, help=VERSIONS_HELP)
     synthetic.add_argument("-o", "--output", type=Path, help=f"default: {MODELS_DIR / SYNTHETIC}")
     synthetic.set_defaults(run=run_synthetic)
 

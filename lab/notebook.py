@@ -176,9 +176,9 @@ def execute(book: Any, seconds: float = 600.0) -> None:
     except CellExecutionError as error:
         raise NotebookError(f"{error.ename}: {error.evalue}\nin the cell\n{error.traceback}") from None
     except CellTimeoutError:
-        raise NotebookError(f"a cell was not done after {seconds:.0f} s") from None
+        raise NotebookError(f"a cell took more than {seconds:.0f} s") from None
     except DeadKernelError:
-        raise NotebookError("its Python ended before it was done") from None
+        raise NotebookError("its Python ended before the last cell") from None
 
 
 def tidy(book: Any) -> None:

@@ -55,8 +55,8 @@ def problem() -> str | None:
     variables = " ".join(f"{name}=1" for name in BLAS_THREAD_VARIABLES[:4])
     return (
         f"numpy's BLAS ({found or 'unknown'}) uses {measured:.1f} threads where one was asked for, "
-        f"so times mean little; start with {variables}, "
-        "or install the numpy of PyPI: pip install --force-reinstall numpy"
+        f"so timings mean little; start with {variables}, "
+        "or install numpy from PyPI: pip install --force-reinstall numpy"
     )
 
 

@@ -41,7 +41,7 @@ NEXT = {
     2: "Next: stage 3.",
     3: "Next: make timeline shows whether all workers are busy.",
     4: "Next: make grade shows what the stages so far have earned.",
-    5: "How near it comes to k times as fast is measured by make grade; make timeline shows who waits for what.",
+    5: "make grade measures how near it comes to k times as fast; make timeline shows who waits for what.",
 }
 WORKERS = ("self", "fn", "tasks")  # of run()
 REST = ("close", "__enter__", "__exit__")  # what else the class has
@@ -362,7 +362,9 @@ def run_stage(stage: int, file: Path) -> int:
         tell_exception(error, file)
         return 1
     if not on_functions(stage, module):
-        out.print("  the starter's functions of this stage are not there any more: tried on tokens", markup=False)
+        out.print(
+            "  the file no longer has the starter's functions for this stage: comparing tokens only", markup=False
+        )
     code = run_cases(cases(stage, module, file), file, out)
     if code == 0:
         out.print(NEXT[stage], markup=False)
@@ -372,8 +374,10 @@ def run_stage(stage: int, file: Path) -> int:
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     made = Parser("python -m lab.stages", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("stage", help="1 to 5, see docs/handout.md")
-    made.add_argument("file", nargs="?", type=Path, default=Path("parallel.py"), help="(parallel.py)")
+    made.add_argument("stage", help="1 to 5, as in docs/handout.md")
+    made.add_argument(
+        "file", nargs="?", type=Path, default=Path("parallel.py"), help="your program (default parallel.py)"
+    )
     return made
 
 
@@ -382,9 +386,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made = parser()
     options = made.parse_args(arguments)
     if options.stage not in map(str, TITLES):
-        made.error(f"{options.stage or 'no stage'} given; one of 1 to 5, as in make stage S=2")
+        made.error(f"{options.stage or 'no stage'}: give 1 to 5, as in make stage S=2")
     stage = int(options.stage)
-    more = "; make explore shows how it comes to that"
+    more = "; make explore shows how it gets there"
     return in_time(partial(run_stage, stage, options.file), TIME.get(stage, 30.0), options.file, more)
 
 

@@ -126,7 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
     words = " ".join(options.words).split()
     for word in words:
         if not word.isascii() or not word.isdigit() or len(word) > 9 or int(word) > EOT:
-            parser.error(f"{shortened(word)!r} is not a token: they are whole numbers from 0 to {EOT}")
+            parser.error(f"{shortened(word)!r} is not a token: expected whole numbers from 0 to {EOT}")
     print(decode(map(int, words)))
     return 0
 

@@ -30,7 +30,7 @@ def unknown_verb(verb: str, verbs: list[str]) -> str:
     """make gtp: the verbs that look like it."""
     close = get_close_matches(verb, verbs, n=2, cutoff=0.5)
     meant = f"did you mean make {' or make '.join(close)}? " if close else ""
-    return f"make {verb}: there is no such verb; {meant}make help lists them all"
+    return f"make {verb}: there is no such target; {meant}make help lists them all"
 
 
 def unknown_variable(verb: str, name: str, takes: list[str]) -> str:

@@ -78,7 +78,7 @@ def parser() -> Parser:
     top = Parser(prog="python -m tests.check_selftest", description=__doc__)
     top.add_argument("names", nargs="*", metavar="NAME", help="only programs whose name contains one of these")
     top.add_argument("--schedules", type=whole_number(1), default=10_000, help="of each program (default 10000)")
-    top.add_argument("--seed", type=whole_number(0), default=1)
+    top.add_argument("--seed", type=whole_number(0), default=1, help="random seed (default 1)")
     top.add_argument("--jobs", type=whole_number(1), help="processes (default: one for each core)")
     return top
 

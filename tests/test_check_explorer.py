@@ -208,7 +208,7 @@ def test_endless_polling_under_a_mutex_is_a_livelock(tmp_path: Path):
     )
     result = look(program, schedules=1)
     assert result.findings[0].kind == "livelock"
-    assert re.search(r"main goes round never.py:\d", result.findings[0].message)
+    assert re.search(r"main loops at never.py:\d", result.findings[0].message)
     assert any(" times)" in line for line in result.findings[0].trace)
 
 

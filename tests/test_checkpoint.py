@@ -207,7 +207,7 @@ def test_no_checkpoint_is_written_over_a_file_of_another_kind(tiny, tmp_path):
     config, params = read_checkpoint(tiny)
     notes = tmp_path / "notes.bin"
     notes.write_text("a week of notes")
-    with pytest.raises(CheckpointError, match=r"notes.bin: is there, and no checkpoint; give another name"):
+    with pytest.raises(CheckpointError, match=r"notes.bin: exists and is not a checkpoint; choose another name"):
         write_checkpoint(notes, config, params)
     assert notes.read_text() == "a week of notes"
     notes.write_bytes(b"")

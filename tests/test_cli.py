@@ -213,7 +213,7 @@ def test_threads_that_the_system_does_not_allow(gpt, tiny, monkeypatch):
         yield
 
     monkeypatch.setattr(gpt_module, "engine", lambda name, workers: generate)
-    message = "gpt: the system allows no more threads: take fewer --workers, or raise ulimit -u\n"
+    message = "gpt: the system allows no more threads: use fewer --workers, or raise ulimit -u\n"
     assert gpt("--model", tiny, "1") == (2, "", message)
 
 
@@ -222,7 +222,7 @@ def test_not_enough_memory(gpt, tiny, monkeypatch):
     assert gpt("--model", tiny, "1") == (
         1,
         "",
-        "gpt: not enough memory for 10 tokens of this model: take a smaller -n\n",
+        "gpt: not enough memory for 10 tokens of this model: use a smaller -n\n",
     )
 
 
@@ -410,7 +410,7 @@ def test_ctrl_c_in_an_answer_ends_the_answer_only(speaking, monkeypatch, capsys)
     monkeypatch.setattr(conversation, "answer", answer)
     assert conversation.converse() == 0
     out = capsys.readouterr().out
-    assert "answer to second" in out and "speaking writes on. Ctrl-C stops it, Ctrl-D ends." in out
+    assert "answer to second" in out and "speaking continues it. Ctrl-C stops, Ctrl-D ends." in out
 
 
 def test_texts_that_cannot_be_answered(chat, capsys, tiny):

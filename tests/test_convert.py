@@ -105,7 +105,7 @@ def test_files_that_are_no_gpt2(capsys, source, target, tiny):
     assert refused(capsys, source, target).startswith("lm_head.weight differs from wte.weight")
     save_file(tensors | {"ln_f.bias": np.zeros(48, dtype=np.int32)}, source)
     assert refused(capsys, source, target) == (
-        "ln_f.bias: found numbers of type I32, expected F32, F16 or BF16: save it so"
+        "ln_f.bias: found numbers of type I32, expected F32, F16 or BF16: save it as one of these"
     )
     save_file(tensors, source)
     assert refused(capsys, source, target, "--heads", "5") == "channels: found 48, expected a multiple of num_heads (5)"
@@ -222,7 +222,7 @@ def test_weights_that_are_no_numbers_are_refused_before_anything_is_written(caps
 @pytest.mark.parametrize("name", ["h.0.crossattention.c_attn.weight", "h.1.attn.lora_A.weight", "lm_head.bias"])
 def test_tensors_that_gpt_c_has_no_place_for_are_refused(capsys, source, target, tiny, name):
     save_file(hub_layout(tiny) | {name: np.zeros(3, dtype=np.float32)}, source)
-    assert refused(capsys, source, target, "--heads", "3") == f"tensor {name}: gpt.c has nothing like it"
+    assert refused(capsys, source, target, "--heads", "3") == f"tensor {name}: gpt.c has no such tensor"
 
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 548105171\n"

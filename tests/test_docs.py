@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, _SubParsersAction
 from contextlib import redirect_stdout
 from functools import cache
 from importlib import import_module
@@ -100,3 +101,28 @@ def test_the_handout_is_the_same_in_both_languages():
     for pattern in (r"^(#+) ", r"^    (.*)$", r"\]\((?!#|handout)([^)]*)\)", r"^(\|)"):
         here, there = (re.findall(pattern, text, re.MULTILINE) for text in (english, chinese))
         assert here == there and len(here) > 10
+
+
+# ------------------------------------------------------------------------------------------------------------ the helps
+
+COMMANDS = (
+    *("lab.gpt", "lab.chat", "lab.tokenizer", "lab.convert", "lab.stages", "lab.exercises"),
+    *("lab.models", "lab.models download", "lab.models synthetic", "lab.models show"),
+    *("lab.notebook", "lab.notebook open", "lab.notebook run"),
+    *("lab.check", "lab.check check", "lab.check explore", "lab.check races", "lab.check run"),
+    *(f"lab.measure.{name}" for name in ("profile", "timeline", "scale", "plots", "report", "bench", "reference")),
+    *("lab.measure.flamegraph", "lab.train", "lab.train.bench", "lab.train.evaluate", "lab.train.debug_state"),
+    *("lab.ladder", "grader", "grader.classroom", "grader.classroom grade", "grader.classroom report"),
+    *(f"grader.classroom {verb}" for verb in ("example", "handout", "gradescope", "worker")),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_says_what_each_option_is_and_its_default(command, monkeypatch):
+    parsers = []
+    monkeypatch.setattr(ArgumentParser, "print_help", lambda parser, file=None: parsers.append(parser))
+    help_text.__wrapped__(*command.split())
+    for action in parsers[0]._actions:
+        assert action.help or isinstance(action, _SubParsersAction), f"{action.dest}: no help"
+        if not isinstance(action, BooleanOptionalAction) and action.default not in (None, False, [], SUPPRESS):
+            assert "default" in action.help, f"{action.dest}: {action.default} is not said"

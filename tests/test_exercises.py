@@ -107,8 +107,8 @@ def test_the_failing_schedule_becomes_a_page(tmp_path: Path):
         (1, None, "No such file"),
         (1, "class Buffer(:\n", "mine.py:1: invalid syntax"),
         (1, "import queue\n", "mine.py:1 imports queue"),
-        (9, "", "9 given; one of 1 to 4"),
-        ("", "", "no exercise given; one of 1 to 4, as in make exercise E=2"),
+        (9, "", "9: give 1 to 4"),
+        ("", "", "no exercise: give 1 to 4, as in make exercise E=2"),
     ],
 )
 def test_what_cannot_be_tried_is_one_line(tmp_path: Path, number: object, text: str | None, said: str):

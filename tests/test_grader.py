@@ -301,7 +301,7 @@ def test_noise_gives_nothing_to_a_program_that_does_not_scale():
     "name, status, phrase",
     [
         ("slow_but_parallel", PASSED, "of the possible gain"),
-        ("serial_copy", FAILED, "no worker was there at all"),
+        ("serial_copy", FAILED, "there was no worker at all"),
         ("batch_split", FAILED, "is the loop split over the batch"),
         ("interpreter_bound", FAILED, "of the possible gain"),
         ("uneven", PARTIAL, "of the possible gain"),

@@ -254,7 +254,7 @@ def test_a_gradebook_that_cannot_be_used_is_one_line(tmp_path):
     other = sqlite3.connect(tmp_path / "other")
     other.execute("create table t (x)")
     other.close()
-    with pytest.raises(GradebookError, match="an SQLite file, but no gradebook"):
+    with pytest.raises(GradebookError, match="an SQLite file, but not a gradebook"):
         Gradebook(tmp_path / "other")
     with Gradebook(tmp_path / "new") as book:
         book.db.execute("update about set value = ?", (str(VERSION + 1),))

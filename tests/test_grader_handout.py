@@ -117,7 +117,7 @@ def test_its_makefile_has_the_students_verbs(there, tmp_path):
     assert verbs >= QUICK.keys() and not verbs & {"class", "handout", "example-class", "test", "lint", "reference"}
     assert "now handout/parallel.py without it" in listed and "ENGINE=   serial instead of a file" in listed
     wrong = subprocess.run(["make", "class"], cwd=place, capture_output=True, text=True, check=False)
-    assert "make class: there is no such verb" in wrong.stderr
+    assert "make class: there is no such target" in wrong.stderr
 
 
 def test_a_folder_that_is_no_handout_stays(there, tmp_path, capsys):

@@ -146,8 +146,8 @@ def test_a_verb_is_complete_and_its_options_go_to_its_module(house, verb):
         ("grade FILE=", "FILE= is empty; give it a value or leave it out"),
         ("timeline FILE=a.py ENGINE=cached", "FILE= and ENGINE= name two programs; give one of them"),
         ("convert", "convert what? make convert FILE=model.safetensors OUT=models/name.bin"),
-        ("gtp", "make gtp: there is no such verb; did you mean make gpt? make help lists them all"),
-        ("zzz", "make zzz: there is no such verb; make help lists them all"),
+        ("gtp", "make gtp: there is no such target; did you mean make gpt? make help lists them all"),
+        ("zzz", "make zzz: there is no such target; make help lists them all"),
     ],
 )
 def test_nothing_is_ignored(house, words, message):

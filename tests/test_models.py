@@ -294,7 +294,8 @@ def test_a_part_that_is_no_checkpoint_is_not_continued(fetch, server, target, ti
 def test_a_truncated_file(fetch, server, target):
     server.content = server.content[:200_000]
     assert fetch() == (
-        "what arrived is no good and was deleted: size: found 200000 bytes, shorter than the 313600 its header says"
+        "the file that arrived is wrong and was deleted: "
+        "size: found 200000 bytes, shorter than the 313600 its header says"
     )
     assert left_over(target) == []
 
@@ -311,7 +312,7 @@ def test_an_error_page_with_status_200(fetch, server, target):
 def test_a_short_error_page_with_status_200(fetch, server, target):
     server.content = b"<html>busy"
     assert fetch() == (
-        "what arrived is no good and was deleted: not a checkpoint: "
+        "the file that arrived is wrong and was deleted: not a checkpoint: "
         "a web page, such as a server sends instead of a file: download it again"
     )
     assert left_over(target) == []
@@ -319,7 +320,7 @@ def test_a_short_error_page_with_status_200(fetch, server, target):
 
 def test_weights_damaged_on_the_way(fetch, server, target):
     server.content = server.content[:-4] + np.float32(np.nan).tobytes()
-    assert fetch() == "what arrived is no good and was deleted: lnfb: found nan, expected finite weights only"
+    assert fetch() == "the file that arrived is wrong and was deleted: lnfb: found nan, expected finite weights only"
     assert left_over(target) == []
 
 

@@ -110,8 +110,8 @@ def test_an_exception_shows_the_students_lines(tmp_path: Path):
         ),
         (2, "x = 1\n", "has neither generate"),
         (2, None, "no such file"),
-        (7, "", "7 given; one of 1 to 5"),
-        ("", "", "no stage given; one of 1 to 5, as in make stage S=2"),
+        (7, "", "7: give 1 to 5"),
+        ("", "", "no stage: give 1 to 5, as in make stage S=2"),
     ],
 )
 def test_what_cannot_be_tried_is_one_line(tmp_path: Path, number: object, text: str | None, said: str):

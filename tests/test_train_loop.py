@@ -432,7 +432,7 @@ def test_an_earlier_model_is_kept(tokens, tmp_path, capsys):
     assert command.main(arguments) == 0 and "already" not in capsys.readouterr().out
     first = {path.name: path.read_bytes() for path in tmp_path.glob("my.*")}
     assert command.main([*arguments, "--lr", "0.5"]) == 0
-    assert f"{tmp_path}/my.bin was there already: kept as {tmp_path}/my.before.bin" in capsys.readouterr().out
+    assert f"{tmp_path}/my.bin existed already: kept as {tmp_path}/my.before.bin" in capsys.readouterr().out
     for name, content in first.items():
         assert (tmp_path / name.replace("my.", "my.before.")).read_bytes() == content
     assert (tmp_path / "my.bin").read_bytes() != first["my.bin"]

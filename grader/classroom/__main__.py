@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     for verb in (grading, reporting):
         verb.add_argument("--out", type=Path, default=OUT, help="gradebook and results (default profiles/class)")
         verb.add_argument("--policy", type=Path, metavar="TOML", help="deadlines, lateness, best or latest")
-        verb.add_argument("--title", default="The class", help="of the report")
+        verb.add_argument("--title", default="The class", help="of the report (default: The class)")
     rehearsing = verbs.add_parser("example", help="write an example class, to rehearse with")
     rehearsing.add_argument("--out", type=Path, default=DIST / "class", help="(default dist/class)")
     rehearsing.add_argument(
@@ -68,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     uploading.add_argument("--out", type=Path, default=DIST, help="(default dist)")
     uploading.add_argument("--seed", type=whole_number(0), help="of the hidden cases (default: a new one)")
     uploading.add_argument("--points", type=Path, metavar="TOML", help="another points table than grader/points.toml")
-    working = verbs.add_parser("worker", help="offer this host to a scheduler, until that ends")
+    working = verbs.add_parser("worker", help="work for a scheduler on this host, until the scheduler ends")
     working.add_argument("scheduler", metavar="ADDRESS", help="tcp://host:8786")
     working.add_argument("--points", type=Path, metavar="TOML", help="the points table of the run")
     return parser
@@ -151,7 +151,7 @@ def grade_class(options: argparse.Namespace, console: Console) -> int:
                 console.print("interrupted: finished results are kept, the same command continues")
                 return INTERRUPTED
         counts = summary(book.records())
-        again = "; the same command tries the inconclusive ones again" if counts[INCONCLUSIVE] else ""
+        again = "; the same command retries the inconclusive ones" if counts[INCONCLUSIVE] else ""
         console.print(f"{done} graded now; " + ", ".join(f"{n} {what}" for what, n in counts.items() if n) + again)
         view.write(console)
     return 0

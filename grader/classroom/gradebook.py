@@ -109,7 +109,7 @@ class Gradebook:
                 self.db.execute("insert into about values ('version', ?)", (str(VERSION),))
             return
         if "about" not in tables:
-            raise GradebookError(f"{self.path}: an SQLite file, but no gradebook")
+            raise GradebookError(f"{self.path}: an SQLite file, but not a gradebook")
         (version,) = self.db.execute("select value from about where key = 'version'").fetchone() or ("unknown",)
         if not version.isdecimal() or int(version) > VERSION:
             raise GradebookError(

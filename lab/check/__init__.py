@@ -21,10 +21,20 @@ For programs: lab.check.api, whose functions return lab.check.report.Findings (t
 
 The same from a command, one JSON object on standard output:  python -I -m lab.check explore parallel.py --json
 
-How it is made: a runtime derived from lab.threadlib.Runtime (scheduler.py) decides at each operation which thread goes
-on (strategies.py); programs are executed anew for each schedule (program.py), with a few additions made in memory
-(instrument.py); a schedule that fails is shrunk and run again with everything on record (explore.py, blame.py,
-picture.py). A schedule becomes a page (trace.py, page.py), with the state graph of a tiny program (states.py). Races
-are found in runs whose variables are noted (notes.py) and whose arrays are tracked (tracked.py): what numpy touches
-(touches.py) is compared, byte by byte (shadow.py), with what the primitives order (clocks.py, races.py).
+How it is made: a runtime derived from lab.threadlib.Runtime decides at each operation which thread goes on. Programs
+are executed anew for each schedule, with a few additions made in memory; a schedule that fails is shrunk and run again
+with everything on record. Races are found in runs whose variables are noted and whose arrays are tracked: what numpy
+touches is compared, byte by byte, with what the primitives order.
+
+    running      scheduler.py, with runner.py, primitives.py, statements.py, clock.py: one thread at a time
+                 strategies.py: which one; schedule.py: the decisions as text; explorer.py: one run of one program
+                 program.py, names.py: its source; tiny.py: the model it is run on
+    additions    instrument.py, switches.py: places to switch at; notes.py: accesses to variables
+    searching    explore.py: many schedules; shrink.py: the simplest that fails; replay.py: one again; hunt.py: races
+    races        tracked.py, recorder.py, touches.py, reach.py: arrays that tell of accesses; shadow.py: their bytes
+                 clocks.py: what the primitives order; races.py, race.py: accesses that nothing orders
+    explaining   causes.py, culprit.py, blame.py, waiting.py: why it failed; report.py: how it is said
+    showing      picture.py: text and SVG; trace.py, variables.py, states.py, page.py: a page to step through
+    real threads checked.py: checked mode; trial.py: a few runs in it
+    commands     api.py, supervise.py: in a process of its own; environment.py: with the lab's Python; progress.py
 """

@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
         help="which thread runs next (default mix)",
     )
     explore.add_argument(
-        "--preemptions", type=natural, default=2, help="most preemptions of a schedule, for exhaustive (default 2)"
+        "--preemptions", type=natural, default=2, help="most preemptions in a schedule, for exhaustive (default 2)"
     )
     explore.add_argument(
         "--switch",
@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
         default="mix",
         help="let waits end without a signal, once per thread (default mix: in some schedules)",
     )
-    explore.add_argument("--all", action="store_true", help="try all of them, even if nothing new appears")
+    explore.add_argument("--all", action="store_true", help="try all --schedules, even if none is new any more")
     explore.add_argument("--no-races", action="store_true", help="skip the race detector")
     explore.add_argument("--replay", metavar="SCHEDULE", help="run this one schedule and show its trace")
     explore.add_argument("--picture", metavar="FILE.svg", help="draw the failing schedule")
@@ -86,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
     common(races, 60)
     run = commands.add_parser("run", help="run any program as it is, with its own arguments, in checked mode")
     run.add_argument("program", metavar="PROGRAM", help="a .py file or a module like lab.gpt")
-    run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="what the program is given")
+    run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="the program's arguments")
     return top
 
 
@@ -101,10 +101,10 @@ def common(command: argparse.ArgumentParser, schedules: int | None) -> None:
             type=positive,
             default=schedules,
             metavar="N",
-            help=f"most schedules to try (default {schedules})",
+            help=f"schedules to try at most (default {schedules})",
         )
-        command.add_argument("--seed", type=natural, default=1, help="of the random choices (default 1)")
-    command.add_argument("--seconds", type=duration, default=60.0, help="stop after this time (default 60)")
+        command.add_argument("--seed", type=natural, default=1, help="random seed (default 1)")
+    command.add_argument("--seconds", type=duration, default=60.0, help="stop after this many seconds (default 60)")
 
 
 def duration(text: str) -> float:

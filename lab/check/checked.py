@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, NoReturn
 from lab import threadlib
 from lab.check.names import Namer, outside
 from lab.check.report import Finding, listed, place
-from lab.check.waiting import circle_in_words, first_circle
+from lab.check.waiting import cycle_in_words, first_cycle
 from lab.threadlib import Runtime, Thread, WorkerFailed
 
 
@@ -307,8 +307,8 @@ class Checked(Runtime):
                 return  # one has gone on since: it will look itself if it stops again
             lines = [self.words(record) for record in records]
             where = [at(state[2]) for state in states if state is not None]
-            circle = [record.name for record in first_circle(records, waits_for)]
-            self.stop("deadlock", "; ".join(lines), circle_in_words(circle) if circle else "", where)
+            cycle = [record.name for record in first_cycle(records, waits_for)]
+            self.stop("deadlock", "; ".join(lines), cycle_in_words(cycle) if cycle else "", where)
 
     def words(self, record: Record) -> str:
         """One thread's wait."""

@@ -27,7 +27,7 @@ def in_words(verb: str, what: Any) -> str:
     if verb in ("P", "V"):
         return f"{verb}({what.label.removeprefix('semaphore ')})"
     if verb == "spins":
-        return f"goes round the loop at line {what}"
+        return f"loops at line {what}"
     if verb == "sleeps":
         return "sleeps"
     return f"{verb} {getattr(what, 'label', what)}"

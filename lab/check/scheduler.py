@@ -31,7 +31,7 @@ from lab.check.runner import STUBBORN, Carrier, Failure, Runner, Unwind, idle, n
 from lab.check.schedule import PRIMITIVES, STATEMENTS
 from lab.check.statements import Statements
 from lab.check.strategies import Fair, Strategy, after
-from lab.check.waiting import can_go_on, deadlock, describe_wait, find_circle, first_circle, waits_for
+from lab.check.waiting import can_go_on, deadlock, describe_wait, find_cycle, first_cycle, waits_for
 from lab.threadlib import Runtime, Thread, WorkerFailed
 
 STEP_LIMIT = 20_000  # points in one run, after which it goes on under a fair schedule
@@ -284,9 +284,9 @@ class Scheduler(Statements, Runtime):
         if not able:
             if self.clock.leap(self.live):
                 return self.pick(me, tired)
-            self.fail_run(deadlock(self.live, first_circle(self.live, waits_for)))
+            self.fail_run(deadlock(self.live, first_cycle(self.live, waits_for)))
         if me is not None and me.ready is not None and self.failure is None and me not in able:
-            self.look_for_circle(me)
+            self.look_for_cycle(me)
         extra = self.spuriously_able() if self.spurious else []
         if len(able) == 1 and not extra:
             return able[0]
@@ -392,13 +392,13 @@ class Scheduler(Statements, Runtime):
         site = self.site() if self.traced else ""
         self.fail_run(Failure("misuse", f"{me.name} at {site} {what}", where=[site, *where], runner=me.name))
 
-    def look_for_circle(self, me: Runner) -> None:
+    def look_for_cycle(self, me: Runner) -> None:
         """me is about to wait: for itself, through others?"""
         if me.verb == "wakes" or not (me.held or self.chained):
             return  # nobody waits for it
-        circle = find_circle(me, waits_for)
-        if circle:
-            self.fail_run(deadlock(circle, circle))
+        cycle = find_cycle(me, waits_for)
+        if cycle:
+            self.fail_run(deadlock(cycle, cycle))
 
     def reach_limit(self) -> None:
         """Too many points: first all threads get their turns."""
@@ -413,9 +413,7 @@ class Scheduler(Statements, Runtime):
         for runner, _verb, _what, site in self.trace[-400:]:
             last.setdefault(runner.name, {})[site] = None
         last = last or {self.current.name: {self.site(): None}}  # without a trace
-        rounds = [
-            f"{name} goes round {', '.join(sorted(sites, key=site_order))}" for name, sites in sorted(last.items())
-        ]
+        rounds = [f"{name} loops at {', '.join(sorted(sites, key=site_order))}" for name, sites in sorted(last.items())]
         where = [site for sites in last.values() for site in sorted(sites, key=site_order)]
         waiting = [describe_wait(runner) for runner in self.live if not can_go_on(runner)]
         message = f"no end after {amount}: " + "; ".join(rounds)

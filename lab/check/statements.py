@@ -44,7 +44,7 @@ class Statements:
             self.idle_rounds += more
             self.clock.leapt += 1e-6 * self.idle_rounds
             if self.idle_rounds > IDLE_ROUNDS:
-                self.stop_livelock(f"{IDLE_ROUNDS // WHILE_ROUND:,} rounds of loops")
+                self.stop_livelock(f"{IDLE_ROUNDS // WHILE_ROUND:,} loop iterations")
         else:
             self.idle_rounds, self.spun_at = 0, self.steps
         self.yield_point("spins", line)

@@ -150,7 +150,7 @@ def has_shared_rounds(tree: ast.AST) -> bool:
 
 
 class Rounds(ast.NodeTransformer):
-    """Counts the rounds of loops and comprehensions, everywhere in a program: __loop__(line, weight), which is true."""
+    """Counts the loop iterations and comprehensions, everywhere in a program: __loop__(line, weight), which is true."""
 
     def visit_For(self, node: ast.For | ast.While) -> ast.AST:
         """At the beginning of the body."""

@@ -36,7 +36,7 @@ def waits_for_unit_of(runner: Runner) -> list[Runner]:
     return [] if taker is runner or taker.ended else [taker]
 
 
-def find_circle(start: T, waits_for: Callable[[T], list[T]]) -> list[T]:
+def find_cycle(start: T, waits_for: Callable[[T], list[T]]) -> list[T]:
     """Those, each of which waits for the next one, through which `start` waits for itself."""
     paths = [[start]]
     seen = {start}
@@ -51,19 +51,19 @@ def find_circle(start: T, waits_for: Callable[[T], list[T]]) -> list[T]:
     return []
 
 
-def first_circle(those: Iterable[T], waits_for: Callable[[T], list[T]]) -> list[T]:
-    """The first circle that one of those is in; [] if there is none."""
-    return next(filter(None, (find_circle(one, waits_for) for one in those)), [])
+def first_cycle(those: Iterable[T], waits_for: Callable[[T], list[T]]) -> list[T]:
+    """The first cycle that one of those is in; [] if there is none."""
+    return next(filter(None, (find_cycle(one, waits_for) for one in those)), [])
 
 
-def deadlock(live: list[Runner], circle: list[Runner]) -> Failure:
-    """Nobody can go on, or those in the circle cannot."""
-    first = min(range(len(circle)), key=lambda at: circle[at].number, default=0)
-    circle = circle[first:] + circle[:first]
+def deadlock(live: list[Runner], cycle: list[Runner]) -> Failure:
+    """Nobody can go on, or those in the cycle cannot."""
+    first = min(range(len(cycle)), key=lambda at: cycle[at].number, default=0)
+    cycle = cycle[first:] + cycle[:first]
     stuck = [runner for runner in live if not can_go_on(runner) and runner.verb in STUCK]
-    stuck.sort(key=lambda runner: (runner not in circle, STUCK.index(runner.verb)))
+    stuck.sort(key=lambda runner: (runner not in cycle, STUCK.index(runner.verb)))
     message = "; ".join(describe_wait(runner) for runner in stuck)
-    return Failure("deadlock", message, deadlock_detail(stuck, circle), [runner.site for runner in stuck])
+    return Failure("deadlock", message, deadlock_detail(stuck, cycle), [runner.site for runner in stuck])
 
 
 def describe_wait(runner: Runner) -> str:
@@ -91,16 +91,14 @@ def describe_wait(runner: Runner) -> str:
     return f"{runner.name} {runner.verb} ({runner.site})"
 
 
-def deadlock_detail(stuck: list[Runner], circle: list[Runner]) -> str:
-    """What led to it: circles, lost signals, units of semaphores that went missing."""
+def deadlock_detail(stuck: list[Runner], cycle: list[Runner]) -> str:
+    """What led to it: cycles, lost signals, units of semaphores that went missing."""
     lines = []
-    if circle:
-        lines.append(circle_in_words([runner.name for runner in circle]))
-    taken = first_circle(stuck, waits_for_unit_of)
-    if taken and not circle:
-        lines.append(
-            f"{circle_in_words([runner.name for runner in taken])}: each waits for what the next one has taken"
-        )
+    if cycle:
+        lines.append(cycle_in_words([runner.name for runner in cycle]))
+    taken = first_cycle(stuck, waits_for_unit_of)
+    if taken and not cycle:
+        lines.append(f"{cycle_in_words([runner.name for runner in taken])}: each waits for what the next one has taken")
     ordered = sorted(stuck, key=lambda runner: runner.number)
     waited = [runner.what[0] if runner.verb == "wakes" else runner.what for runner in ordered]
     for state in dict.fromkeys(state for state in waited if isinstance(state, Cond | Semaphore)):
@@ -108,9 +106,9 @@ def deadlock_detail(stuck: list[Runner], circle: list[Runner]) -> str:
     return "\n".join(lines)
 
 
-def circle_in_words(names: list[str]) -> str:
+def cycle_in_words(names: list[str]) -> str:
     """Who waits for whom."""
-    return "a circle: " + " -> ".join([*names, names[0]])
+    return "a cycle: " + " -> ".join([*names, names[0]])
 
 
 def cond_history(state: Cond) -> list[str]:

@@ -282,7 +282,7 @@ def as_json(results: Results, model: serial.GPT2, path: Path, overheads: dict) -
 
 def parser() -> Parser:
     """bench's options."""
-    options = Parser(prog="python -m lab.measure.bench", description="Time the engines beside each other, in turns.")
+    options = Parser(prog="python -m lab.measure.bench", description="Time the engines side by side, in turns.")
     options.add_argument(
         "--prompt", type=whole_number(1), default=PROMPT_LENGTH, metavar="LENGTH",
         help=f"tokens of the prompt (default {PROMPT_LENGTH})",
@@ -297,12 +297,14 @@ def parser() -> Parser:
     options.add_argument(
         "--model", help="a checkpoint's path or its name in models/ (default: the 124M, synthetic if absent)"
     )
-    options.add_argument("--peers", action="store_true", help="beside PyTorch and llama.cpp, where they are installed")
+    options.add_argument("--peers", action="store_true", help="measure PyTorch and llama.cpp too, where installed")
     options.add_argument(
         "--peer-python", "--torch-python", metavar="PYTHON", help="a Python that has them (default: this one)"
     )
     options.add_argument("--peer-cmd", action="append", default=[], metavar="COMMAND", help="a program called like gpt")
-    options.add_argument("--out", type=Path, default=PROFILES / "bench.json", help="where the numbers go")
+    options.add_argument(
+        "--out", type=Path, default=PROFILES / "bench.json", help="where the numbers go (default profiles/bench.json)"
+    )
     return options
 
 

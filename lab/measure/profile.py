@@ -221,11 +221,9 @@ def main(arguments: list[str] | None = None) -> int:
         help="py-spy from outside; our own sampler inside the process; perf: the view below numpy (default py-spy)",
     )
     parser.add_argument(
-        "--rounds", type=whole_number(1), help="runs without and with the profiler (default: what fits a minute)"
+        "--rounds", type=whole_number(1), help="runs without and with the profiler (default: up to a minute of them)"
     )
-    parser.add_argument(
-        "--check", action="store_true", help="compare with exact counting (serial only), in one run more"
-    )
+    parser.add_argument("--check", action="store_true", help="one more run: compare with exact counting (serial only)")
     options = parsed(parser, arguments)
     if options.check and options.engine != "serial":
         parser.error("--check: only the serial program can be counted exactly")

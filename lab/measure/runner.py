@@ -228,7 +228,9 @@ def program_parser(module: str, description: str | None, engine: str, new: int) 
     parser.add_argument(
         "--workers", type=worker_count, help="worker threads (default: GPT_WORKERS, else the cores, at most 4)"
     )
-    parser.add_argument("--timeout", type=above_zero, default=TIMEOUT, help="seconds until a run counts as hung")
+    parser.add_argument(
+        "--timeout", type=above_zero, default=TIMEOUT, help=f"seconds until a run counts as hung (default {TIMEOUT:g})"
+    )
     parser.add_argument("--out", type=Path, default=PROFILES, help="folder for the files (default profiles/)")
     return parser
 
@@ -241,7 +243,7 @@ def parsed(parser: Parser, arguments: Sequence[str] | None) -> argparse.Namespac
 
 
 def passed_on(options: argparse.Namespace, n: int | None) -> list[str]:
-    """What another command of this room is given of these options, on n tokens (None: as many as it chooses)."""
+    """What another command of this package is given of these options, on n tokens (None: as many as it chooses)."""
     words = {"-n": n, "--model": options.model, "--prompt": options.prompt}
     words |= {"--out": options.out, "--timeout": options.timeout}
     return [word for name, value in words.items() if value is not None for word in (name, str(value))]
@@ -256,7 +258,7 @@ def program_of(options: argparse.Namespace) -> Program:
     return program
 
 
-# of a command in this room: what goes wrong is one line on stderr and 1
+# of a command in this package: what goes wrong is one line on stderr and 1
 guarded = in_one_line("", ProgramError, ToolError, ModelError, CheckpointError, OSError, ValueError)
 
 

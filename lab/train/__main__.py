@@ -45,10 +45,10 @@ FLAGS: dict[str, list[tuple[str, Any, str, dict[str, Any]]]] = {  # by group: na
             {"metavar": "FILE"},
         ),
         (
-            "--data-format", str, "token files that are written: llm.c's current format or its first",
+            "--data-format", str, "format of the token files to write: llm.c's current one or its first",
             {"choices": FORMATS},
         ),
-        ("--shuffle", bool, "the sequences of each pass in another order, cut elsewhere", {}),
+        ("--shuffle", bool, "in each pass another order of the sequences, cut elsewhere", {}),
     ],
     "model": [
         ("--from", str, "start from this checkpoint", {"dest": "init_from", "metavar": "CHECKPOINT"}),
@@ -58,30 +58,30 @@ FLAGS: dict[str, list[tuple[str, Any, str, dict[str, Any]]]] = {  # by group: na
         ("--context", positive, "maxT, from scratch", {}),
         (
             "--share-rare", natural,
-            "one row of wte for all tokens that occur fewer than N times (0: off, 1: the unused)", {"metavar": "N"},
+            "one row of wte for all tokens that occur fewer than N times (0: off, 1: unused ones)", {"metavar": "N"},
         ),
     ],
     "steps": [
         ("--batch", positive, "B, sequences in a step", {}),
         ("--seq", positive, "T, tokens in a sequence", {}),
-        ("--steps", positive, "how many", {}),
-        ("--lr", above_zero, "learning rate", {}),
-        ("--schedule", str, "how it changes", {"choices": ("constant", "linear", "cosine")}),
-        ("--warmup", natural, "steps in which it rises from 0", {}),
-        ("--final-lr", share, "where linear and cosine end, as a share of it", {}),
-        ("--beta1", share, "AdamW's memory of gradients", {}),
-        ("--beta2", share, "AdamW's memory of their squares", {}),
-        ("--weight-decay", weight, "AdamW's pull of all weights to 0", {}),
-        ("--clip", weight, "longest gradient (0: any)", {}),
+        ("--steps", positive, "training steps", {}),
+        ("--lr", above_zero, "the learning rate", {}),
+        ("--schedule", str, "how the learning rate changes", {"choices": ("constant", "linear", "cosine")}),
+        ("--warmup", natural, "steps of linear warm-up", {}),
+        ("--final-lr", share, "where linear and cosine end, as a share of --lr", {}),
+        ("--beta1", share, "AdamW's decay rate of the mean gradient", {}),
+        ("--beta2", share, "AdamW's decay rate of the mean squared gradient", {}),
+        ("--weight-decay", weight, "AdamW's weight decay, of all tensors", {}),
+        ("--clip", weight, "clip the gradient to this norm (0: do not clip)", {}),
         (
             "--dropout", share,
-            "share of the numbers left out where a branch joins the residual stream (llm.c has none)", {},
+            "dropout rate where a branch joins the residual stream (llm.c has none)", {},
         ),
         (
             "--average", share,
-            "validate and write a running mean of the weights that keeps this share at each step (0: the weights)", {},
+            "validate and write a running mean of the weights, with this decay rate (0: the weights themselves)", {},
         ),
-        ("--seed", natural, "of everything random", {}),
+        ("--seed", natural, "random seed", {}),
     ],
     "what is shown and kept": [
         ("--val-every", natural, "steps between validations (0: none)", {}),
@@ -89,9 +89,9 @@ FLAGS: dict[str, list[tuple[str, Any, str, dict[str, Any]]]] = {  # by group: na
         ("--sample-every", natural, "steps between samples of text (0: none)", {}),
         ("--sample-tokens", positive, "tokens of a sample", {}),
         ("--save-every", natural, "steps between saves (0: only at the end)", {}),
-        ("--keep", str, "which weights become the model", {"choices": ("last", "best")}),
-        ("--patience", natural, "stop after so many validations without a lower loss (0: never)", {}),
-        ("--out", str, "the model", {"metavar": "FILE.bin"}),
+        ("--keep", str, "write the last weights, or those of the lowest validation", {"choices": ("last", "best")}),
+        ("--patience", natural, "stop after this many validations without a lower loss (0: never)", {}),
+        ("--out", str, "where the model goes", {"metavar": "FILE.bin"}),
         ("--version", int, "its checkpoint version: 1 and 3 float32, 5 bfloat16", {"choices": VERSIONS}),
     ],
 }  # fmt: skip
@@ -113,7 +113,7 @@ def build_parser() -> Parser:
             how = {"action": "store_true"} if kind is bool else {"type": kind}
             shown = "" if default in (None, False) else f" (default {default})"
             group.add_argument(name, default=None, help=text + shown, **how, **more)
-    group.add_argument("--show-every", type=positive, default=1, help="steps between lines (default 1)")
+    group.add_argument("--show-every", type=positive, default=1, help="steps between printed lines (default 1)")
     parser.add_argument("--workers", type=worker_count, help="worker threads (default: the cores, at most 4)")
     parser.add_argument(
         "--resume",

@@ -159,7 +159,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("checkpoint", help="the model, for example gpt2_124M.bin")
     parser.add_argument("state", help="its debug state, for example gpt2_124M_debug_state.bin")
     parser.add_argument(
-        "--steps", type=whole_number(1), default=10, help="AdamW steps on the batch to show the losses of (default 10)"
+        "--steps", type=whole_number(1), default=10, help="AdamW steps whose losses are shown (default 10)"
     )
     parser.add_argument(
         "--lr", type=above_zero, default=1e-3, help="their learning rate (default 1e-3; llm.c's test takes 1e-4)"

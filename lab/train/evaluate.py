@@ -1,8 +1,7 @@
 """python -m lab.train.evaluate: the loss of a checkpoint, as it stands in the file, over a corpus.
 
 All tokens but the first are predicted once, over the full vocabulary, each from what stands before it in its sequence;
-sequences of --seq tokens
-follow one another without overlap.
+sequences of --seq tokens follow one another without overlap.
 """
 
 import sys
@@ -29,10 +28,9 @@ def build_parser() -> Parser:
         epilog="example: python -m lab.train.evaluate models/tiny_shakespeare.bin --data tinyshakespeare",
     )
     parser.add_argument("model", help="a checkpoint of any version")
-    parser.add_argument(
-        "--data", default="tinyshakespeare", help=f"{', '.join(CORPORA)}, a UTF-8 text file or a token file"
-    )
-    parser.add_argument("--val-data", help="token file to validate with, beside a token file")
+    known = f"{', '.join(CORPORA)}, a UTF-8 text file or a token file (default tinyshakespeare)"
+    parser.add_argument("--data", default="tinyshakespeare", help=known)
+    parser.add_argument("--val-data", help="the validation tokens, where --data is a token file")
     parser.add_argument("--part", choices=("val", "train", "both"), default="val", help="which tokens (default val)")
     parser.add_argument(
         "--seq", type=whole_number(1), help="tokens in a sequence (default: as many as the model takes)"

@@ -123,7 +123,7 @@ def main():
 found = explore(ab_ba)
 
 # %% [markdown]
-# Read the last lines first: who holds what, who waits for what. A circle of waiting is a deadlock, and it is enough for
+# Read the last lines first: who holds what, who waits for what. A cycle of waits is a deadlock, and it is enough for
 # *one* arrow to turn round to break it.
 #
 # ## Step by step

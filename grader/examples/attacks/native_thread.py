@@ -1,7 +1,7 @@
 # Starts threads past the library, by the module underneath it.
 # on: base
 # expect: public passed |
-# expect: workers failed | a thread was started past lab.threadlib
+# expect: workers failed | a thread was started without lab.threadlib
 
 import sys
 

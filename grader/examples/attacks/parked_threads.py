@@ -1,9 +1,9 @@
 # A serial copy, and k threads of lab.threadlib that wait beside it from the beginning to the end.
 # on: nothing
-# expect: public partial | the starter makes the same
+# expect: public partial | the starter's are right too
 # expect: workers failed | the workers do not do the work
 # timing: serial_copy
-# expect: threads-2 failed | no worker was there at all
+# expect: threads-2 failed | there was no worker at all
 
 from lab import serial
 from lab.threadlib import Semaphore, join, spawn

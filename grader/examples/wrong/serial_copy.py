@@ -1,9 +1,9 @@
 # The serial program under another name.
 # on: nothing
-# expect: public partial | the starter makes the same
-# expect: workers failed | no worker is there
+# expect: public partial | the starter's are right too
+# expect: workers failed | there is no worker between two tokens
 # timing: serial_copy
-# expect: threads-2 failed | no worker was there at all
+# expect: threads-2 failed | there was no worker at all
 
 from lab import serial
 

@@ -1,7 +1,7 @@
 # New threads for every operation.
 # on: base
 # expect: public passed |
-# expect: workers failed | no worker is there between two tokens
+# expect: workers failed | there is no worker between two tokens
 
 
 class Workers:

@@ -1,5 +1,5 @@
 """Two workers wait for each other, while a third one goes on serving for ever."""
-# EXPECT explore deadlock: a circle: worker-1 -> worker-2 -> worker-1
+# EXPECT explore deadlock: a cycle: worker-1 -> worker-2 -> worker-1
 # EXPECT checked order: the opposite order
 
 import time

@@ -1,5 +1,5 @@
 """A worker that never ends, in a for loop, without any operation."""
-# EXPECT explore livelock: worker-1 goes round
+# EXPECT explore livelock: worker-1 loops at
 
 import itertools
 

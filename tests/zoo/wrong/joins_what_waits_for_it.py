@@ -1,5 +1,5 @@
 """A worker joins another one while it holds the mutex that the other one needs."""
-# EXPECT explore deadlock: a circle
+# EXPECT explore deadlock: a cycle
 # EXPECT checked deadlock: waits for the end of
 
 from lab.threadlib import Mutex, join, spawn

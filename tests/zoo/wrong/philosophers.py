@@ -1,5 +1,5 @@
 """Every philosopher takes the left fork first."""
-# EXPECT explore deadlock: a circle
+# EXPECT explore deadlock: a cycle
 # EXPECT checked order: the opposite order
 
 from lab.threadlib import Mutex, join, spawn

@@ -1,5 +1,5 @@
 """A worker spins on a flag that is set only after it has ended."""
-# EXPECT explore livelock: worker-1 goes round
+# EXPECT explore livelock: worker-1 loops at
 
 from lab.threadlib import join, spawn
 
