@@ -2,8 +2,8 @@
 the margin.
 
 A case set must catch any head, any row of a block and the last row of the vocabulary that somebody forgets to
-compute. So the models are tiny, deep in nothing and odd in everything: their sizes divide by no number of workers,
-and with a small vocabulary every part of the model moves every probability.
+compute. So the models are tiny and oddly shaped: few sizes divide evenly among the workers, and with a small vocabulary
+every part of the model moves every probability.
 
 Models with GPT-2's vocabulary, tiny otherwise, have the cases on which the order of the softmax's sum decides.
 """
@@ -107,7 +107,7 @@ class Maker:
         return tuple(self.random.choice(choices) for _ in range(length))
 
     def case(self, kind: str, length: int, n: int, workers: int, edges: bool = False, close_after: int = 0) -> Case:
-        """One case; another prompt is taken until one has the margin at every step."""
+        """One case; another prompt is taken until one has the margin at every step. Raises CasesError."""
         for attempt in range(ATTEMPTS):
             prompt = self.prompt(length, edges and attempt < ATTEMPTS // 2)
             if edges and attempt >= ATTEMPTS // 2:
@@ -189,7 +189,7 @@ def inside_case(model: Path, length: int) -> Case:
 
 
 def hidden_config(seed: int) -> Config:
-    """A model shape from the seed: no size is a multiple of 2, 3 and 4."""
+    """A model shape from the seed; heads, channels and vocabulary are odd: they do not divide among 2 or 4 workers."""
     choose = random.Random(seed)
     heads, head_size = choose.choice(((5, 7), (5, 9), (7, 7), (5, 11)))
     vocabulary = choose.choice((67, 71, 83, 97, 103))

@@ -214,7 +214,10 @@ def one_round(
 
 
 def note_failure(timing: Timing, group: "Group", player: Player) -> None:
-    """A program that did not give the right tokens: its fault, or that of others, or the trusted one itself."""
+    """A program that did not give the right tokens: its fault, or that of others, or the trusted one itself.
+
+    Raises SandboxError for the trusted one.
+    """
     run = player.run
     if player in group.trusted.values():
         why = run.error[-1]["message"] if run.error else run.outcome
@@ -276,7 +279,7 @@ class Group:
             token += 1
 
     def turns_of_set(self, number: int, reverse: bool) -> None:
-        """One token of each program of a set, and the capacity."""
+        """One token of each program of a set, and the capacity. Raises WrongRun, Unjudgeable, SandboxError."""
         order = [1, *self.counts, 0]
         for k in reversed(order) if reverse else order:
             if k == 0:

@@ -178,7 +178,7 @@ def check_finite(path: str | os.PathLike, config: Config, params_memory: np.ndar
 
 
 def expect(path: str | os.PathLike, field: str, found: object, holds: bool, expected: str) -> None:
-    """The one form of a refusal: file, field, found, expected."""
+    """The one form of a refusal: file, field, found, expected. Raises CheckpointError."""
     if not holds:
         raise CheckpointError(f"{path}: {field}: found {found}, expected {expected}")
 

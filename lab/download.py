@@ -80,7 +80,7 @@ def fetch(source: Source, path: Path, show: Show, wait: Callable[[float], None] 
 
 
 def lock(file: BinaryIO, partial: Path) -> None:
-    """Two downloads at once would write into each other."""
+    """Two downloads at once would write into each other. Raises DownloadError."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -248,7 +248,7 @@ class Runtime:
             self.fail(thread, exception)
 
     def join(self, threads: list[Thread]) -> None:
-        """Wait for threads; after a failure, only a moment for each."""
+        """Wait for threads; after a failure, only a moment for each. Raises WorkerFailed."""
         for thread in threads:
             while thread.system.is_alive() and self.failure is None:
                 thread.system.join(ABANDON_AFTER)  # returns at once when the thread ends; else looks for a failure

@@ -98,7 +98,10 @@ def program_digest() -> str:
 
 
 def perform(order: Order, timed_cores: int, grading: Callable[[Order], Outcome] | None = None) -> Outcome:
-    """Grade in a process of its own. For a worker's thread; timed_cores belong to timed runs where others are left."""
+    """Grade in a process of its own. For a worker's thread; timed_cores belong to timed runs where others are left.
+
+    Raises WrongProgram.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     ours, theirs = context.Pipe(duplex=False)

@@ -210,7 +210,7 @@ class Checked(Runtime):
         return record
 
     def stop(self, kind: str, message: str, detail: str = "", where: list[str] | None = None) -> NoReturn:
-        """A definite error: tell it, once, and end the program."""
+        """A definite error: tell it, once, and end the program. Raises CheckFailed."""
         with self.guard:
             if not self.over:
                 self.over = True

@@ -61,7 +61,7 @@ class Clock(types.ModuleType):
     perf_counter_ns = process_time_ns = thread_time_ns = monotonic_ns
 
     def sleep(self, seconds: float) -> None:
-        """Let the others run."""
+        """Let the others run. Raises ValueError for a negative time, as time.sleep does."""
         if seconds < 0:
             raise ValueError("sleep length must be non-negative")
         me = self.scheduler.current

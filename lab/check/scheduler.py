@@ -365,7 +365,7 @@ class Scheduler(Statements, Runtime):
             self.clocks.spawn(me, thread.system)
 
     def join(self, threads: list[Thread]) -> None:
-        """Possible when all have ended."""
+        """Possible when all have ended. Raises WorkerFailed if one of them failed."""
         runners = [thread.system for thread in threads if thread.system is not None]
         if self.ending:
             self.unwind(self.current)

@@ -14,7 +14,7 @@ LEARNING_RATE = 1e-4  # llm.c's for fine-tuning
 
 
 def batches(tokens: np.ndarray, B: int, T: int, device: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Inputs and targets (B,T) in the order of the tokens, again and again."""
+    """Inputs and targets (B,T) in the order of the tokens, again and again. Raises ValueError for too few."""
     piece = B * T
     starts = range(0, len(tokens) - piece, piece)
     if not len(starts):

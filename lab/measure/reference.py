@@ -84,7 +84,7 @@ def captured() -> Iterator[io.StringIO]:
 
 @guarded
 def reference(out: Path, target: Path) -> int:
-    """Run all, then replace what is in `target`. A failing command stops it, except perf."""
+    """Run all, then replace what is in `target`. A failing command stops it, except perf. Raises ValueError."""
     outputs: dict[str, tuple[str, str]] = {}
     load = load_now(1.0)
     for name, spoken, command, arguments in commands(out):

@@ -112,7 +112,7 @@ def read_tokens(path: str | os.PathLike) -> np.ndarray:
 
 
 def read_current(path: Path, head: np.ndarray, size: int) -> np.ndarray:
-    """The tokens behind a header."""
+    """The tokens behind a header. Raises DataError."""
     if head.size < HEADER_INTS:
         raise DataError(f"{path}: size: found {size} bytes, but the header alone is {4 * HEADER_INTS}")
     if head[1] != DATA_VERSION:

@@ -135,7 +135,7 @@ def train(trainer: Trainer, console: Console, show_every: int = 1) -> float:
 
 
 def one_step(trainer: Trainer, log: curve.Curve, console: Console, files: Files, show_every: int) -> float:
-    """A step and what is due after it; returns the seconds of the step itself."""
+    """A step and what is due after it; returns the seconds of the step itself. Raises TrainingError."""
     settings, rate = trainer.settings, learning_rate(trainer.settings, trainer.optimizer.step)
     begin = time.perf_counter()
     loss, norm = trainer.step()
