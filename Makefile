@@ -90,7 +90,7 @@ $(call verb,resume,lab.train --resume,STATE WORKERS) ## continue training (FILE=
 $(call verb,evaluate,lab.train.evaluate,CHECKPOINT WORKERS) ## the loss of a model over a text
 $(call verb,model,lab.models download,OUT) ## download GPT-2 124M, 498 MB
 $(call verb,synthetic,lab.models synthetic,OUT) ## a random model of its shape, to measure with
-$(call verb,convert,lab.convert,FILE OUT) ## a Hugging Face GPT-2 to a checkpoint
+$(call verb,convert,lab.convert,FILE OUT) ## convert a Hugging Face GPT-2 to a checkpoint
 
 #== for instructors
 $(call verb,class,grader.classroom grade,SUBMISSIONS MODEL OUT) ## grade all of SUBMISSIONS=folder or zip
@@ -100,7 +100,7 @@ $(call verb,example-class,grader.classroom example,OUT) ## 40 submissions of eve
 $(call verb,grade-selftest,tests.grader_selftest,) ## does the grader measure well on this machine?
 
 #== for maintainers
-test: $(READY) ## all tests, or one stage: ARGS="-m grader"
+test: $(READY) ## all tests, or one package: ARGS="-m grader"
 	@$(PYTHON) -m pytest -q -n auto --dist worksteal $(ARGS)
 lint: $(TYPES) ## mistakes, formatting, imports the wrong way, types
 	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(VENV)/bin/lint-imports --no-cache >/dev/null && \
@@ -122,7 +122,7 @@ distclean: clean ## remove the environment as well
 help: ## this list
 	@awk -F '## ' '/^#== /{print "\n" substr($$0, 5)} /^\$$\(call verb,|^[a-z-]+:.*## /{n=$$1; sub(/^\$$\(call verb,/, "", n); \
 	    sub(/[,:].*/, "", n); printf "  make %-14s %s\n", n, $$2}' Makefile
-	@printf '\nFILE=     your program (now $(mine) without it)\nENGINE=   serial, parallel or cached instead of a file\n'
+	@printf '\nFILE=     your program (default here: $(mine))\nENGINE=   serial, parallel or cached instead of a file\n'
 	@printf 'MODEL=    a checkpoint, or its name in models/\nWORKERS=  how many threads\nOUT=      where results go\n'
 	@printf 'ARGS=     all other options: make grade ARGS="--seed 7", make grade ARGS=--help\n'
 

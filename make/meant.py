@@ -39,7 +39,7 @@ def unknown_variable(verb: str, name: str, takes: list[str]) -> str:
         meant = 'ARGS="--schedules NUMBER"'
     elif name == "FROM" and verb == "convert":
         meant = "FILE="
-    elif name in INSTEAD:
+    elif name in INSTEAD and (not INSTEAD[name].endswith("=") or INSTEAD[name][:-1] in takes):
         meant = INSTEAD[name]
     elif name in OPTIONS.split():
         meant = f'ARGS="--{name.lower().replace("_", "-")} ..."'

@@ -248,7 +248,7 @@ def test_a_safetensors_file_is_no_checkpoint_and_a_checkpoint_none(capsys, sourc
     save_file(hub_layout(tiny), source)
     assert gpt.main(["--model", str(source), "1"]) == 1
     assert ": not a checkpoint: a safetensors file: python -m lab.convert FILE" in capsys.readouterr().err
-    assert refused(capsys, tiny, target) == "a checkpoint already: gpt --model takes it as it is"
+    assert refused(capsys, tiny, target) == "already a checkpoint: use it with gpt --model"
 
 
 def test_the_command(capsys, source, target, tiny):

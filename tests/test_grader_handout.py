@@ -115,7 +115,7 @@ def test_its_makefile_has_the_students_verbs(there, tmp_path):
     listed = subprocess.run(["make", "help"], cwd=place, capture_output=True, text=True, check=True).stdout
     verbs = set(re.findall(r"^ +make (\S+)", listed, re.MULTILINE))
     assert verbs >= QUICK.keys() and not verbs & {"class", "handout", "example-class", "test", "lint", "reference"}
-    assert "now handout/parallel.py without it" in listed and "ENGINE=   serial instead of a file" in listed
+    assert "default here: handout/parallel.py" in listed and "ENGINE=   serial instead of a file" in listed
     wrong = subprocess.run(["make", "class"], cwd=place, capture_output=True, text=True, check=False)
     assert "make class: there is no such target" in wrong.stderr
 

@@ -131,6 +131,10 @@ def test_a_verb_is_complete_and_its_options_go_to_its_module(house, verb):
     [
         ("grade SUBMISSION=a.py", "make grade takes no SUBMISSION=; write FILE="),
         ("races K=3", "make races takes no K=; write WORKERS="),
+        (
+            "grade K=3",
+            "make grade takes no K=; it takes FILE= MODEL= OUT= ARGS= (make grade ARGS=--help lists its options)",
+        ),
         ("scale N=20", 'make scale takes no N=; write ARGS="-n NUMBER"'),
         ("races N=20", 'make races takes no N=; write ARGS="--schedules NUMBER"'),
         ("bench ENGINES=cached", 'make bench takes no ENGINES=; write ARGS="--engines ..."'),
