@@ -278,7 +278,7 @@ def fill(tensors: dict[str, np.ndarray], weights: Weights, config: Config) -> No
 @in_one_line("", ConvertError, CheckpointError, WriteError)
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = Parser(prog="python -m lab.convert", description="GPT-2 weights of the Hugging Face hub -> a checkpoint.")
+    parser = Parser(prog="python -m lab.convert", description="Convert Hugging Face GPT-2 weights to a checkpoint.")
     parser.add_argument(
         "source", type=Path, metavar="MODEL.safetensors", help="the file, the index of several, or the model's folder"
     )

@@ -1,7 +1,7 @@
 """One stage of the assignment on small cases: python -m lab.stages STAGE [FILE].
 
-A stage is tried on the functions of the file where it has kept those of the starter (handout/parallel.py), and on
-tokens else. The first case that fails is shown, with what was expected and what came.
+Where the file still has the starter's functions for that stage (handout/parallel.py), each of them is tried; otherwise
+only tokens are compared. The first case that fails is shown, with what was expected and what came.
 
 exit code: 0 all cases pass, 1 one does not, 2 wrong use, 4 one shows a thread error
 """

@@ -89,7 +89,7 @@ FLAGS: dict[str, list[tuple[str, Any, str, dict[str, Any]]]] = {  # by group: na
         ("--sample-every", natural, "steps between samples of text (0: none)", {}),
         ("--sample-tokens", positive, "tokens of a sample", {}),
         ("--save-every", natural, "steps between saves (0: only at the end)", {}),
-        ("--keep", str, "write the last weights, or those of the lowest validation", {"choices": ("last", "best")}),
+        ("--keep", str, "write the last weights, or the best by validation loss", {"choices": ("last", "best")}),
         ("--patience", natural, "stop after this many validations without a lower loss (0: never)", {}),
         ("--out", str, "where the model goes", {"metavar": "FILE.bin"}),
         ("--version", int, "its checkpoint version: 1 and 3 float32, 5 bfloat16", {"choices": VERSIONS}),
@@ -111,7 +111,7 @@ def build_parser() -> Parser:
         for name, kind, text, more in flags:
             default = getattr(known, more.get("dest", name.strip("-").replace("-", "_")))
             how = {"action": "store_true"} if kind is bool else {"type": kind}
-            shown = "" if default in (None, False) else f" (default {default})"
+            shown = "" if default is None or default is False else f" (default {default})"
             group.add_argument(name, default=None, help=text + shown, **how, **more)
     group.add_argument("--show-every", type=positive, default=1, help="steps between printed lines (default 1)")
     parser.add_argument("--workers", type=worker_count, help="worker threads (default: the cores, at most 4)")

@@ -1,6 +1,6 @@
 # Ignores every signal and never ends.
 # on: nothing
-# expect: runs failed | goes round and round
+# expect: runs failed | loops without making a token
 
 import signal
 

@@ -1,6 +1,6 @@
 # A worker that waits for its turn by asking again and again, for a turn that never comes.
 # on: base
-# expect: runs failed | goes round and round
+# expect: runs failed | loops without making a token
 # expect: public failed | while self.turn != number
 
 
