@@ -105,7 +105,7 @@ def claimed(files: Files, step: int, console: Console) -> Iterator[curve.Curve]:
         if curve.is_being_written(files.csv):
             raise TrainingError(f"{files.csv}: another run is writing it; wait until it ends, or give another --out")
         if not step and (kept := files.keep_earlier()):
-            console.print(f"{files.model} was there already: kept as {kept}", highlight=False)
+            console.print(f"{files.model} existed already: kept as {kept}", highlight=False)
         log = curve.Curve(files.csv, step)
     with log.file:
         yield log
