@@ -66,9 +66,9 @@ def guard(threadlib, report, most):
         if count() >= most:
             raise RuntimeError("can't start new thread")
         frame = getframe(depth)
-        while frame is not None and frame.f_code.co_filename != threadlib.__file__:
+        while frame.f_back is not None and frame.f_code.co_filename == threading.__file__:
             frame = frame.f_back
-        if frame is None and not told:
+        if frame.f_code.co_filename != threadlib.__file__ and not told:
             told.append(True)
             report("bypass", "a thread was started without lab.threadlib")
 

@@ -28,6 +28,8 @@ import numpy as np
 PRODUCTS = {np.matmul, np.vecdot, np.dot, np.inner, np.einsum, np.tensordot, np.vdot}
 PRODUCTS |= {np.outer, np.correlate, np.convolve}
 PRODUCTS |= {getattr(np, name) for name in ("matvec", "vecmat") if hasattr(np, name)}  # from numpy 2.2 on
+JOINING = {np.concatenate, np.stack, np.hstack, np.vstack, np.column_stack, np.dstack, np.block, np.append}
+JOINING |= {np.array, np.asarray, np.ascontiguousarray, np.asfortranarray}  # of a list
 LIKE = {np.empty_like, np.zeros_like, np.ones_like, np.full_like}  # arrays of that shape, with other numbers
 MADE = ("empty", "zeros", "ones", "full")  # functions of numpy whose arrays are noted
 TAKEN = {"asarray": None, "ascontiguousarray": "C", "asfortranarray": "F"}  # ... that would lose the class: their order
@@ -219,8 +221,8 @@ def arrays_in(values: Iterable[object]) -> list[np.ndarray]:
 
 
 def made_of(function, values: Iterable[object], result: Noted) -> bool:
-    """If weights alone have gone into it, and many, then the result is weights, too: put together, or scaled."""
-    if result.size < NOTES.large:
+    """If weights alone have gone into it, then the result is weights, too: put together or, if it is many, scaled."""
+    if result.size < NOTES.large and function not in JOINING:
         return False
     parts = arrays_in(values)
     weights = [part for part in parts if is_weight(part)]

@@ -90,8 +90,9 @@ class Primitive:
     __slots__ = ("__weakref__", "name", "runtime", "state")
 
     def __new__(cls, *_: Any, **__: Any) -> Any:
-        """The seam: the runtime in use may have another class for it."""
-        return object.__new__(_runtime.kinds.get(cls, cls))
+        """The seam: the runtime in use may have another class for it, and for a subclass of it a base of its own."""
+        kind = next((_runtime.kinds[base] for base in cls.__mro__ if base in _runtime.kinds), cls)
+        return object.__new__(kind if issubclass(kind, cls) else type(cls.__name__, (cls, kind), {}))
 
     def __init__(self, name: str | None, state: Any) -> None:
         self.name, self.runtime, self.state = name, _runtime, state

@@ -168,6 +168,28 @@ def main():
     assert look(program, schedules=40, strategy=strategy).ok
 
 
+def test_one_that_is_held_back_gets_its_turn_when_all_others_only_wait_for_it(tmp_path: Path):
+    program = write(
+        tmp_path / "held_back.py",
+        """
+        guard, done = Mutex(), 0
+
+        def work(number):
+            global done
+            with guard:
+                done += 1
+
+        def main():
+            for _ in range(3):
+                spawn(work)
+            while done < 3:
+                pass
+            join()
+        """,
+    )
+    assert look(program, schedules=20, strategy="weighted").ok
+
+
 def test_many_rounds_are_no_livelock(tmp_path: Path):
     program = write(
         tmp_path / "many.py",

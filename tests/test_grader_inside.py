@@ -201,6 +201,16 @@ def test_a_copy_kept_from_an_earlier_run_is_weights_still(tiny, monkeypatch):
     assert shares.NOTES.shares()["weights"] == {"MainThread": 1.0}
 
 
+def test_a_few_rows_of_weights_put_together_are_weights_still(tiny, monkeypatch):
+    monkeypatch.setattr(sys, "setswitchinterval", lambda seconds: None)
+    model = gpt2_build_from_checkpoint(tiny)
+    shares.begin(model)
+    rows = model.params.qkvw[0][:4]
+    for few in (np.concatenate([rows[:1], rows[2:]]), np.stack([*rows]), np.column_stack([*rows])):
+        assert shares.is_weight(few) and few.size < shares.NOTES.large
+    assert not shares.is_weight(rows + rows), "a token's vector plus its position's is none"
+
+
 def test_memory_that_something_else_was_written_into_is_no_copy_of_weights(tiny, monkeypatch):
     monkeypatch.setattr(sys, "setswitchinterval", lambda seconds: None)
     model = gpt2_build_from_checkpoint(tiny)

@@ -383,6 +383,25 @@ def test_recorder_keeps_the_newest():
     assert [event.detail for event in recorder.events()] == ["7", "8", "9"]
 
 
+def test_a_subclass_of_a_primitive_is_seen_by_the_runtime_too():
+    class Gate(Semaphore):
+        __slots__ = ("opened",)
+
+        def open(self):
+            self.opened = True
+            self.V()
+
+    with threadlib.use(Recorder()) as recorder:
+        gate = Gate(0, "gate")
+        thread = spawn(lambda number: gate.P())
+        while not gate.state:
+            pass
+        gate.open()
+        join(thread)
+    assert isinstance(gate, Gate) and gate.opened
+    assert "Gate gate" in [event.name for event in recorder.events() if event.kind == "wait"]
+
+
 def test_a_mutex_that_is_free_is_not_noted_as_a_wait():
     with threadlib.use(Recorder()) as recorder:
         mutex = Mutex()

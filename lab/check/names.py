@@ -75,7 +75,8 @@ class Namer:
     def label(self, primitive: threadlib.Primitive) -> tuple[str, str]:
         """("mutex queue", "pool.py:12"); called while the primitive is being made."""
         frame = outside(sys._getframe(1))
-        kind, made_at = KINDS[type(primitive).__name__], frame_place(frame)
+        kind = next(KINDS[base.__name__] for base in type(primitive).__mro__ if base.__name__ in KINDS)
+        made_at = frame_place(frame)
         name = primitive.name or variable_name(frame)
         if not name:
             return f"the {kind} made at {made_at}", made_at

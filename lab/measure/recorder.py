@@ -91,8 +91,6 @@ class Recorded(Primitive):
 class RecordedMutex(Recorded, Mutex):
     """Only a lock() that has to wait is noted."""
 
-    __slots__ = ("label",)
-
     def lock(self) -> None:
         """Lock, perhaps after a wait."""
         if not self.state.acquire(False):
@@ -102,8 +100,6 @@ class RecordedMutex(Recorded, Mutex):
 class RecordedCond(Recorded, Cond):
     """wait() is noted."""
 
-    __slots__ = ("label",)
-
     def wait(self, mutex: Mutex) -> None:
         """Wait for a signal."""
         self.runtime.wait(self.label, super().wait, mutex)
@@ -111,8 +107,6 @@ class RecordedCond(Recorded, Cond):
 
 class RecordedSemaphore(Recorded, Semaphore):
     """P() is noted."""
-
-    __slots__ = ("label",)
 
     def P(self) -> None:
         """Take a unit, perhaps after a wait."""
