@@ -101,6 +101,14 @@ def test_wrong_submission_is_found(variant, tmp_path: Path):
     assert names_cause(result, variant.kind, variant.says, places), [f.text() for f in result.findings]
 
 
+def test_a_submission_that_is_wrong_at_once_is_still_looked_at_for_races(tmp_path: Path):
+    variant = next(one for one in VARIANTS if one.name == "reads_before_the_workers_are_done")
+    program = tmp_path / "wrong.py"
+    program.write_text(variant.source())
+    kinds = [finding.kind for finding in api.explore_submission(program, schedules=8).findings]
+    assert kinds[0] == "tokens" and "race" in kinds
+
+
 @pytest.mark.parametrize("path", RIGHT, ids=lambda path: path.stem)
 def test_right_program_raises_nothing(path: Path):
     result = api.explore_submission(path, schedules=40 if path.stem == "submission" else 200)

@@ -1,5 +1,6 @@
 """The explorer beyond its zoo: time, fairness, limits, strategies, names, and programs that go wrong in other ways."""
 
+import ast
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import pytest
 
 from lab.check import api, explore, runner
 from lab.check.explorer import Explorer
+from lab.check.instrument import waits_outside_loops
 from lab.check.picture import folded
 from lab.check.program import Program
 from lab.check.report import ProgramError, shortened
@@ -705,6 +707,47 @@ def test_an_exception_tells_where_the_others_stood(tmp_path: Path):
     )
     found = api.replay(program, "v2k3:2=1").findings[0]
     assert "at that moment worker-1 stood at stood.py:7" in found.detail
+
+
+def test_an_exception_in_a_worker_tells_where_main_stood_unless_it_waits(tmp_path: Path):
+    text = """
+        items, s = [], Semaphore(0)
+
+        def takes(number):
+            s.P()
+            items.pop()
+
+        def main():
+            spawn(takes)
+            s.V()
+            {work}
+            join()
+        """
+    early = write(tmp_path / "early.py", text.format(work="items.append(1)"))
+    assert "at that moment main stood at early.py:13" in look(early).findings[0].detail
+    never = write(tmp_path / "never.py", text.format(work=""))
+    assert "main" not in look(never, level="primitives").findings[0].detail
+
+
+def test_what_numpy_warns_of_is_not_told(tmp_path: Path):
+    program = write(
+        tmp_path / "warns.py",
+        """
+        import numpy as np
+
+        def main():
+            join(spawn(lambda number: np.full(3, 3e38, np.float32) * np.float32(9)))
+        """,
+    )
+    for tool in ("explore", "check"):
+        assert command(tool, str(program), "--seconds", "1").stderr == ""
+
+
+def test_a_wait_at_the_end_of_a_loops_body_is_followed_by_another_look():
+    again = "while True:\n    with m:\n        if q: break\n        else: c.wait(m)\n"
+    onwards = "while True:\n    with m:\n        if not q: c.wait(m)\n        q.pop()\n"
+    assert waits_outside_loops(ast.parse(again)) == {}
+    assert waits_outside_loops(ast.parse(onwards)) == {3: "is in an if"}
 
 
 @pytest.mark.parametrize(("name", "most"), [("v_before_put", 3), ("lost_wakeup", 4), ("semaphore_two", 5)])

@@ -341,7 +341,8 @@ class Checked(Runtime):
         """me holds mutexes and locks another one: was it ever the other way round?"""
         if mutex in me.held:
             since = at(mutex.since)
-            message = f"{me.name} at {at(here)} locks {mutex.label} again, which it has held since {since}"
+            what = f"locks {mutex.label} again, which it has held since {since}: no other thread may unlock it"
+            message = f"{me.name} at {at(here)} {what}"
             self.stop("misuse", message, where=[at(here), since])
         for held in me.held:
             gates = frozenset(id(other) for other in me.held if other is not held)

@@ -37,7 +37,7 @@ def sessions(run: Run) -> dict[Mutex, list[Session]]:
 def not_atomic(run: Run, suspect: str = "") -> tuple[str, list[str]]:
     """A thread lets go of a mutex and locks it again, and what it had seen has been changed in between: (in words,
     places), the last such one. It is the thread `suspect`; if that one had no mutex, any; without a suspect, one that
-    then waits for ever."""
+    then waits for ever, or that wrote a value made of what it had read before."""
     best: tuple[tuple[int, int], str, list[str]] | None = None
     found = sessions(run)
     innocent = all(session.runner.name != suspect for held in found.values() for session in held)
@@ -46,10 +46,13 @@ def not_atomic(run: Run, suspect: str = "") -> tuple[str, list[str]]:
             first = next((other for other in reversed(held[:index]) if other.runner is second.runner), None)
             if first is None or not first.unlocked or run.scheduler.trace[second.begin].verb != "locks":
                 continue
-            if not (innocent and (suspect or stays(run, second))) and second.runner.name != suspect:
+            stale = set() if suspect or stays(run, second) else written_blindly(run, first, second)
+            if not (innocent and (suspect or stays(run, second) or stale)) and second.runner.name != suspect:
                 continue
             for between in held[held.index(first) + 1 : index]:
                 names = changed(run, first, between, second)
+                if stale:
+                    names = [change for change in names or [] if change[0] in stale] or None
                 if names is not None and (best is None or (len(names), second.begin) > best[0]):
                     best = ((len(names), second.begin), *tell_not_atomic(mutex, first, between, second, names))
     return best[1:] if best else ("", [])
@@ -59,6 +62,17 @@ def stays(run: Run, session: Session) -> bool:
     """Does the session end with a wait that does not end?"""
     runner = session.runner
     return not session.unlocked and runner.ready is not None and run.scheduler.trace[session.end :][:1] != []
+
+
+def written_blindly(run: Run, first: Session, second: Session) -> set[str]:
+    """The variables that the first session read, and that the second one wrote before it looked at them again."""
+    accesses = [access for access in run.scheduler.accesses if access[1] is first.runner]
+    read = {whole(name) for at, _who, name, _site, write in accesses if inside(at, first) and not write}
+    begun: dict[str, bool] = {}
+    for at, _who, name, _site, write in accesses:
+        if inside(at, second):
+            begun.setdefault(whole(name), write)
+    return {name for name in read if begun.get(name)}
 
 
 def changed(run: Run, first: Session, between: Session, second: Session) -> list[tuple[str, str]] | None:
@@ -151,11 +165,10 @@ def interrupted(run: Run, suspect: str) -> str:
 
 
 def elsewhere(run: Run) -> list[str]:
-    """Where the other workers were when one failed."""
+    """Where the other threads were when one failed."""
     places: dict[str, list[str]] = {}
     for name, site in run.scheduler.stood.items():
-        if name != "main":
-            places.setdefault(site, []).append(name)
+        places.setdefault(site, []).append(name)
     words = [f"{listed(names)} stood at {site}" for site, names in places.items()]
     return [f"at that moment {listed(words)}"] if words else []
 

@@ -77,7 +77,7 @@ def explore(program: Program, workers: int = 3, plan: Plan | None = None) -> Fin
 
     def search(explorer: Explorer, first: Run) -> None:
         failed = None
-        if plan.races and first.failure is None and first.scheduler.spawned:
+        if plan.races and first.kind in ("", "tokens", "values") and first.scheduler.spawned:
             share = time.monotonic() + 0.3 * plan.seconds if plan.seconds is not None else float("inf")
             failed = look_for_races(explorer, plan.seed, min(TRACKED_SCHEDULES, plan.schedules), share, result)
         Search(explorer, plan, result).run(first)

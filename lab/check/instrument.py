@@ -204,10 +204,11 @@ def waits_outside_loops(tree: ast.Module) -> dict[int, str]:
     """The line of each .wait(mutex) that is in an `if`, or in nothing, rather than in a `while`, and this in words:
     a hint, not a proof."""
     found: dict[int, str] = {}
+    repeated = {last for node in ast.walk(tree) if isinstance(node, ast.While) for last in last_of(node.body)}
 
     def search(node: ast.AST, around: str) -> None:
         for child in ast.iter_child_nodes(node):
-            inner = around
+            inner = "while" if child in repeated else around
             if isinstance(child, (ast.While, ast.If, *FUNCTIONS)):
                 inner = {ast.While: "while", ast.If: "if"}.get(type(child), "")
             if (
@@ -222,3 +223,17 @@ def waits_outside_loops(tree: ast.Module) -> dict[int, str]:
 
     search(tree, "")
     return found
+
+
+def last_of(block: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements after which a block is over; after those of a loop's body its condition is looked at again."""
+    *others, last = block
+    if isinstance(last, ast.Continue) and others:
+        yield from last_of(others)
+    elif isinstance(last, ast.If):
+        yield from last_of(last.body)
+        yield from last_of(last.orelse) if last.orelse else ()
+    elif isinstance(last, ast.With):
+        yield from last_of(last.body)
+    else:
+        yield last

@@ -45,7 +45,8 @@ class Mutex(Known, threadlib.Mutex):
         """A point; possible when it is free."""
         run = self.runtime
         if self.holder is run.current and not run.ending and run.failure is None:
-            run.misuse(f"locks {self.label} again, which it has held since {self.since}", [self.since])
+            what = f"locks {self.label} again, which it has held since {self.since}: no other thread may unlock it"
+            run.misuse(what, [self.since])
         self.take(run.point("locks", self, self.free))
 
     def unlock(self) -> None:
@@ -102,6 +103,7 @@ class Cond(Known, threadlib.Cond):
     def __init__(self, name: str | None = None) -> None:
         super().__init__(name)
         self.waiters: list[Runner] = []
+        self.came: dict[Runner, int] = {}  # the step of each thread's latest wait
         self.lost: list[tuple[str, str, int]] = []  # (thread, site, step)
         self.woke: list[Woke] = []
         self.mutex: Mutex | None = None  # what its waiters wait with
@@ -122,6 +124,7 @@ class Cond(Known, threadlib.Cond):
         mutex.release(me)
         me.signalled = False
         self.waiters.append(me)
+        self.came[me] = run.steps
         run.point("wakes", (self, mutex), lambda: me.signalled and mutex.holder is None)
         if me in self.waiters:
             self.waiters.remove(me)

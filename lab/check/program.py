@@ -10,6 +10,7 @@ import os
 import random
 import sys
 import types
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,7 +92,8 @@ class Program:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """As `python FILE` would run it: with its own sys.argv, and with the modules beside it."""
+        """As `python FILE` would run it: with its own sys.argv, and with the modules beside it; warnings are not shown,
+        like all it prints."""
         argv, path, default_rng = sys.argv, sys.path[:], np.random.default_rng
 
         def seeded_rng(seed: Any = None) -> np.random.Generator:
@@ -104,7 +106,9 @@ class Program:
         self.others = set(sys.modules)
         np.random.default_rng = seeded_rng
         try:
-            yield
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
         finally:
             sys.argv, sys.path[:], np.random.default_rng = argv, path, default_rng
             self.forget()

@@ -188,7 +188,8 @@ class Scheduler(Statements, Runtime):
         if self.ending:
             return
         if not self.stood:
-            self.stood = {other.name: other.site for other in self.live if other is not runner and other.site}
+            others = [one for one in self.live if one is not runner and (one.number or can_go_on(one))]
+            self.stood = {one.name: one.site for one in others if one.site}
         if runner.number == 0:
             cause = exception.__cause__ if isinstance(exception, WorkerFailed) and exception.__cause__ else exception
             self.set_outcome(raised(cause, self.failed_name if cause is not exception else "main"))

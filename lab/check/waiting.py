@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from lab.check.primitives import Cond, Semaphore
+from lab.check.report import listed
 from lab.check.runner import Failure, Runner
 
 T = TypeVar("T")
@@ -114,17 +115,22 @@ def cycle_in_words(names: list[str]) -> str:
 def cond_history(state: Cond) -> list[str]:
     """What happened to its signals."""
     lines = []
-    if state.woke:
-        last = state.woke[-1]
+    last = state.woke[-1] if state.woke else None
+    if last is not None:
         lines.append(
             f"the last {last.verb} of {state.label} that reached a thread, by {last.name} at {last.site}, "
             f"woke {last.woken}"
         )
-    if state.lost and not (state.woke and state.lost[-1][2] < state.woke[-1].step):
+    if state.lost and not (last is not None and state.lost[-1][2] < last.step):
         name, site, _step = state.lost[-1]
         lines.append(
             f"a signal of {state.label} by {name} at {site} woke nobody: nobody was waiting then, and it is not kept"
         )
+    elif last is not None:
+        there = [last.name, *(woke.woken for woke in state.woke if woke.step == last.step)]
+        late = [one.name for one in state.waiters if state.came[one] > last.step and one.name not in there]
+        if late:
+            lines.append(f"{listed(late)} came to wait only after it, and a {last.verb} is not kept")
     return lines or [f"{state.label} was never signalled"]
 
 
