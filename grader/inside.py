@@ -26,6 +26,7 @@ PAUSES = (0.001, 0.005, 0.02, 0.05)  # seconds that a worker rests in each task 
 HITS, SAMPLES = 2, 16  # products that must matter, of so many
 LEAST = 5  # of them are tried, however late it is: on a busy machine nobody is condemned unheard
 TABLES = ("weights", "attention", "visits", "passes", "work")  # of a report, thread -> number
+LESS = 0.5  # of the work of an earlier run: the rest was kept from it
 SECONDS = 30.0  # for all of it: then what was seen so far counts
 LAST = 0.97  # samples lie in this part of a worker's work: who does less the next time still reaches them
 
@@ -135,19 +136,42 @@ class Watch:
         self.start, self.prompt, self.token, self.k, self.until = start, prompt, token, k, until
         self.limits = limits
         self.child: Child | None = None
+        self.alone = False  # each run in a process of its own
+        self.most = 0.0  # work of a run
         self.names: list[str] = []
         self.work: dict[str, float] = {}
 
     def run(self, **notes: object) -> tuple[Run | None, dict]:
-        """One token, and the notes."""
+        """One token, and the notes. A program that computes less when the prompt comes again, as it keeps what it knows
+        of a prompt, gets a new process for each run.
+        """
+        again = self.child is not None
+        run, found = self.once(notes)
+        work = sum(found.get("work", {}).values())
+        if again and run is not None and run.tokens == [self.token] and work < LESS * self.most:
+            self.alone = True
+            self.close()
+            run, found = self.once(notes)
+        self.most = max(self.most, work)
+        if self.alone:
+            self.close()
+        return run, found
+
+    def once(self, notes: dict) -> tuple[Run | None, dict]:
+        """The same in the process that is there, or in a new one."""
         self.child = self.child or self.start()
         if self.child is None:
             return None, {}
         run = self.child.ask(self.prompt, len(self.prompt) + 1, self.k, notes=notes)
         if run.status is not None or run.left_threads:
-            self.child.close()
-            self.child = None
+            self.close()
         return run, well_formed(run.values.get("notes"))
+
+    def close(self) -> None:
+        """End the process."""
+        if self.child is not None:
+            self.child.close()
+        self.child = None
 
     def look(self, pause: float) -> Inside:
         """A run in which nothing is poisoned."""

@@ -144,6 +144,24 @@ def test_a_product_for_each_position_reads_its_weights_for_each(box):
     assert found.blocked and max(found.passes) < 1.5, found
 
 
+KEEPING = """
+
+kept, right = {}, forward
+
+
+def forward(workers, model, tokens, T):
+    key = tokens.tobytes()
+    if key not in kept:
+        kept[key] = right(workers, model, tokens, T).copy()
+    return kept[key]
+"""
+
+
+def test_what_is_kept_of_a_prompt_does_not_hide_who_does_the_work(box):
+    found = seen(box, BASE.read_text() + KEEPING)
+    assert found.problem == "" and found.shared_products and found.shared_attention, found
+
+
 GOOD = {
     "weights": {"MainThread": 0.1, "worker-1": 0.9}, "attention": {}, "visits": {"worker-1": 1.0},
     "passes": {"worker-1": 1.0}, "work": {"worker-1": 5.0}, "poisoned": False,
