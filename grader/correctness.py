@@ -114,13 +114,14 @@ def run_batch(conditions: Conditions, model: Path, batch: list[Case], result: Co
                 break  # the next case deserves a process in order
 
 
-def activations_at(conditions: Conditions, model: Path, case: Case, step: int) -> dict | None:
-    """The submission's activation tensors of the pass that made generated token number `step` (from 0);
-    None if they don't come.
+def pass_alone(conditions: Conditions, model: Path, case: Case, step: int) -> tuple[list[int], dict | None]:
+    """The pass that made generated token number `step` (from 0), in a process of its own: its token, and the
+    submission's activation tensors, None if they don't come.
     """
     prompt = [*case.prompt, *case.tokens[:step]]
     with conditions.child(model) as child:
         if child.wait_ready() is not None:
-            return None
-        found = child.ask(prompt, len(prompt) + 1, case.workers, activations=True).values.get("activations")
-        return found if isinstance(found, dict) else None
+            return [], None
+        run = child.ask(prompt, len(prompt) + 1, case.workers, activations=True)
+        found = run.values.get("activations")
+        return run.tokens, found if isinstance(found, dict) else None

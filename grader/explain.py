@@ -190,6 +190,10 @@ def people(who: list[str]) -> str:
 # -------------------------------------------------------------------------------------------------------- wrong tokens
 
 
+ALONE = (
+    "run alone, this pass is right: what goes wrong depends on when threads run, or is left over from the pass before "
+    "or an earlier prompt"
+)
 ELSEWHERE = "the program keeps its activations outside model.acts, so which of them differs first cannot be shown"
 
 
@@ -236,8 +240,7 @@ def first_difference(model_path: Path, prompt: Sequence[int], found: dict) -> st
 def no_difference(theirs: dict[str, np.ndarray]) -> str:
     """What can be said of a pass in which nothing differs that later tensors are computed from."""
     if "probs" in theirs:
-        when = "depends on when threads run, or is left over from the pass before"
-        return f"run alone, this pass is right: what goes wrong {when}"
+        return "all tensors are right: what goes wrong is how the token is taken from the probabilities"
     last = next(name for name in reversed(SPINE) if name in theirs)
     return f"model.acts is right as far as the program fills it, up to {last}; what follows cannot be shown"
 

@@ -14,7 +14,7 @@ from grader import cases, explain, sandbox, scaling, threads, timing
 from grader.access import open_to_all
 from grader.cases import CasesError, CaseSet
 from grader.child import Patience
-from grader.correctness import Conditions, Correctness, activations_at, run_cases
+from grader.correctness import Conditions, Correctness, pass_alone, run_cases
 from grader.evidence import Evidence, Verdict
 from grader.inside import look_inside
 from grader.points import Points, load
@@ -199,10 +199,10 @@ def files_of(package: str) -> tuple[str, ...]:
 
 
 def explain_tokens(correctness: Correctness, sets: list[CaseSet], conditions: Conditions) -> list[str]:
-    """For the first public case with a wrong token: the order of a sum that explains it, or the first tensor that
-    differs and both running sums.
+    """For the first public case with a wrong token: the order of a sum that explains it, that its pass alone is right,
+    or the first tensor that differs and both running sums.
     """
-    whole = [o for o in correctness.of(hidden=False) if o.end == "done" and not o.equal and not o.case.close_after]
+    whole = [o for o in correctness.of(hidden=False) if o.end == "done" and not o.equal]
     if not whole or whole[0].run is None:
         return []
     case, tokens, expected = whole[0].case, whole[0].run.tokens, list(whole[0].case.tokens)
@@ -213,7 +213,9 @@ def explain_tokens(correctness: Correctness, sets: list[CaseSet], conditions: Co
     prompt = [*case.prompt, *expected[:step]]
     if order := explain.order_of_sum(public.model, prompt, expected[step], tokens[step]):
         return [order]
-    found = activations_at(conditions, public.model, case, step)
+    alone, found = pass_alone(conditions, public.model, case, step)
+    if alone == [expected[step]]:
+        return [explain.ALONE]
     if found is None:
         return []
     difference = explain.first_difference(public.model, prompt, found)
