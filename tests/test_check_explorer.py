@@ -1,6 +1,7 @@
 """The explorer beyond its zoo: time, fairness, limits, strategies, names, and programs that go wrong in other ways."""
 
 import ast
+import io
 import json
 import os
 import re
@@ -10,13 +11,14 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from lab.check import api, explore, runner
 from lab.check.explorer import Explorer
 from lab.check.instrument import waits_outside_loops
 from lab.check.picture import folded
 from lab.check.program import Program
-from lab.check.report import ProgramError, shortened
+from lab.check.report import Finding, ProgramError, shortened, show_finding
 from lab.check.schedule import EXPRESSIONS, PRIMITIVES, Setting
 from lab.check.strategies import Default, PartialOrder, RandomWalk, Weighted, seeded
 
@@ -763,3 +765,18 @@ def test_the_mix_does_not_run_the_default_schedule_again(monkeypatch):
     monkeypatch.setattr(explore, "TURN", (("exhaustive", PRIMITIVES, False),))
     result = look(ZOO / "right" / "counter.py", schedules=3)
     assert (result.schedules, result.distinct) == (3, 3)
+
+
+def test_sentences_are_broken_between_words_on_a_terminal_only():
+    finding = Finding(
+        "race", "acts.qkv[0, 0] written by worker 1 at mine.py:17", "mutex guard is missing at mine.py:24"
+    )
+    shown = {}
+    for terminal in (True, False):
+        out = Console(
+            file=io.StringIO(), force_terminal=terminal, width=24, soft_wrap=True, no_color=True, highlight=False
+        )
+        show_finding(finding, out, 0)
+        shown[terminal] = re.sub("\x1b\\[[0-9;]*m| +$", "", out.file.getvalue(), flags=re.MULTILINE).splitlines()
+    assert shown[False] == [f"race: {finding.message}", f"  {finding.detail}"]
+    assert max(map(len, shown[True])) <= 24 and shown[True][-2:] == ["  mutex guard is missing", "  at mine.py:24"]

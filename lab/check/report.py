@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
 from lab.command import counted
@@ -115,9 +116,9 @@ def show(result: Findings) -> None:
 
 def show_finding(finding: Finding, out: Console, trace_lines: int) -> None:
     """Print one finding: headline, detail, trace, how to see it again."""
-    out.print(Text.assemble((finding.kind, "bold red"), ": ", (finding.message, "bold")))
+    say(out, Text.assemble((finding.kind, "bold red"), ": ", (finding.message, "bold")), 0)
     for line in finding.detail.splitlines():
-        out.print(Text("  " + line))
+        say(out, Text(line.lstrip()), 2 + len(line) - len(line.lstrip()))
     if finding.trace:
         out.print()
         skipped = max(0, len(finding.trace) - trace_lines)
@@ -128,6 +129,14 @@ def show_finding(finding: Finding, out: Console, trace_lines: int) -> None:
     if finding.schedule:
         needed = f", {counted(finding.preemptions, 'preemption')}" if finding.preemptions >= 0 else ""
         out.print(Text(f"  schedule {shortened(finding.schedule)} (seed {finding.seed}{needed})", style="dim"))
+
+
+def say(out: Console, text: Text, indent: int) -> None:
+    """Print a sentence: on a terminal broken between words, elsewhere in one line."""
+    if out.is_terminal:
+        out.print(Padding(text, (0, 0, 0, indent)), soft_wrap=False)
+    else:
+        out.print(Text.assemble(" " * indent, text))
 
 
 def shortened(schedule: str) -> str:
