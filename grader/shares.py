@@ -118,6 +118,7 @@ class Noted(np.ndarray):
 
     root: Root | None = None
     weights_written = 0  # elements, as long as nothing else has been written
+    sources: frozenset = frozenset()  # the places they come from
     mixed = False  # something else has
     __array_priority__ = 1.0  # pyright: ignore[reportAssignmentType]  # what is made of one is one
 
@@ -157,7 +158,9 @@ class Noted(np.ndarray):
         if function not in PRODUCTS:
             result = super().__array_function__(function, types, args, options)
             if function is np.copyto and args and isinstance(args[0], Noted):
-                args[0].written(args[1:2])
+                args[0].written(args[1:2], copied=True)
+            elif function in JOINING and isinstance(options.get("out"), Noted):
+                options["out"].written(args[:1], copied=True)
             if function not in LIKE:
                 return weights_again(function, args, result)
             if isinstance(result, Noted):
@@ -169,19 +172,23 @@ class Noted(np.ndarray):
 
     def __setitem__(self, where, value):
         super().__setitem__(where, value)
-        self.written([value])
+        self.written([value], copied=True)
 
-    def written(self, values: Iterable[object]) -> None:
-        """Something made of these was written into this array: memory that only weights go into holds weights."""
+    def written(self, values: Iterable[object], copied: bool = False):
+        """Something made of these, or these themselves, were written into this array: memory that only weights go into
+        holds weights, once it is full of copies or holds many.
+        """
         parts = [part for part in arrays_in(values) if part.size > 1]
         if self.root is not None or not parts:  # a number, as padding has, says nothing
             return
         owner = self
         while isinstance(owner.base, Noted):
             owner = owner.base
-        owner.weights_written += max(part.size for part in parts)
+        new = [part for part in parts if is_weight(part) and part.place() not in owner.sources]  # not a bias everywhere
+        owner.sources |= {part.place() for part in new}
+        owner.weights_written += (sum if copied else max)([0, *(part.size for part in new)])
         owner.mixed |= not all(map(is_weight, parts))
-        if not owner.mixed and owner.weights_written >= NOTES.large:
+        if not owner.mixed and owner.weights_written >= (min(NOTES.large, owner.size) if copied else NOTES.large):
             address = owner.__array_interface__["data"][0]
             self.root = owner.root = Root(owner, ("written", address, owner.shape))
 

@@ -227,6 +227,12 @@ def test_a_few_rows_of_weights_put_together_are_weights_still(tiny, monkeypatch)
     for few in (np.concatenate([rows[:1], rows[2:]]), np.stack([*rows]), np.column_stack([*rows])):
         assert shares.is_weight(few) and few.size < shares.NOTES.large
     assert not shares.is_weight(rows + rows), "a token's vector plus its position's is none"
+    filled, joined, biases = np.empty_like(rows), np.empty_like(rows), np.empty_like(rows[:, :9])
+    for row in range(4):
+        filled[row] = rows[row]
+        biases[row] = model.params.qkvb[0, :9]
+    np.concatenate([rows[:1], rows[1:]], out=joined)
+    assert shares.is_weight(filled) and shares.is_weight(joined) and not shares.is_weight(biases)
 
 
 def test_memory_that_something_else_was_written_into_is_no_copy_of_weights(tiny, monkeypatch):
