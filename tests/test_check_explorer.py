@@ -172,7 +172,8 @@ def main():
     assert look(program, schedules=40, strategy=strategy).ok
 
 
-def test_one_that_is_held_back_gets_its_turn_when_all_others_only_wait_for_it(tmp_path: Path):
+@pytest.mark.parametrize("strategy", ["weighted", "pos"])
+def test_one_that_is_held_back_gets_its_turn_when_all_others_only_wait_for_it(strategy: str, tmp_path: Path):
     program = write(
         tmp_path / "held_back.py",
         """
@@ -191,7 +192,7 @@ def test_one_that_is_held_back_gets_its_turn_when_all_others_only_wait_for_it(tm
             join()
         """,
     )
-    assert look(program, schedules=20, strategy="weighted").ok
+    assert look(program, schedules=60, strategy=strategy).ok
 
 
 def test_many_rounds_are_no_livelock(tmp_path: Path):

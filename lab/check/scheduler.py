@@ -29,7 +29,7 @@ from lab.check.names import Namer, frame_place, operation_name, site_order, user
 from lab.check.primitives import KINDS, Semaphore
 from lab.check.runner import STUBBORN, Carrier, Failure, Runner, Unwind, idle, nothing, raised
 from lab.check.schedule import PRIMITIVES, STATEMENTS
-from lab.check.statements import Statements
+from lab.check.statements import PATIENT, Statements
 from lab.check.strategies import Fair, Strategy, after
 from lab.check.waiting import can_go_on, deadlock, describe_wait, find_cycle, first_cycle, waits_for
 from lab.threadlib import Runtime, Thread, WorkerFailed
@@ -312,7 +312,8 @@ class Scheduler(Statements, Runtime):
         at = (default.number, default.points)
         visit = self.visits[at] = self.visits.get(at, 0) + 1
         self.place = (*at, visit)
-        chosen = self.strategy.choose(able, default, free)
+        in_turn = self.spun_at == self.steps and self.idle_rounds > PATIENT  # no strategy lets others spin for ever
+        chosen = default if in_turn else self.strategy.choose(able, default, free)
         if chosen is not default:
             self.deviations.append((self.decisions, chosen.number))
             self.local.append((self.place, chosen.number))

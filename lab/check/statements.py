@@ -8,6 +8,7 @@ from lab.check.switches import WHILE_ROUND
 
 SPINS = 1000  # rounds without another thread before a thread must let others run
 AGAIN = 100  # further rounds before it must do so again
+PATIENT = 20 * AGAIN  # rounds without a point in any thread, after which all threads get their turns
 IDLE_ROUNDS = 20_000_000  # rounds without a point in any thread, after which the run counts as endless
 
 

@@ -13,8 +13,6 @@ from lab.check.runner import Runner
 if TYPE_CHECKING:
     from lab.check.scheduler import Event, Scheduler
 
-WAITING = ("spins", "sleeps")  # verbs of a thread that only waits for others
-
 
 class Strategy:
     """Decides which thread runs next; this one lets the running thread go on for as long as it can."""
@@ -217,12 +215,12 @@ class Weighted(Strategy):
         return -1
 
     def choose(self, able: list[Runner], default: Runner, free: bool) -> Runner:
-        """Not one that would come to the object out of turn, if there is another that does not only wait for others."""
+        """Not one that would come to the object out of turn, if there is another."""
         here = [runner for runner in able if self.key is not None and about(runner) == self.key]
         others = [runner for runner in able if runner not in here or runner.number == self.intended]
-        if here and all(runner.verb in WAITING for runner in others):  # perhaps for one that is held back
+        if not others:  # the one whose turn it is cannot go on, or there is nothing left for it to do
             number = self.draw([runner.number for runner in here])
-            others += [runner for runner in here if runner.number == number] or here
+            others = [runner for runner in here if runner.number == number] or here
         chosen = others[int(self.random() * len(others))]
         if chosen in here:
             self.left[chosen.number] = self.left.get(chosen.number, 0) - 1
@@ -268,7 +266,7 @@ class Exhaustive(Strategy):
         """Follow the path to its end, then the default."""
         if self.depth == len(self.path):
             me = self.scheduler.current
-            tired = me.verb in WAITING  # going round once more would lead nowhere new, for ever
+            tired = me.verb in ("spins", "sleeps")  # going round once more would lead nowhere new, for ever
             others = [runner.number for runner in able if runner is not default and not (tired and runner is me)]
             price = 0 if free else 1
             self.path.append([default.number, *(others if sum(self.cost) + price <= self.bound else [])])
