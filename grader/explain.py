@@ -190,6 +190,7 @@ def people(who: list[str]) -> str:
 # -------------------------------------------------------------------------------------------------------- wrong tokens
 
 
+DIFFERS = "the first tensor that differs"
 ALONE = (
     "run alone, this pass is right: what goes wrong depends on when threads run, or is left over from the pass before "
     "or an earlier prompt"
@@ -234,7 +235,7 @@ def first_difference(model_path: Path, prompt: Sequence[int], found: dict) -> st
     ours, other, regions = (pick(tensors[name], name, layer) for tensors in (vars(model.acts), theirs, written))
     of_layer = "" if layer is None else f" of layer {layer}"
     where = region(ours, other, name) + writer(ours, other, regions, names)
-    return f"the first tensor that differs is {name}{of_layer} ({MEANING[name]}){where}"
+    return f"{DIFFERS} is {name}{of_layer} ({MEANING[name]}){where}"
 
 
 def no_difference(theirs: dict[str, np.ndarray]) -> str:

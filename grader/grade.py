@@ -214,11 +214,11 @@ def explain_tokens(correctness: Correctness, sets: list[CaseSet], conditions: Co
     if order := explain.order_of_sum(public.model, prompt, expected[step], tokens[step]):
         return [order]
     alone, found = pass_alone(conditions, public.model, case, step)
-    if alone == [expected[step]]:
+    difference = explain.first_difference(public.model, prompt, found) if found else ""
+    if alone == [expected[step]] and not difference.startswith(explain.DIFFERS):
         return [explain.ALONE]
     if found is None:
         return []
-    difference = explain.first_difference(public.model, prompt, found)
     sums = explain.distributions(public.model, prompt, expected[step], tokens[step], found)
     return [note for note in (difference, sums) if note]
 
