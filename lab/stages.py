@@ -87,18 +87,18 @@ def token_cases(module: ModuleType) -> Iterator[Case]:
     """generate() on the tiny model, beside serial.py."""
     for case in tiny.CASES:
         for k in COUNTS:
-            times = f", {case.times} times" if case.times > 1 else ""
+            then = ", then with another prompt" if case.then else ""
             stop = f", stopped after {case.stop_after}" if case.stop_after else ""
-            title = f"generate(): {len(case.prompt)} tokens to {case.n}{times}{stop}, workers={k}"
+            title = f"generate(): {len(case.prompt)} tokens to {case.n}{then}{stop}, workers={k}"
             yield title, lambda case=case, k=k: compare_tokens(module, case, k)
 
 
 def compare_tokens(module: ModuleType, case: tiny.Case, k: int) -> None:
     """Raises Failed at the first difference, or for threads that are left."""
-    wanted = list(tiny.expected(case).tokens)[: case.stop_after or None]
-    for _ in range(case.times):
+    for one in case.runs():
+        wanted = list(tiny.expected(one).tokens)[: case.stop_after or None]
         model, tokens = tiny.fresh_model(np.zeros(tiny.acts_size(case.n), dtype=np.float32)), []
-        made = iter(start(module, model, list(case.prompt), case.n, k))
+        made = iter(start(module, model, list(one.prompt), case.n, k))
         for token in made:
             tokens.append(int(token))
             if len(tokens) == (case.stop_after or len(wanted) + 1):

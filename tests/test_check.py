@@ -101,6 +101,18 @@ def test_wrong_submission_is_found(variant, tmp_path: Path):
     assert names_cause(result, variant.kind, variant.says, places), [f.text() for f in result.findings]
 
 
+def test_what_is_left_over_from_an_earlier_prompt_is_found(tmp_path: Path):
+    program = tmp_path / "stale.py"
+    kept = "for t in range(len(prompt), n):\n            "
+    source = (ZOO / "right" / "submission.py").read_text().replace(kept, kept + "if t not in KEPT:\n                ")
+    source = source.replace(
+        "tokens[0, t] = sample_mult(model.acts.probs[0, t - 1],",
+        "KEPT.setdefault(t, model.acts.probs[0, t - 1].copy())\n            tokens[0, t] = sample_mult(KEPT[t],",
+    )
+    program.write_text("KEPT = {}\n" + source)
+    assert api.explore_submission(program, schedules=40, races=False).findings[0].kind == "tokens"
+
+
 def test_a_submission_that_is_wrong_at_once_is_still_looked_at_for_races(tmp_path: Path):
     variant = next(one for one in VARIANTS if one.name == "reads_before_the_workers_are_done")
     program = tmp_path / "wrong.py"
@@ -332,7 +344,7 @@ def test_program_without_threads_is_not_explored_for_long():
 def test_tiny_model_is_sensitive_and_has_a_margin():
     import numpy as np
 
-    for case in tiny.CASES:
+    for case in (one for whole in tiny.CASES for one in whole.runs()):
         expected = tiny.expected(case)
         for index, activations in enumerate(expected.activations):
             row = activations["probs"][0, len(case.prompt) - 1 + index, : tiny.CONFIG.vocab_size]

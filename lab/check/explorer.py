@@ -134,8 +134,8 @@ class Explorer:
         module = self.fresh(run)
         self.none_running(run, "importing the program")
         case = tiny.CASES[run.setting.case]
-        expected = tiny.expected(case)
-        for _ in range(case.times):
+        for one in case.runs():
+            expected = tiny.expected(one)
             memory = np.zeros(tiny.acts_size(case.n), dtype=np.float32)
             model = tiny.fresh_model(memory)
             if run.detector:
@@ -144,7 +144,7 @@ class Explorer:
             tokens: list[int] = []
             run.tokens.append(tokens)
             before = run.scheduler.spawned
-            iterator = iter(module.generate(model, list(case.prompt), case.n, run.setting.workers))
+            iterator = iter(module.generate(model, list(one.prompt), case.n, run.setting.workers))
             try:
                 for token in iterator:
                     tokens.append(int(token))

@@ -5,8 +5,8 @@ product that is cut into blocks of 64 or 128 rows to have more than one.
 """
 
 import copy
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -19,12 +19,17 @@ SEED = 8  # of the parameters
 
 @dataclass(frozen=True)
 class Case:
-    """One way to run generate(): n tokens in all; stop after so many (0: at the end); run it so often."""
+    """One way to run generate(): n tokens in all; stop after so many (0: at the end); then run it with another prompt,
+    as long, which shows what is left over from the first."""
 
     prompt: tuple[int, ...]
     n: int
     stop_after: int = 0
-    times: int = 1
+    then: tuple[int, ...] = ()
+
+    def runs(self) -> "list[Case]":
+        """Each call of generate() as a case."""
+        return [self, replace(self, prompt=self.then)] if self.then else [self]
 
 
 # Together the prompts give a different token if one output channel of any product, one head or the last row of the
@@ -32,7 +37,7 @@ class Case:
 CASES = (
     Case((270, 116, 161), 5),
     Case((270, 116, 161), 5, stop_after=1),
-    Case((270, 116, 161), 4, times=2),
+    Case((270, 116, 161), 4, then=(230, 241, 194)),
     Case((293, 38, 122, 46, 134), 6),
     Case((114, 4, 132, 160, 230, 98), 7),
 )
@@ -80,7 +85,7 @@ class Expected:
     activations: tuple[dict[str, np.ndarray], ...]
 
 
-@lru_cache(maxsize=len(CASES))
+@cache
 def expected(case: Case) -> Expected:
     """Run serial.py."""
     memory = np.full(acts_size(case.n), np.nan, dtype=np.float32)
