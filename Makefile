@@ -120,11 +120,11 @@ clean: ## remove caches, nothing else
 distclean: clean ## remove the environment as well
 	@rm -rf $(VENV)
 help: ## this list
-	@awk -F '## ' '/^#== /{print "\n" substr($$0, 5)} /^\$$\(call verb,|^[a-z-]+:.*## /{n=$$1; sub(/^\$$\(call verb,/, "", n); \
-	    sub(/[,:].*/, "", n); printf "  make %-14s %s\n", n, $$2}' Makefile
-	@printf '\nFILE=     your program (default here: $(mine))\nENGINE=   serial, parallel or cached instead of a file\n'
-	@printf 'MODEL=    a checkpoint, or its name in models/\nWORKERS=  how many threads\nOUT=      where results go\n'
-	@printf 'ARGS=     all other options: make grade ARGS="--seed 7", make grade ARGS=--help\n'
+	@trap '' PIPE; { awk -F '## ' '/^#== /{print "\n" substr($$0, 5)} /^\$$\(call verb,|^[a-z-]+:.*## /{n=$$1; \
+	    sub(/^\$$\(call verb,/, "", n); sub(/[,:].*/, "", n); printf "  make %-14s %s\n", n, $$2}' Makefile; \
+	printf '\nFILE=     your program (default here: $(mine))\nENGINE=   serial, parallel or cached instead of a file\n'; \
+	printf 'MODEL=    a checkpoint, or its name in models/\nWORKERS=  how many threads\nOUT=      where results go\n'; \
+	printf 'ARGS=     all other options: make grade ARGS="--seed 7", make grade ARGS=--help\n'; } 2>/dev/null || :
 
 verbs += starter gpt test lint format env clean distclean help
 takes-starter := OUT

@@ -48,7 +48,10 @@ def with_main(file: Path, main: str) -> Iterator[Program]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / file.name
         path.write_bytes(source.rstrip(b"\r\n") + f"{BEFORE_MAIN}{textwrap.dedent(main).strip()}\n".encode())
-        program = Program(path)
+        try:
+            program = Program(path)
+        except ProgramError as error:
+            raise ProgramError(str(error).replace(str(path), str(file))) from None
         program.entry, program.folder = "main", str(file.resolve().parent)
         yield program
 

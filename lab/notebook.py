@@ -147,14 +147,17 @@ def notebook_of(source: Path) -> Path:
 def read(path: Path) -> Any:
     """A notebook, from its source or as it is. Raises NotebookError."""
     import jupytext
+    import nbformat
 
     try:
         book = jupytext.read(path)
-    except (OSError, ValueError) as error:
-        raise NotebookError(f"{path.name}: cannot be read: {error}") from None
-    for number, cell in enumerate(book.cells):
-        cell["id"] = f"cell-{number}"  # the same source is the same file
-    book.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+        for number, cell in enumerate(book.cells):
+            cell["id"] = f"cell-{number}"  # the same source is the same file
+        book.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+        nbformat.validate(book)
+    except Exception as error:  # somebody may have edited it: anything may be wrong with it
+        first = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise NotebookError(f"{path.name}: cannot be read as a notebook ({first})") from None
     return book
 
 

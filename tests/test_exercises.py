@@ -105,7 +105,7 @@ def test_the_failing_schedule_becomes_a_page(tmp_path: Path):
     ("number", "text", "said"),
     [
         (1, None, "No such file"),
-        (1, "class Buffer(:\n", "mine.py:1: invalid syntax"),
+        (1, "class Buffer(:\n", "{file}:1: invalid syntax"),
         (1, "import queue\n", "mine.py:1 imports queue"),
         (9, "", "9: give 1 to 4"),
         ("", "", "no exercise: give 1 to 4, as in make exercise E=2"),
@@ -116,4 +116,9 @@ def test_what_cannot_be_tried_is_one_line(tmp_path: Path, number: object, text: 
     if text is not None:
         file.write_text(text)
     done = exercise(number, "--file", file)
-    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1 and not done.stdout
+    assert (
+        done.returncode == 2
+        and said.format(file=file) in done.stderr
+        and done.stderr.count("\n") == 1
+        and not done.stdout
+    )

@@ -169,6 +169,8 @@ def test_help_is_for_every_verb_and_fits_a_terminal(house):
     assert result.returncode == 0 and result.stdout == make(house, "help").stdout
     assert re.findall(r"^  make (\S+) ", result.stdout, re.MULTILINE) == VERBS and len(VERBS) > 30
     assert max(map(len, result.stdout.splitlines())) <= 80
+    piped = subprocess.run("make help | true", cwd=house, shell=True, capture_output=True, text=True)
+    assert piped.stderr == ""
     assert [line for line in result.stdout.splitlines() if line.startswith("for ")] == [
         "for students",
         "for instructors",

@@ -130,6 +130,17 @@ def test_what_fails_in_a_chapter_is_said():
         notebook.chosen([1], [])
 
 
+@jupyter
+@pytest.mark.parametrize(
+    "text",
+    ["{}", "[]", '{"cells": 5}', "junk", "", '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{}]}'],
+)
+def test_what_is_no_notebook_is_one_line(tmp_path, text):
+    (tmp_path / "01_one.ipynb").write_text(text)
+    with pytest.raises(notebook.NotebookError, match=r"^01_one.ipynb: cannot be read as a notebook \(.+\)$"):
+        notebook.read(tmp_path / "01_one.ipynb")
+
+
 def test_a_prediction_stands_beside_the_measurement(capsys):
     notebook.compare({"matmul": 0.5, "attention": None}, {"matmul": 0.9, "attention": 0.07})
     printed = capsys.readouterr().out

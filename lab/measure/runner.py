@@ -251,11 +251,10 @@ def passed_on(options: argparse.Namespace, n: int | None) -> list[str]:
 
 def program_of(options: argparse.Namespace) -> Program:
     """The Program that such a command line asks for. Raises ModelError, CheckpointError or ProgramError, one line."""
-    program = choose_program(
+    ready_for_files(options.out)
+    return choose_program(
         options.engine, options.model, options.n, options.workers, options.timeout, options.prompt, options.new
     )
-    ready_for_files(options.out)
-    return program
 
 
 # of a command in this package: what goes wrong is one line on stderr and 1

@@ -3,6 +3,7 @@
 import csv
 import fcntl
 import logging
+import math
 import os
 from contextlib import suppress
 from itertools import accumulate
@@ -61,8 +62,8 @@ def read_curve(path: str | os.PathLike) -> list[dict[str, str]]:
 def is_row(row: dict[str, str]) -> bool:
     """Whether it is whole, and its step and losses are numbers."""
     try:
-        int(row["step"]), float(row["train_loss"]), float(row["val_loss"] or 0)
-        return bool(row["tokens_per_s"])
+        losses = float(row["train_loss"]) + float(row["val_loss"] or 0)
+        return int(row["step"]) > 0 and math.isfinite(losses) and bool(row["tokens_per_s"])
     except (LookupError, TypeError, ValueError):
         return False
 
