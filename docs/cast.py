@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.color import ColorTriplet
 from rich.console import Console
-from rich.terminal_theme import DEFAULT_TERMINAL_THEME
+from rich.terminal_theme import SVG_EXPORT_THEME
 from rich.text import Text
 
 COLUMNS, ROWS = 100, 24
@@ -30,7 +30,7 @@ def spans(line: Text, console: Console) -> str:
             style = segment.style
             colour = INK
             if style and style.color:
-                triplet: ColorTriplet = style.color.get_truecolor(DEFAULT_TERMINAL_THEME)
+                triplet: ColorTriplet = style.color.get_truecolor(SVG_EXPORT_THEME)
                 colour = triplet.hex if sum(triplet) > 200 else INK
             if style and style.dim:
                 colour = DIM
@@ -44,11 +44,12 @@ def spans(line: Text, console: Console) -> str:
 def scene(number: int, count: int, command: str, output: str) -> str:
     """One screen: visible for its part of the whole, then gone until its turn comes again."""
     console = Console(width=COLUMNS, color_system="truecolor", force_terminal=True)
-    lines = Text.from_ansi(output.rstrip("\n")).split("\n", allow_blank=True)[: ROWS - 1]
+    whole = Text.from_ansi(output.rstrip("\n")).split("\n", allow_blank=True)
+    lines = [part for line in whole for part in line.wrap(console, COLUMNS) or [line]][: ROWS - 1]
     rows = [
         f'<tspan x="16" fill="{PROMPT}">$</tspan><tspan x="{16 + 2 * WIDTH}" fill="{INK}">{escape(command)}</tspan>'
     ]
-    rows += [spans(line[:COLUMNS], console) for line in lines]
+    rows += [spans(line, console) for line in lines]
     body = "".join(f'<text y="{HEIGHT + i * LINE}">{row}</text>' for i, row in enumerate(rows) if row)
     whole, begin, end = count * SECONDS, number / count, (number + 1) / count
     shown = f"0;{begin:.4f};{min(begin + 0.012, end):.4f};{max(end - 0.012, begin):.4f};{end:.4f};1"

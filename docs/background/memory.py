@@ -52,7 +52,9 @@ def draw(folder: experiment.Path, found: Sequence[tuple[int, float, float]]) -> 
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes, [f"{size} KB" if size < 1024 else f"{size // 1024} MB" for size in sizes], fontsize=8)
     axes.set(ylim=(0, max(*one, *two) * 1.15), xlabel="size of each thread's array", ylabel="GB/s")
-    for name, size in experiment.machine.caches().items():
+    caches = experiment.machine.caches()
+    caches.pop("L1i", None)  # of instructions
+    for name, size in caches.items():
         axes.axvline(size / 1024, color=style.GREY, lw=1, ls=":")
         axes.text(size / 1024, max(*one, *two) * 1.1, f" {name}", color=style.GREY, fontsize=9)
     axes.legend()
