@@ -16,7 +16,7 @@ import pytest
 from lab.checkpoint import CheckpointError, Config, count_parameters
 from lab.command import INTERRUPTED
 from lab.ladder import __main__ as ladder
-from lab.ladder import climb, peer
+from lab.ladder import climb, peer, show
 from lab.ladder.__main__ import main
 from lab.models import synthetic_checkpoint
 
@@ -117,6 +117,17 @@ def test_what_is_kept_after_each_rung_can_be_shown(stand_in, tmp_path, monkeypat
     monkeypatch.setattr(ladder, "PROFILES", tmp_path)
     assert main(["--show", f"--out={tmp_path}"]) == 0
     assert "good 1" in capsys.readouterr().out
+
+
+def test_numbers_of_neighbours_do_not_cover_each_other():
+    near = [
+        climb.Result(part, part, part, "", 0.1, "measured", seconds=[1.0], tokens_per_step=1, flops=flops, bytes=1e11)
+        for part, flops in (("training", 1e12), ("generation", 1e12))
+    ]
+    report = {"title": "a machine", "machine": {"bandwidth": 1e11, "peak": {"float32": 4e12}}}
+    figure = show.draw_roofline(near, report, {}, "")
+    first, second = figure.axes[0].texts
+    assert first.xyann == (7, 0) and second.xyann[1] >= 10
 
 
 def test_ctrl_c_keeps_the_rungs_that_are_done(stand_in, capsys, tmp_path):

@@ -510,6 +510,12 @@ def test_amdahls_serial_fraction_is_found():
     assert plots.serial_fraction({1: 1.0, 2: 0.8}) == 1.0  # slower with two: not more serial than everything
 
 
+def test_a_program_that_gets_slower_is_in_the_picture():
+    times = {1: Estimate(1.0, 1.0, 1.0), 2: Estimate(0.3, 0.2, 0.4)}
+    figure = plots.draw_speedup(plots.Speedups(times, {1: 1.0, 2: 0.4}, {1: 1.0, 2: 0.06}, {1: 1.0}), "title", "note")
+    assert figure.axes[0].get_ylim()[0] == 0.03125 and min(figure.axes[0].get_yticks()) == 0.03125
+
+
 def test_speedups_prefer_bench():
     rows = [
         {"k": 1, "predicted": 1.0, "limited": 1.0, "times": [1.0, 1.0]},

@@ -108,22 +108,23 @@ def draw_speedup(data: Speedups, title: str, note: str) -> Any:
         axes.plot(*gave, color=GREEN, marker="D", ms=6, mfc="white", label="capacity: what the cores gave")
     look = {"color": VERMILLION, "ms": 8, "capsize": 5, "lw": 2, "zorder": 5, "label": "measured, 95 % interval"}
     style.intervals(axes, data.measured, **look)
-    logarithmic(axes, ks, top)
+    lowest = min(*data.predicted.values(), *data.limited.values(), *(e.median for e in data.measured.values()), 1.0)
+    logarithmic(axes, ks, min(0.5, 2.0 ** np.floor(np.log2(0.9 * lowest))), top)
     axes.set(xlabel="workers k", ylabel="speedup  $T_1 / T_k$")
     axes.grid(True)
     style.legend_below(axes, columns=2)
     return style.framed(figure, title, note=note)
 
 
-def logarithmic(axes: Any, ks: np.ndarray, top: float) -> None:
-    """Base-2 axes with plain numbers at the ticks."""
+def logarithmic(axes: Any, ks: np.ndarray, bottom: float, top: float) -> None:
+    """Base-2 axes with plain numbers at the ticks; speedups from `bottom`, a power of two, to `top`."""
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
-    for axis, first, last in ((axes.xaxis, 0, ks.max()), (axes.yaxis, -1, top)):
+    for axis, first, last in ((axes.xaxis, 0, ks.max()), (axes.yaxis, int(np.log2(bottom)), top)):
         ticks = [2.0**p for p in range(first, 10) if 2.0**p <= last]
         axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
-    axes.set(xlim=(0.93, ks.max() * 1.08), ylim=(0.5, top))
+    axes.set(xlim=(0.93, ks.max() * 1.08), ylim=(bottom, top))
 
 
 # ------------------------------------------------------------------------------------------------- seconds by operation
