@@ -216,6 +216,10 @@ def quietly(main: Callable[[], int], steady: bool = False) -> int:
         code = INTERRUPTED
     except OutputLost:
         code = 1
+    except (BlockingIOError, RuntimeError) as error:
+        if not isinstance(error, BlockingIOError) and "can't start new thread" not in str(error):
+            raise
+        print("the system allows no more processes or threads: take fewer workers, or raise ulimit -u", file=sys.stderr)
     finally:
         with suppress(OutputLost):
             out.flush()

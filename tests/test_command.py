@@ -109,6 +109,16 @@ def test_a_command_that_is_stopped_ends_what_it_has_begun(name):
     assert (run.returncode, run.stdout, run.stderr) == (130, "cleaned up\n", "")
 
 
+@pytest.mark.parametrize(
+    "error", ["BlockingIOError(11, 'Resource temporarily unavailable')", 'RuntimeError("can\'t start new thread")']
+)
+def test_no_more_processes_or_threads_is_one_line(error):
+    program = f"import sys\nfrom lab.command import quietly\ndef main():\n    raise {error}\nsys.exit(quietly(main))"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr == "the system allows no more processes or threads: take fewer workers, or raise ulimit -u\n"
+
+
 def test_errors_of_the_system_and_of_memory_are_one_line(capsys):
     @in_one_line("lab: ", OSError)
     def main(error):
