@@ -46,16 +46,20 @@ def load_engine(name: str) -> ModuleType:
     return module
 
 
-def why_not_loaded(name: str, error: BaseException) -> str:
+def why_not_loaded(error: BaseException) -> str:
     """What is wrong with a program that load_engine could not load, and at which of its lines; one line."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).stem == Path(name).stem]
-    at = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""  # a SyntaxError says so itself
+    foreign = ("<", sys.prefix, sys.base_prefix, __file__)
+    own = [frame for frame in frames if not frame.filename.startswith(foreign)]
+    known = not own or isinstance(error, SyntaxError)  # which says it itself
+    at = "" if known else f" ({Path(own[-1].filename).name}, line {own[-1].lineno})"
     return f"{type(error).__name__}: {' '.join(str(error).split())}{at}"
 
 
 def start(engine: ModuleType, model: GPT2, prompt: Sequence[int], n: int, workers: int) -> Iterator[int]:
     """engine.generate(), on `workers` workers if it has any. Raises EngineError."""
+    if not callable(getattr(engine, "generate", None)):
+        raise EngineError("it has no generate(model, prompt, n, workers)")
     signature = inspect.signature(engine.generate)
     options = {"workers": workers} if "workers" in signature.parameters else {}
     try:

@@ -142,9 +142,7 @@ def engine(name: str, workers: int | None):
     try:
         module = load_engine(name)
     except (Exception, SystemExit) as error:  # it may be a student's: anything may be wrong with it
-        raise UsageError(f"--engine {name}: {why_not_loaded(name, error)}") from None
-    if not callable(getattr(module, "generate", None)):
-        raise UsageError(f"--engine {name}: it has no generate(model, prompt, n, workers)")
+        raise UsageError(f"--engine {name}: {why_not_loaded(error)}") from None
     return lambda model, prompt, n: start(module, model, prompt, n, workers)
 
 

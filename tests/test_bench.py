@@ -254,10 +254,35 @@ def test_the_table_cuts_no_number(width, shown):
     assert "…" not in text and shown in text and "tokens/s" in text and max(map(len, text.splitlines())) <= width
 
 
-def test_a_students_copy_measures_its_parallel_py(tmp_path, monkeypatch):
+def test_a_students_copy_measures_its_parallel_py(tmp_path, monkeypatch, tiny, programs):
     assert bench.usual(10) == ["serial", "parallel", "cached"] and bench.usual(100) == ["parallel", "cached"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(bench, "find_spec", lambda name: name == "lab.serial" or None)
     assert bench.usual(10) == ["serial"]
     (tmp_path / "parallel.py").touch()
     assert bench.usual(10) == ["serial", "parallel.py"] and bench.usual(100) == ["parallel.py"]
+    (tmp_path / "parallel.py").write_text((programs / "shares.py").read_text())
+    assert bench.main(["--rounds", "1", "--workers", "1", "-n", "4", "--model", str(tiny), "--out", "b.json"]) == 0
+    assert json.loads((tmp_path / "b.json").read_text())["digests"].keys() == {"serial"}  # the lab's own alone
+
+
+def test_a_program_without_generate_is_one_line(tmp_path, tiny, capsys):
+    (tmp_path / "mine.py").write_text("x = 1\n")
+    assert (
+        bench.main(
+            [
+                "--engines",
+                str(tmp_path / "mine.py"),
+                "--model",
+                str(tiny),
+                "-n",
+                "4",
+                "--rounds",
+                "1",
+                "--out",
+                str(tmp_path / "b.json"),
+            ]
+        )
+        == 1
+    )
+    assert capsys.readouterr().err.endswith("mine.py: it has no generate(model, prompt, n, workers)\n")

@@ -255,13 +255,18 @@ def test_a_file_called_like_a_module_of_python_is_not_taken_for_it(tmp_path, tin
         ("x = 1\nimport nosuch\n", "ModuleNotFoundError: No module named 'nosuch' (mine.py, line 2)"),
         ("def f():\n    raise ValueError('a\\nb')\nf()\n", "ValueError: a b (mine.py, line 2)"),
         ("exit(3)\n", "SystemExit: 3 (mine.py, line 1)"),
+        ("import helper\n", "ZeroDivisionError: division by zero (helper.py, line 2)"),
+        ("import broken\n", "SyntaxError: invalid syntax (broken.py, line 1)\n"),
         ("x = '\0'\n", "source code string cannot contain null bytes"),
         ("generate = 5\n", "it has no generate(model, prompt, n, workers)"),
         ("def generate(model):\n    yield 1\n", "it has generate(model), not generate(model, prompt, n, workers)"),
         ("def generate(model, prompt, n):\n    pass\n", "generate() returned NoneType: it has to yield the tokens"),
     ],
 )
-def test_a_program_that_cannot_be_loaded(gpt, tiny, tmp_path, text, said):
+def test_a_program_that_cannot_be_loaded(gpt, tiny, tmp_path, monkeypatch, text, said):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "helper.py").write_text("\n1 / 0\n")
+    (tmp_path / "broken.py").write_text("def f(:\n")
     mine = tmp_path / "mine.py"
     mine.write_text(text)
     code, out, err = gpt("--model", tiny, "--engine", mine, "1")

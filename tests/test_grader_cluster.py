@@ -337,6 +337,14 @@ def test_a_cluster_that_does_not_start_here_is_one_line(monkeypatch):
         pass
 
 
+def test_a_cluster_that_does_not_start_says_what_the_system_refused():
+    error = RuntimeError("Nanny failed to start.")
+    error.__cause__ = AssertionError("Status.init")
+    assert cluster.reason_of(error) == "Status.init"
+    error.__cause__.__context__ = OSError(30, "Read-only file system")
+    assert cluster.reason_of(error).startswith("Read-only file system; it needs a writable /dev/shm")
+
+
 def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch):
     monkeypatch.setattr(cluster, "CONNECT", 0.5)
     with (

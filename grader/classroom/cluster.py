@@ -114,8 +114,17 @@ def on_this_machine(workers: tuple[int, ...]) -> LocalCluster:
             silence_logs=logging.CRITICAL,
         )  # fmt: skip
     except (OSError, RuntimeError, TimeoutError) as error:
-        reason = next(iter(str(error.__cause__ or error).splitlines()), type(error).__name__)
-        raise ClusterError(f"Dask does not start on this machine: {reason}") from None
+        raise ClusterError(f"Dask does not start on this machine: {reason_of(error)}") from None
+
+
+def reason_of(error: BaseException) -> str:
+    """What the system refused, if that is at the bottom of an error of Dask; else what Dask says of it. One line."""
+    refused, below = "", error.__cause__ or error.__context__
+    while below is not None:
+        if isinstance(below, OSError) and below.strerror:
+            refused = f"{below.strerror}; it needs a writable /dev/shm and folder for temporary files"
+        below = below.__cause__ or below.__context__
+    return refused or next(iter(str(error.__cause__ or error).splitlines()), type(error).__name__)
 
 
 def run_worker(address: str, workers: tuple[int, ...]) -> None:

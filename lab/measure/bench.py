@@ -33,7 +33,7 @@ from rich.table import Column, Table
 from lab import models, onethread, serial
 from lab.checkpoint import CheckpointError, touch_pages
 from lab.command import Parser, counted, in_one_line, quietly, whole_number
-from lab.engines import ENGINES, load_engine, start, why_not_loaded
+from lab.engines import ENGINES, EngineError, load_engine, start, why_not_loaded
 from lab.files import PROFILES, ready_for_files, refuse_program, shown, write_json
 from lab.machine import MOST_WORKERS, too_many
 from lab.margin import safe_tokens
@@ -61,11 +61,15 @@ def engine_contenders(name: str, counts: Sequence[int], model: serial.GPT2) -> l
     try:
         engine = load_engine(name)
     except (Exception, SystemExit) as error:  # it may be a student's: anything may be wrong with it
-        raise BenchError(f"{name} cannot be loaded: {why_not_loaded(name, error)}") from None
+        raise BenchError(f"{name} cannot be loaded: {why_not_loaded(error)}") from None
 
     def run(k: int, prompt: list[int], n: int) -> tuple[list[int], list[float]]:
         begin = time.perf_counter()
-        return timed(start(engine, model, prompt, n, k), begin)
+        try:
+            made = start(engine, model, prompt, n, k)
+        except EngineError as error:
+            raise BenchError(f"{name}: {error}") from None
+        return timed(made, begin)
 
     stem = Path(name).stem
     if engine is serial:
@@ -346,7 +350,7 @@ def bench(options: argparse.Namespace, arguments: list[str] | None) -> int:
     peers = [Peer(library, python, path, max(usable)) for library in libraries]
     contenders += [contender for peer in peers for contender in peer.contenders()]
     contenders += [command_contender(command) for command in options.peer_cmd]
-    asked = options.engines.split(",") if options.engines else ENGINES  # a file may be called as one of the lab's is
+    asked = options.engines.split(",") if options.engines else usual(n)  # a file may be called as one of the lab's is
     ours = [name for name in ENGINES if name in asked and any(c.engine == name for c in contenders)]
     digests = {name: digest(name) for name in ours}
     results = Results(length, n, contenders, {k: [] for k in usable if k > 1}, {k: [] for k in usable})

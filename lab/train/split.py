@@ -43,8 +43,7 @@ def load_workers() -> type | None:
         return importlib.import_module("lab.parallel").Workers
     except (Exception, SystemExit) as error:  # it is the students' file: anything may be wrong with it
         missing = isinstance(error, ModuleNotFoundError) and error.name == "lab.parallel"
-        why = why_not_loaded("parallel.py", error)
-        reason = "there is no lab/parallel.py" if missing else f"lab/parallel.py: {why}"
+        reason = "there is no lab/parallel.py" if missing else f"lab/parallel.py: {why_not_loaded(error)}"
         print(f"on one thread: {reason}", file=sys.stderr)
         return None
 
