@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -222,15 +223,20 @@ def test_a_moved_checkout_is_adjusted_without_a_network(house, tmp_path):
 
 
 @pytest.mark.skipif(not shutil.which("flock"), reason="without flock they do not wait")
+def sets_up(make: subprocess.Popen) -> bool:
+    """Whether a process that make has started runs make/setup.sh."""
+    with suppress(psutil.Error):  # one may end while it is looked at
+        return any("make/setup.sh" in child.cmdline() for child in psutil.Process(make.pid).children(recursive=True))
+    return False
+
+
 def test_of_two_makes_at_once_one_sets_up(house):
     (house / ".venv/.ready").unlink()
     command = ["make", "env"]
     with (house / "make/setup.sh").open() as script:
         fcntl.flock(script, fcntl.LOCK_EX)  # as the first of the two
         second = subprocess.Popen(command, cwd=house, env=os.environ | {"CALLS": str(house / "calls")})
-        while not any(
-            "make/setup.sh" in child.cmdline() for child in psutil.Process(second.pid).children(recursive=True)
-        ):
+        while not sets_up(second):
             assert second.poll() is None
         (house / ".venv/.ready").write_text(f"{house}\n")
     assert second.wait() == 0 and not (house / "calls").exists()
