@@ -77,7 +77,9 @@ def build_parser() -> argparse.ArgumentParser:
 def add_grading(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """The verb that most options are for."""
     grading = verbs.add_parser("grade", help="grade a folder or zip of submissions; existing results are kept")
-    grading.add_argument("submissions", type=Path, help="a folder or zip, as the course platform exports it")
+    grading.add_argument(
+        "submissions", metavar="SUBMISSIONS", type=Path, help="a folder or zip, as platforms export it"
+    )
     grading.add_argument(
         "--scheduler", metavar="ADDRESS", help="a Dask scheduler, tcp://host:8786 (default: this machine)"
     )

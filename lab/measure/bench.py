@@ -343,7 +343,7 @@ def bench(options: argparse.Namespace, arguments: list[str] | None) -> int:
     path = models.resolve(options.model) if options.model else models.timing_model()
     model = serial.gpt2_build_from_checkpoint(path)
     if not length < n <= model.config.max_seq_len:
-        raise BenchError(f"-n {n}: give {length + 1} to {model.config.max_seq_len} tokens, {length} are the prompt")
+        raise BenchError(f"-n {n}: give {length + 1} to {model.config.max_seq_len} tokens, {length} of them the prompt")
     touch_pages(model.params_memory)
     contenders = lab_contenders(options.engines, n, counts, model, say)
     usable = [k for k in counts if k <= machine.cores()]

@@ -107,7 +107,7 @@ def choose_program(
     _, config = read_header(path)
     n = length + new if n is None else n
     if not length < n <= config.max_seq_len:
-        raise ProgramError(f"{n} tokens: give {length + 1} to {config.max_seq_len}, {length} are the prompt")
+        raise ProgramError(f"{n} tokens: give {length + 1} to {config.max_seq_len}, {length} of them the prompt")
     if engine.endswith(".py"):
         engine = str(Path(engine).resolve())
     return Program(engine, path, n, prompt_of(length, config.vocab_size), workers, timeout)
