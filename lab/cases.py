@@ -41,6 +41,8 @@ Case = tuple[str, Callable[[], None]]  # a title, and what raises Failed
 @contextmanager
 def with_main(file: Path, main: str) -> Iterator[Program]:
     """The student's program with `main` behind it, to be run by the explorer. Raises ProgramError."""
+    if file.exists() and not file.is_file():
+        raise ProgramError(f"{file}: not a regular file")
     try:
         source = file.read_bytes()  # in the coding that it names; what comes behind it is ASCII
     except OSError as error:

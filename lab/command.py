@@ -201,6 +201,10 @@ def quietly(main: Callable[[], int], steady: bool = False) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores the second
             signal.signal(number, stop)
+    for name, least in (("COLUMNS", 20), ("LINES", 5)):  # no terminal is smaller: on 0 columns nothing would be printed
+        text = os.environ.get(name, "")
+        if not text.isdecimal() or int(text) < least:
+            os.environ.pop(name, None)
     closed = [name for name in ("stdin", "stdout", "stderr") if getattr(sys, name) is None]
     for name in closed:
         setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115

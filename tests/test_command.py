@@ -42,6 +42,14 @@ def test_signs_that_the_terminal_lacks_become_others(tmp_path):
     assert shell('$P "$N"', tmp_path, steady=False, PYTHONIOENCODING="gbk").stdout.startswith(b"x + x u \xb5\xc0\n")
 
 
+def test_sizes_that_no_terminal_has(tmp_path):
+    (tmp_path / "fine.py").write_text("def main():\n    pass\n")
+    command = f"{sys.executable} -m lab.check check fine.py"
+    usual = shell(command, tmp_path, steady=True).stdout
+    for size in ("0", "-3", "²", "x", "9" * 3):
+        assert shell(command, tmp_path, steady=True, COLUMNS=size, LINES=size).stdout == usual != b""
+
+
 def test_file_names_that_are_no_text(tmp_path):
     run = shell('$P "$N"', tmp_path, steady=False, name=os.fsdecode(b"caf\xe9"), PYTHONIOENCODING="utf-8")
     assert run.returncode == 3 and run.stdout.startswith(b"caf? ")

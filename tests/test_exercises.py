@@ -1,5 +1,6 @@
 """The warm-ups: each starter fails with a message that names the cause, each solution passes, and so do mistakes."""
 
+import os
 import re
 import subprocess
 import sys
@@ -83,6 +84,12 @@ def test_one_serial_thread_does_not_pass_as_a_parallel_sum(tmp_path: Path):
     file.write_text("def parallel_sum(numbers, k):\n    return float(numbers.sum())\n")
     done = exercise(4, "--file", file)
     assert done.returncode == 1 and re.search(r"expected  3 threads for k = 3\n +got       0 threads", done.stdout)
+
+
+def test_a_pipe_is_no_program(tmp_path: Path):
+    os.mkfifo(tmp_path / "mine.py")
+    done = exercise(1, "--file", tmp_path / "mine.py")
+    assert done.returncode == 2 and done.stderr.endswith("mine.py: not a regular file\n")
 
 
 def test_a_program_is_read_in_the_coding_that_it_names(tmp_path: Path):

@@ -188,6 +188,7 @@ def test_names_in_any_script(tmp_path):
         (lambda path: None, "no such folder or zip file"),
         (lambda path: path.write_text("x"), "neither a folder nor a zip file"),
         (lambda path: path.mkdir(), "no submissions found"),
+        (lambda path: os.mkfifo(path), "neither a folder nor a zip file"),
         (lambda path: lay_out(path, {"submission_metadata.yml": "- 1"}), "not the metadata that Gradescope exports"),
     ],
 )

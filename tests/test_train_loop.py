@@ -1,6 +1,7 @@
 """The training loop and its command: falling loss, exact resume, constant memory, what it writes, what it refuses."""
 
 import csv
+import os
 import signal
 import subprocess
 import sys
@@ -308,6 +309,8 @@ def test_what_is_refused(tokens, tmp_path, capsys):
     changed[7] += 1
     data.write_tokens(tokens[1], changed)
     assert "the run began with other data" in refused(capsys, "--resume", tmp_path / "same.npz")
+    os.mkfifo(tmp_path / "pipe")
+    assert "pipe: not a regular file" in refused(capsys, "--data", tmp_path / "pipe", *out)
     (tmp_path / "file").write_text("")
     assert "o.csv: Not a directory" in refused(
         capsys, *tokens, "--from", TINY, "--seq", 16, "--out", tmp_path / "file" / "o.bin"

@@ -69,6 +69,8 @@ class Entry:
 
 def entries_of(source: Path) -> list[Entry]:
     """All files of a folder or zip. Raises CollectError."""
+    if not source.is_dir() and not source.is_file():  # a device or a pipe may never end
+        raise CollectError(f"{source}: neither a folder nor a zip file")
     try:
         found = list(in_folder(source) if source.is_dir() else in_zip(source.read_bytes()))
     except OSError as error:

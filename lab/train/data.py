@@ -142,6 +142,8 @@ def encode_text(text: str) -> np.ndarray:
 
 def read_text(path: str | os.PathLike) -> str:
     """A whole UTF-8 file, whatever its line ends, with or without a byte-order mark. Raises DataError."""
+    if Path(path).exists() and not Path(path).is_file():  # a device or a pipe may never end
+        raise DataError(f"{path}: not a regular file")
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
