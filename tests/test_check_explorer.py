@@ -434,6 +434,12 @@ def test_points_inside_expressions_do_not_move_those_at_statements():
         ("many = []\nmany.append(Mutex())", "many[0]", "mutex many[0]"),
         ("class N:\n    def __init__(self): self.lock = Mutex()\nn = N()", "n.lock", "mutex lock"),
         ("class N:\n    def __init__(self, m): self.m = m\nn = N(m=Mutex())", "n.m", "mutex m"),
+        (
+            "from dataclasses import dataclass, field\n@dataclass\nclass N:\n    size: int = 3\n"
+            "    one: Mutex = field(default_factory=Mutex)\n    two: Mutex = field(default_factory=Mutex)\nn = N()",
+            "n.one",
+            "mutex one",
+        ),
         ("if (a := Mutex()): pass", "a", "mutex a"),
         ("a = Mutex('queue')", "a", "mutex queue"),
         ("a = None or Mutex()", "a", "mutex a"),

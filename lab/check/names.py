@@ -1,6 +1,7 @@
 """Places in a program, and the names of what is made there."""
 
 import ast
+import dis
 import linecache
 import sys
 from collections.abc import Callable
@@ -77,7 +78,7 @@ class Namer:
         frame = outside(sys._getframe(1))
         kind = next(KINDS[base.__name__] for base in type(primitive).__mro__ if base.__name__ in KINDS)
         made_at = frame_place(frame)
-        name = primitive.name or variable_name(frame)
+        name = primitive.name or field_name(sys._getframe(1)) or variable_name(frame)
         if not name:
             return f"the {kind} made at {made_at}", made_at
         label = name if kind in name.lower() else f"{kind} {name}"
@@ -87,6 +88,16 @@ class Namer:
         elif number:
             label = f"{label}#{number + 1}"
         return label, made_at
+
+
+def field_name(frame: FrameType) -> str:
+    """The field of a dataclass, whose __init__ (written by Python, not by the program) calls the maker; else ""."""
+    while frame.f_back is not None and is_ours(frame.f_code.co_filename):
+        if (frame.f_code.co_filename, frame.f_code.co_name) == ("<string>", "__init__"):
+            later = (step for step in dis.get_instructions(frame.f_code) if step.offset > frame.f_lasti)
+            return next((step.argval for step in later if step.opname == "STORE_ATTR"), "")
+        frame = frame.f_back
+    return ""
 
 
 def variable_name(frame: FrameType) -> str:
