@@ -117,6 +117,27 @@ def test_a_command_that_is_stopped_ends_what_it_has_begun(name):
     assert (run.returncode, run.stdout, run.stderr) == (130, "cleaned up\n", "")
 
 
+INTERRUPTED = """
+import os, signal, time
+from lab.check.supervise import supervised
+
+def run():
+    try:
+        os.kill(os.getppid(), signal.SIGINT)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        return 130
+
+print(supervised(run, 60, "program.py"))
+"""
+
+
+def test_a_check_that_alone_is_interrupted_is_no_finding():
+    """Not by a terminal, which interrupts its child as well."""
+    run = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True)
+    assert (run.stdout, run.stderr) == ("130\n", "")
+
+
 @pytest.mark.parametrize(
     "error", ["BlockingIOError(11, 'Resource temporarily unavailable')", 'RuntimeError("can\'t start new thread")']
 )

@@ -39,7 +39,10 @@ def supervised(run: Callable[[], int], seconds: float, file: str) -> int | Findi
         except Stopped:
             raise
         except KeyboardInterrupt:
-            finished = wait(reading, child, 2.0)  # it was interrupted as well
+            finished = wait(reading, child, 2.0)  # by a terminal it was interrupted as well
+            if finished is None:
+                os.kill(child, signal.SIGINT)
+                finished = wait(reading, child, 2.0)
         finally:
             os.close(reading)
             with contextlib.suppress(ProcessLookupError):
