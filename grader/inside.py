@@ -163,7 +163,7 @@ class Watch:
         if self.child is None:
             return None, {}
         run = self.child.ask(self.prompt, len(self.prompt) + 1, self.k, notes=notes)
-        if run.status is not None or run.left_threads:
+        if run.status is not None or run.left_threads > self.child.threads_at_ready:
             self.close()
         return run, well_formed(run.values.get("notes"))
 

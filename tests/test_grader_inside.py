@@ -121,7 +121,8 @@ def test_three_workers_of_whom_one_does_nothing(box):
 def test_why_nothing_could_be_seen(box, change, said):
     source = BASE.read_text()
     assert change[0] in source
-    found = seen(box, source.replace(*change, 1), patience=Patience(token=4.0, idle=2.0), pauses=(0.0,))
+    patience = Patience(token=0.5 if said == "takes too long" else 20.0)
+    found = seen(box, source.replace(*change, 1), patience=patience, pauses=(0.0,))
     assert said in found.problem and found.words() == found.problem and not found.used
 
 

@@ -53,7 +53,7 @@ def find_scheduler(address: str) -> None:
     """
 
     async def try_it() -> None:
-        async with asyncio.timeout(CONNECT + 1):
+        async with asyncio.timeout(1.1 * CONNECT):
             found = await connect(address, timeout=CONNECT)
             found.abort()
 

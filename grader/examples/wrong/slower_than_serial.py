@@ -4,9 +4,13 @@
 # timing: slower_than_serial
 # expect: threads-2 failed | slower than the serial program
 
-right_matmul = matmul
+class Again(Workers):
+    def run(self, fn, tasks):
+        def again(task):
+            for _ in range(20 if fn.__name__ == "matmul_block" else 1):
+                fn(task)
+
+        super().run(again, tasks)
 
 
-def matmul(workers, out, inp, weight, bias):
-    for _ in range(20):
-        right_matmul(workers, out, inp, weight, bias)
+Workers = Again
