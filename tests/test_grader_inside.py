@@ -104,7 +104,7 @@ def test_every_way_to_multiply_is_seen(box, name):
 
 def test_three_workers_of_whom_one_does_nothing(box):
     source = BASE.read_text() + "\n\nright = split\n\n\ndef split(count, k):\n    return right(count, k - 1)\n"
-    found = seen(box, source, k=3)
+    found = seen(box, source, k=3, pauses=(0.001,))  # who gets which task is no question of luck
     assert not found.shared_products and not found.shared_attention and found.worked > 0.8
     assert sorted(found.used) == [False, True, True]
 
@@ -139,9 +139,9 @@ def test_what_the_answers_of_stages_share(box, name):
 
 
 def test_a_product_for_each_position_reads_its_weights_for_each(box):
-    found = seen(box, program(LOOPS_SPLIT))
+    found = seen(box, program(LOOPS_SPLIT), pauses=(0.0,))
     assert not found.blocked and max(found.passes) > 0.9 * found.positions, found
-    found = seen(box, (ROOT / "solutions" / "stage3.py").read_text())
+    found = seen(box, (ROOT / "solutions" / "stage3.py").read_text(), pauses=(0.0,))
     assert found.blocked and max(found.passes) < 1.5, found
 
 

@@ -4,6 +4,7 @@
 # timing: slower_than_serial
 # expect: threads-2 failed | slower than the serial program
 
+
 class Again(Workers):
     def run(self, fn, tasks):
         def again(task):
