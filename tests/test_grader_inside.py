@@ -3,6 +3,7 @@
 import random
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -202,6 +203,16 @@ def test_a_look_inside_ends_in_time(monkeypatch):
     monkeypatch.setattr(watch, "run", lambda **notes: (asked.append(notes), (None, {}))[1])
     assert not watch.matters("worker-1", 1.0, 0.0, random.Random(1), inside.SAMPLES)
     assert len(asked) == inside.LEAST
+
+
+@pytest.mark.parametrize("left, processes", [(2, 1), (3, 2)])
+def test_only_threads_that_a_run_leaves_cost_its_process(left, processes):
+    """Not those that were there before it: of a submission that starts them when it is imported."""
+    run, started = SimpleNamespace(status=None, tokens=[2], left_threads=left, values={}), []
+    child = SimpleNamespace(threads_at_ready=2, ask=lambda *_, **__: run, close=lambda: None)
+    watch = inside.Watch(lambda: started.append(child) or child, [1], 2, 1, until=0.0, limits=Limits())
+    watch.run(), watch.run()
+    assert len(started) == processes
 
 
 def test_shares_are_fair_from_half_of_an_even_one():
