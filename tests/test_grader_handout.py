@@ -128,6 +128,16 @@ def test_a_folder_that_is_no_handout_stays(there, tmp_path, capsys):
     assert os.listdir(tmp_path) == ["handout"] and os.listdir(tmp_path / "handout") == ["mine.txt"]
     handout.build(tmp_path / "dist")
     handout.build(tmp_path / "dist")
+    assert sorted(os.listdir(tmp_path / "dist")) == ["handout", "handout.zip"]
+
+
+def test_an_earlier_handout_stays_until_the_next_is_whole(there, tmp_path, monkeypatch):
+    place, _ = handout.build(tmp_path)
+    monkeypatch.setattr(handout, "files", lambda: there | {"lab/" + "x" * 300: b""})  # no file system takes that name
+    with pytest.raises(handout.HandoutError, match="cannot be written: File name too long"):
+        handout.build(tmp_path)
+    assert {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()} == there.keys()
+    assert sorted(os.listdir(tmp_path)) == ["handout", "handout.zip"]
 
 
 def test_outside_a_checkout_it_is_one_line(tmp_path, monkeypatch, capsys):

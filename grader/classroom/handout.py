@@ -8,8 +8,8 @@ import ast
 import json
 import posixpath
 import re
-import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -190,12 +190,14 @@ def build(folder: Path) -> tuple[Path, Path]:
         raise HandoutError(f"{place}: is there, and no handout that was built before; give another folder with --out")
     archive = write_zip(folder / f"{NAME}.zip", {f"{NAME}/{name}": data for name, data in there.items()})
     try:
-        if place.exists():
-            shutil.rmtree(place)
-        for name, data in there.items():
-            path = place / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=f".{NAME}-") as beside:
+            for name, data in there.items():
+                path = Path(beside, "new", name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+            if place.exists():
+                place.rename(Path(beside, "old"))
+            Path(beside, "new").rename(place)
     except OSError as error:
         raise HandoutError(f"{error.filename}: cannot be written: {error.strerror}") from None
     return place, archive
