@@ -1,8 +1,8 @@
 """gpt TOKEN...: the course's program. Tokens in, the tokens GPT-2 writes next out, one on a line, as they are made.
 
     $ gpt 31373 612
-    13
-    198
+    318
+    530
     ...
 
 With n = 10 tokens in all, as in gpt.c; `python -m lab.tokenizer "hello there"` says what the tokens of a text are.
