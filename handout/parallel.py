@@ -162,7 +162,10 @@ def gpt2_forward(workers: Workers, model: GPT2, inputs: np.ndarray, B: int, T: i
 
 
 def generate(model: GPT2, prompt: Sequence[int], n: int = 10, workers: int | None = None) -> Iterator[int]:
-    """Yield each token as it is made, until prompt and generated tokens are n together; on `workers` workers."""
+    """Yield each token as it is made, until prompt and generated tokens are n together; on `workers` workers.
+
+    Raises ValueError as gpt2_forward() does.
+    """
     tokens = np.full((1, n), GPT2_EOT, dtype=np.int32)
     tokens[0, : len(prompt)] = prompt
     gpt2_allocate(model, 1, max(n - 1, 1))  # memory for the longest pass, once

@@ -108,8 +108,10 @@ class Decoder:
         self.cache[:, :, :, :T] = qkv[:, 1:].reshape(L, 2, NH, hs, T).swapaxes(-1, -2)
 
     def start(self, token: int, t: int) -> None:
-        """Before the workers: encode `token` at position t and normalise it for the first layer."""
-        params = self.model.params
+        """Before the workers: encode `token` at position t and normalise it for the first layer. Raises ValueError."""
+        params, longest = self.model.params, self.model.config.max_seq_len
+        if t >= longest:
+            raise ValueError(f"{t + 1} tokens: this model takes 1 to {longest}")
         np.add(params.wte[token], params.wpe[t], out=self.residual)
         self.normalise(params.ln1w[0], params.ln1b[0])
 
@@ -166,7 +168,10 @@ class Decoder:
 
 
 def generate(model: GPT2, prompt: Sequence[int], n: int = 10, workers: int | None = None) -> Iterator[int]:
-    """Yield each token as it is made, until prompt and generated tokens are n together; on `workers` workers."""
+    """Yield each token as it is made, until prompt and generated tokens are n together; on `workers` workers.
+
+    Raises ValueError as gpt2_forward() does.
+    """
     T, V, Vp = len(prompt), model.config.vocab_size, model.config.padded_vocab_size
     if n <= T:
         return

@@ -288,7 +288,10 @@ def gpt2_forward(workers: Workers, one: Pass, tokens: np.ndarray) -> np.ndarray:
 
 
 def generate(model: GPT2, prompt: Sequence[int], n: int = 10, workers: int | None = None) -> Iterator[int]:
-    """Yield each token as it is made, until prompt and generated tokens are n together; on `workers` workers."""
+    """Yield each token as it is made, until prompt and generated tokens are n together; on `workers` workers.
+
+    Raises ValueError as gpt2_forward() does.
+    """
     tokens = np.full(n, GPT2_EOT, dtype=np.int32)
     tokens[: len(prompt)] = prompt
     with Workers(workers or default_workers()) as team:  # closed on every way out, also when the caller stops early

@@ -249,7 +249,8 @@ def sample_mult(probabilities: np.ndarray, n: int, coin: float = 0.5) -> int:
 def generate(model: GPT2, prompt: Sequence[int], n: int = 10) -> Iterator[int]:
     """Yield each token as it is made, until prompt and generated tokens are n together.
 
-    Like gpt.c, it runs the whole sequence through the model again for each token.
+    Like gpt.c, it runs the whole sequence through the model again for each token. Raises ValueError as gpt2_forward()
+    does.
     """
     tokens = np.full((1, n), GPT2_EOT, dtype=np.int32)
     tokens[0, : len(prompt)] = prompt

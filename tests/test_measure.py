@@ -642,3 +642,11 @@ def test_a_file_is_whole_or_not_there(tmp_path):
     assert list((tmp_path / "new").iterdir()) == []
     write_json(target, {"a": 1})
     assert json.loads(target.read_text()) == {"a": 1} and list(target.parent.iterdir()) == [target]
+
+
+def test_a_narrow_terminal_cuts_names_and_no_numbers(capsys):
+    costs = {"regions": 833, "tasks": 1666, "seconds": 1.937, "work": 1.231, "busy": 0.32, "imbalance": 0.15}
+    rows = [{"name": "attention_forward.heads", "handover": 0.53, **costs}]
+    Console(width=80).print(timeline.operation_table(rows, 0.132, 2.301))
+    title, row = capsys.readouterr().out.splitlines()[1:3]
+    assert title.split()[-1] == "Hand-over" and row.split()[-1] == "53%" and "attention_forward.hea…" in row

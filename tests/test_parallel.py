@@ -133,7 +133,8 @@ def test_the_pass_computes_what_serial_does(name, model, tiny, monkeypatch):
 def test_what_serial_refuses(engine, model):
     generate = (ENGINES | STAGES | {"starter": STARTER})[engine].generate
     V, longest = model.config.vocab_size, model.config.max_seq_len
-    for prompt, n in (([V], 4), ([3, -1], 4), ([], 4), ([1] * (longest + 1), longest + 2)):
+    long = longest + 2
+    for prompt, n in (([V], 4), ([3, -1], 4), ([], 4), ([1] * (longest + 1), long), ([1] * longest, long)):
         with pytest.raises(ValueError) as error:
             list(serial.generate(model, prompt, n))
         with pytest.raises(ValueError, match=re.escape(str(error.value))):

@@ -171,10 +171,10 @@ def wait_rows(recording: Recording, most: int = 6) -> list[dict]:
 def plain_table(title: str, columns: str) -> Table:
     """A table without lines; a column whose heading begins with ">" is a number."""
     made = [
-        # where it is narrow, names are cut, and no numbers
+        # where it is narrow, words are wrapped or cut, and no numbers
         Column(heading[1:], justify="right", no_wrap=True, min_width=max(len(heading) - 1, 5))
         if heading[0] == ">"
-        else Column(heading, no_wrap=True)
+        else Column(heading, overflow="ellipsis")
         for heading in columns.split("|")
     ]
     return Table(
@@ -200,7 +200,7 @@ def operation_table(rows: list[dict], outside: float, whole: float) -> Table:
     look = looks(row["name"] for row in rows)
     for row in rows:
         shares = (f"{row[key]:.0%}" for key in ("busy", "imbalance", "handover"))
-        name = Text.assemble(("■ ", look[row["name"]][0]), row["name"])
+        name = Text.assemble(("■ ", look[row["name"]][0]), row["name"], no_wrap=True)
         table.add_row(
             name,
             str(row["regions"]),
