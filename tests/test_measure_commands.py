@@ -263,7 +263,7 @@ def generate(model, prompt, n):
         (LATE.format(fault="yield 0"), "program printed wrong tokens"),
         (LATE.format(fault="import time; time.sleep(600)"), "program hung"),
         ("import nothing_of_that_name\n", "program crashed at program.py:1: ModuleNotFoundError"),
-        ("x = 1\n", "program crashed: AttributeError"),
+        ("x = 1\n", "program crashed: it has no generate(model, prompt, n, workers)"),
         ("def generate(:\n", "program crashed at program.py:1: SyntaxError"),
     ],
     ids=[
