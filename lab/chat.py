@@ -24,6 +24,7 @@ from rich.text import Text
 
 from lab.checkpoint import CheckpointError, Config, read_header
 from lab.command import Parser, in_one_line, quietly, whole_number
+from lab.files import ROOT
 from lab.gpt import add_model_options
 from lab.models import ModelError, resolve
 from lab.pipes import pipe
@@ -32,7 +33,6 @@ from lab.tokenizer import EOT, TokenizerError, decode_bytes, encode, whole
 NEW_TOKENS = 40
 LONGEST_LINE = 1 << 20  # characters, read at a time: what is piped in may have no end
 PROGRAM = [sys.executable, "-P", "-m", "lab.gpt"]  # -P: this lab, and not a folder of that name where one happens to be
-HOUSE = Path(__file__).resolve().parents[1]
 
 
 class ChatError(Exception):
@@ -42,31 +42,22 @@ class ChatError(Exception):
 @in_one_line("gpt-chat: ", ModelError, CheckpointError, TokenizerError, ChatError)
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    options = parser().parse_intermixed_args(arguments)
-    chat = Chat(resolve(options.model), options.engine or best_engine(), options.n, options.workers)
+    parser = Parser(prog="gpt-chat", description="Type the beginning of a text; GPT-2 continues it. Ctrl-D ends.")
+    parser.add_argument(
+        "text", nargs="*", metavar="TEXT", help="the text to continue (default: what you type or pipe in)"
+    )
+    parser.add_argument(
+        "-n", type=whole_number(1), default=NEW_TOKENS, help=f"tokens to add (default {NEW_TOKENS}; a word has 1 or 2)"
+    )
+    add_model_options(parser)
+    options = parser.parse_intermixed_args(arguments)
+    fastest = "cached" if importlib.util.find_spec("lab.cached") else "serial"  # both make the same tokens
+    chat = Chat(resolve(options.model), options.engine or fastest, options.n, options.workers)
     if options.text:
         return chat.answer(" ".join(options.text))
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # lab.tokenizer.whole reads the rest
     return chat.converse() if sys.stdin.isatty() else chat.answer_lines()
-
-
-def parser() -> Parser:
-    """gpt-chat's options."""
-    options = Parser(prog="gpt-chat", description="Type the beginning of a text; GPT-2 continues it. Ctrl-D ends.")
-    options.add_argument(
-        "text", nargs="*", metavar="TEXT", help="the text to continue (default: what you type or pipe in)"
-    )
-    options.add_argument(
-        "-n", type=whole_number(1), default=NEW_TOKENS, help=f"tokens to add (default {NEW_TOKENS}; a word has 1 or 2)"
-    )
-    add_model_options(options)
-    return options
-
-
-def best_engine() -> str:
-    """The fastest program there is: cached, which makes the same tokens as the serial one."""
-    return "cached" if importlib.util.find_spec("lab.cached") else "serial"
 
 
 class Chat:
@@ -162,7 +153,7 @@ def gpt(arguments: list[str]) -> Iterator[subprocess.Popen]:
         stdin=subprocess.DEVNULL,
         text=True,
         process_group=0,
-        env=os.environ | {"PYTHONPATH": str(HOUSE)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     try:
         yield process

@@ -20,27 +20,20 @@ from pathlib import Path
 import numpy as np
 
 MAGIC = 20240326
+DEBUG_MAGIC, DATA_MAGIC = 20240327, 20240520  # of llm.c's other files, whose headers are as long
 HEADER_INTS = 256
 HEADER_BYTES = 4 * HEADER_INTS
 VERSIONS = (1, 3, 5)
+PIECE = 1 << 20  # numbers that are handled at a time
 LARGEST_FIELD = 1 << 24  # far above any GPT-2, far below what would overflow a size
 HEADER_FIELDS = ("max_seq_len", "vocab_size", "num_layers", "num_heads", "channels", "padded_vocab_size")
 FOREIGN = (  # what else a person may have at hand: its first bytes, what it is and what to do
     (b"version https://git-lfs", "a git-lfs pointer, not the file itself: git lfs pull fetches that"),
-    (
-        b"PK\x03\x04",
-        "a PyTorch file: save the model as safetensors, which python -m lab.convert takes",
-    ),
-    (
-        b"GGUF",
-        "a GGUF file of llama.cpp: take the model as safetensors, which python -m lab.convert takes",
-    ),
+    (b"PK\x03\x04", "a PyTorch file: save the model as safetensors, which python -m lab.convert takes"),
+    (b"GGUF", "a GGUF file of llama.cpp: take the model as safetensors, which python -m lab.convert takes"),
     (b"<", "a web page, such as a server sends instead of a file: download it again"),
-    (
-        (20240327).to_bytes(4, "little"),
-        "a debug state of llm.c: the model is the file without _debug_state",
-    ),
-    ((20240520).to_bytes(4, "little"), "a token file of llm.c: python -m lab.train --data takes it"),
+    (DEBUG_MAGIC.to_bytes(4, "little"), "a debug state of llm.c: the model is the file without _debug_state"),
+    (DATA_MAGIC.to_bytes(4, "little"), "a token file of llm.c: python -m lab.train --data takes it"),
 )
 
 
@@ -85,7 +78,12 @@ def parameter_shapes(config: Config) -> dict[str, tuple[int, ...]]:
 
 def count_parameters(config: Config) -> int:
     """How many numbers the 16 tensors hold."""
-    return sum(map(math.prod, parameter_shapes(config).values()))
+    return count_numbers(parameter_shapes(config))
+
+
+def count_numbers(shapes: dict[str, tuple[int, ...]]) -> int:
+    """How many numbers tensors of these shapes hold, all together."""
+    return sum(map(math.prod, shapes.values()))
 
 
 def carve(memory: np.ndarray, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
@@ -226,9 +224,9 @@ def stored_pieces(config: Config, params_memory: np.ndarray, version: int) -> It
             yield narrow_to_bfloat16(piece) if version == 5 else piece.astype("<f4", copy=False)
 
 
-def pieces(array: np.ndarray, size: int = 1 << 20) -> Iterator[np.ndarray]:
+def pieces(array: np.ndarray) -> Iterator[np.ndarray]:
     """Consecutive slices of a 1-D array, so that work on 124M numbers needs memory for a million."""
-    return (array[start : start + size] for start in range(0, array.size, size))
+    return (array[start : start + PIECE] for start in range(0, array.size, PIECE))
 
 
 def widen_bfloat16(bits: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import argparse
 import codecs
 import errno
+import importlib
 import io
 import math
 import os
@@ -15,6 +16,7 @@ from functools import wraps
 from typing import Any, NoReturn, TextIO
 
 from lab import interrupted_while_loading, machine
+from lab.files import ROOT
 
 INTERRUPTED = 130  # the exit code of a command that Ctrl-C ended
 Main = Callable[..., int]
@@ -128,6 +130,17 @@ class Stopped(KeyboardInterrupt):
 def stop(number: int, frame: object) -> None:
     """What SIGTERM and SIGHUP do to a command."""
     raise Stopped
+
+
+def installed(extra: str) -> bool:
+    """Install one of pyproject.toml's extras into this environment, in the versions of constraints.txt; whether that
+    worked: if not, pip has said why."""
+    import subprocess
+
+    pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "-q"]
+    done = subprocess.run([*pip, "-c", str(ROOT / "constraints.txt"), "-e", f"{ROOT}[{extra}]"], check=False)
+    importlib.invalidate_caches()
+    return done.returncode == 0
 
 
 class OutputLost(Exception):

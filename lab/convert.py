@@ -67,7 +67,7 @@ TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate")  # n
 COMPUTED = {  # fields of config.json that change what is computed: (what gpt.c does, in words)
     "model_type": (lambda value, shape: value == "gpt2", "'gpt2'"),
     "activation_function": (lambda value, shape: value in TANH_GELU, "'gelu_new'"),
-    "layer_norm_epsilon": (lambda value, shape: is_number(value) and math.isclose(value, 1e-5), "1e-05"),
+    "layer_norm_epsilon": (lambda value, shape: isinstance(value, int | float) and math.isclose(value, 1e-5), "1e-05"),
     "scale_attn_weights": (lambda value, shape: value is True, "true"),
     "scale_attn_by_inverse_layer_idx": (lambda value, shape: value is False, "false"),
     "add_cross_attention": (lambda value, shape: value is False, "false"),
@@ -79,11 +79,6 @@ COMPUTED = {  # fields of config.json that change what is computed: (what gpt.c 
 
 class ConvertError(Exception):
     """The file is not a GPT-2 that can be converted; one line."""
-
-
-def is_number(value: object) -> bool:
-    """Whether a value of a JSON file is a number."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def convert(source: str | os.PathLike, target: str | os.PathLike, version: int = 3, heads: int | None = None) -> Config:

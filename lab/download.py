@@ -35,11 +35,6 @@ class Interrupted(Exception):
     """The connection broke; what has arrived can be continued."""
 
 
-def nothing_wrong(path: Path) -> str:
-    """The check of a file about which nothing more is known."""
-    return ""
-
-
 @dataclass(frozen=True)
 class Source:
     """Where a file comes from, how to know it, and what to do when it does not come.
@@ -53,8 +48,8 @@ class Source:
     elsewhere: str  # when this server will not give it
     sha256: str | None = None  # None: the one the server states, if it does
     head: int = 0  # so many bytes tell what kind of file it is
-    check_head: Callable[[Path], str] = nothing_wrong
-    check: Callable[[Path], str] = nothing_wrong  # of the whole file
+    check_head: Callable[[Path], str] = lambda _: ""
+    check: Callable[[Path], str] = lambda _: ""  # of the whole file
 
 
 # ------------------------------------------------------------------------------------------------------------- any file

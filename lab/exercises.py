@@ -213,15 +213,6 @@ def count_steps(file: Path) -> None:
         )
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
-    made = Parser("python -m lab.exercises", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("exercise", help="1 to 4")
-    made.add_argument("--file", type=Path, help="your program (default: the one in exercises/)")
-    made.add_argument("--out", type=Path, metavar="FILE.html", help="the failing schedule as a page to step through")
-    return made
-
-
 @in_one_line("", ProgramError, files.WriteError, code=2)
 def run_exercise(number: int, file: Path, page: Path | None) -> int:
     """Run the cases up to the first that fails, and tell; returns the exit code."""
@@ -241,10 +232,14 @@ def run_exercise(number: int, file: Path, page: Path | None) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one exercise; returns the exit code."""
-    made = parser()
-    options = made.parse_args(arguments)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser("python -m lab.exercises", description=__doc__, formatter_class=raw)
+    parser.add_argument("exercise", help="1 to 4")
+    parser.add_argument("--file", type=Path, help="your program (default: the one in exercises/)")
+    parser.add_argument("--out", type=Path, metavar="FILE.html", help="the failing schedule as a page to step through")
+    options = parser.parse_args(arguments)
     if options.exercise not in map(str, EXERCISES):
-        made.error(f"{options.exercise or 'no exercise'}: give 1 to 4, as in make exercise E=2")
+        parser.error(f"{options.exercise or 'no exercise'}: give 1 to 4, as in make exercise E=2")
     number = int(options.exercise)
     file = options.file or files.ROOT / "exercises" / f"{EXERCISES[number][0]}.py"
     return in_time(partial(run_exercise, number, file, options.out), SECONDS, file)

@@ -152,9 +152,7 @@ def chosen() -> dict[str, Formulation]:
     if measured:
         memory = np.ones((PARTS * ROWS, CHANNELS), dtype=np.float32)
         for kernel in measured:
-            rounds = (
-                len(VECTOR) if TABLE[kernel] is VECTOR else 1
-            )  # these are short and nearly equal: each sees all parts
+            rounds = len(VECTOR) if TABLE[kernel] is VECTOR else 1  # these are short: each sees all parts
             use[kernel] = quickest(TABLE[kernel], examples(kernel, memory) * rounds)
     return {kernel: use[kernel] for kernel in TABLE}
 

@@ -17,15 +17,15 @@ from lab.serial import GPT2, gpt2_forward, sample_mult, softmax_forward
 MARGIN = 2e-5
 
 
-def margin(probabilities: np.ndarray, coin: float = 0.5) -> float:
+def margin(probabilities: np.ndarray) -> float:
     """The distance of the running sum from the coin just before the sampled token and just after; 0 if it gets nowhere.
 
     probabilities (V), float32, summed as lab.serial.sample_mult sums them.
     """
     cdf = np.cumsum(probabilities, dtype=np.float32)
-    token = sample_mult(probabilities, len(probabilities), coin)
+    token = sample_mult(probabilities, len(probabilities))
     before = float(cdf[token - 1]) if token else 0.0
-    found = min(coin - before, float(cdf[token]) - coin)
+    found = min(0.5 - before, float(cdf[token]) - 0.5)
     return found if found > 0 else 0.0  # also for NaN
 
 

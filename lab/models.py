@@ -31,8 +31,9 @@ from lab.checkpoint import (
     write_checkpoint,
 )
 from lab.command import Parser, in_one_line, quietly, shortened, whole_number
+from lab.files import ROOT
 
-MODELS_DIR = Path(os.environ.get("GPT_MODELS_DIR") or Path(__file__).resolve().parents[1] / "models")
+MODELS_DIR = Path(os.environ.get("GPT_MODELS_DIR") or ROOT / "models")
 DOWNLOADED, SHIPPED, SYNTHETIC = "gpt2_124M.bin", "tiny_shakespeare.bin", "synthetic_124M.bin"
 GPT2_124M = Config(
     max_seq_len=1024, vocab_size=50257, num_layers=12, num_heads=12, channels=768, padded_vocab_size=50304
@@ -79,8 +80,13 @@ def find(name_or_path: str | os.PathLike) -> Path:
     raise ModelError(f"{name_or_path}: no such model; give a path, or a name from {MODELS_DIR}: {there}")
 
 
-def timing_model() -> Path:
-    """The model to measure with: GPT-2 124M, else the synthetic one, which takes as long. Raises ModelError."""
+def timing_model(asked: str | os.PathLike | None = None) -> Path:
+    """The model to measure with: the one asked for, else GPT-2 124M, else the synthetic one, which takes as long.
+
+    Raises ModelError.
+    """
+    if asked:
+        return find(asked)
     downloaded = MODELS_DIR / DOWNLOADED
     return downloaded if downloaded.is_file() else synthetic_model()
 
@@ -162,9 +168,8 @@ def synthetic_parameters(config: Config, seed: int) -> np.ndarray:
     return memory
 
 
-GELU_MEAN = 1 / math.sqrt(
-    4 * math.pi
-)  # the mean of gelu(z) for normal z of mean 0, variance 1: s^2 / sqrt(2 pi (1 + s^2))
+# the mean of gelu(z) for normal z of mean 0, variance 1: s^2 / sqrt(2 pi (1 + s^2))
+GELU_MEAN = 1 / math.sqrt(4 * math.pi)
 
 
 # ---------------------------------------------------------------------------------------------------------- the command

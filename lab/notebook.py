@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib import invalidate_caches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ import rich.console
 from rich.console import Console
 from rich.table import Column, Table
 
-from lab.command import Parser, in_one_line, quietly
+from lab.command import Parser, in_one_line, installed, quietly
 from lab.files import ROOT, write_text
 
 FOLDER = ROOT / "notebooks"
@@ -92,14 +91,14 @@ def picture(what: Any, width: int = 860) -> None:
     display(Image(filename=what, width=width))
 
 
-def embed(page: str, folder: Path, height: int = 760) -> None:
+def embed(page: str, folder: Path) -> None:
     """Show an HTML page below the cell, in a frame of its own; it does not name the folder it was made in."""
     from html import escape
 
     from IPython.display import display
 
     text = escape(page.replace(f"{folder}/", ""))
-    frame = f'<iframe srcdoc="{text}" width="100%" height="{height}" style="border: 1px solid #ccc"></iframe>'
+    frame = f'<iframe srcdoc="{text}" width="100%" height="760" style="border: 1px solid #ccc"></iframe>'
     display({"text/html": frame, "text/plain": "the page is shown when the cell is run"}, raw=True)
 
 
@@ -189,8 +188,7 @@ def tidy(book: Any) -> None:
     for cell in book.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            kept = [output for output in cell.outputs if output.get("name") != "stderr"]
-            cell.outputs = kept
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
 
 
 def write(book: Any, path: Path) -> None:
@@ -211,10 +209,8 @@ def ensure(*modules: str) -> None:
     if all(find_spec(module) for module in modules):
         return
     print(f"Jupyter is not installed: installing it into {sys.prefix}, about a minute ...", file=sys.stderr)
-    pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "-q"]
-    if subprocess.run([*pip, "-c", str(ROOT / "constraints.txt"), "-e", f"{ROOT}[notebooks]"], check=False).returncode:
+    if not installed("notebooks"):
         raise NotebookError("installing Jupyter failed: pip says why above")
-    invalidate_caches()
 
 
 def chosen(numbers: Sequence[int], there: Sequence[Path]) -> list[Path]:

@@ -23,7 +23,6 @@ and the arrays need no lock; the queue does.
 Letters are those of serial.py, but B is always 1 and left out, and arrays are transposed: residual (C,T), qkv (3C,T).
 """
 
-import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from lab import kernels, machine
-from lab.checkpoint import Config, carve
+from lab.checkpoint import Config, carve, count_numbers
 from lab.serial import GPT2, GPT2_EOT, sample_mult, softmax_forward
 from lab.threadlib import Mutex, Semaphore, join, perform, region, spawn
 
@@ -148,10 +147,9 @@ class Pass:
         self.config, self.params, self.k = model.config, model.params, k
         config = model.config
         self.layers = config.num_layers if keep else 1
-        sizes = activation_shapes(config, longest, k, self.layers).values()
-        self.memory = np.zeros(sum(map(math.prod, sizes)), dtype=np.float32)
+        self.memory = np.zeros(count_numbers(activation_shapes(config, longest, k, self.layers)), dtype=np.float32)
         shapes = activation_shapes(config, 1, k, 1)
-        self.last = SimpleNamespace(**carve(np.zeros(sum(map(math.prod, shapes.values())), np.float32), shapes))
+        self.last = SimpleNamespace(**carve(np.zeros(count_numbers(shapes), dtype=np.float32), shapes))
         self.heads = shares(config.num_heads, k)
         self.hidden = shares(4 * config.channels, k, 16)
         self.vocabulary = shares(config.padded_vocab_size, k, 16)

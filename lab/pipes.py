@@ -7,8 +7,8 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
-from typing import IO, Any, Self
+from contextlib import AbstractContextManager, suppress
+from typing import IO, Any
 
 
 def pipe(stream: IO[Any] | None) -> IO[Any]:
@@ -23,7 +23,7 @@ def any_threads() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
 
 
-class Peer:
+class Peer(AbstractContextManager["Peer"]):
     """A process that answers each line of JSON with one. A context manager: it ends with the block, whatever happened.
 
     ended: from its exit status (None: it was stopped after `limit` seconds) and its last words, what reading raises.
@@ -39,9 +39,6 @@ class Peer:
             start_new_session=True,
         )  # fmt: skip
         self.orders, self.answers = pipe(self.process.stdin), pipe(self.process.stdout)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()

@@ -23,7 +23,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from lab.checkpoint import Config, carve, parameter_shapes, read_checkpoint
+from lab.checkpoint import Config, carve, count_numbers, parameter_shapes, read_checkpoint
 
 GPT2_EOT = 50256  # the end-of-text token, which also fills unused places
 
@@ -180,7 +180,7 @@ def gpt2_allocate(model: GPT2, B: int, T: int) -> None:
     if (model.batch_size, model.seq_len) == (B, T):
         return
     shapes = activation_shapes(model.config, B, T)
-    size = sum(int(np.prod(shape)) for shape in shapes.values())
+    size = count_numbers(shapes)
     if model.acts_memory.size < size:
         model.acts_memory = np.zeros(size, dtype=np.float32)
     model.acts = SimpleNamespace(**carve(model.acts_memory, shapes))

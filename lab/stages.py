@@ -97,8 +97,7 @@ def compare_tokens(module: ModuleType, case: tiny.Case, k: int) -> None:
     """Raises Failed at the first difference, or for threads that are left."""
     for one in case.runs():
         wanted = list(tiny.expected(one).tokens)[: case.stop_after or None]
-        model, tokens = tiny.fresh_model(np.zeros(tiny.acts_size(case.n), dtype=np.float32)), []
-        made = iter(start(module, model, list(one.prompt), case.n, k))
+        made, tokens = begin(module, one, k), []
         for token in made:
             tokens.append(int(token))
             if len(tokens) == (case.stop_after or len(wanted) + 1):
@@ -111,6 +110,12 @@ def compare_tokens(module: ModuleType, case: tiny.Case, k: int) -> None:
         raise Failed("no thread left when generate() is over", f"{', '.join(left)} not joined")
 
 
+def begin(module: ModuleType, case: tiny.Case, k: int) -> Iterator[int]:
+    """generate() on a tiny model that nobody has used."""
+    model = tiny.fresh_model(np.zeros(tiny.acts_size(case.n), dtype=np.float32))
+    return iter(start(module, model, list(case.prompt), case.n, k))
+
+
 def close(made: Any) -> None:
     """Leave generate(), if it is the iterator that it should be."""
     if hasattr(made, "close"):
@@ -119,6 +124,15 @@ def close(made: Any) -> None:
 
 # ------------------------------------------------------------------------------------------ stage 2: under the explorer
 
+# how a case begins that notes which tasks are done
+NOTED = """
+        def main():
+            done, mutex = [], Mutex("of the case")
+
+            def task(number):
+                with mutex:
+                    done.append(number)
+"""
 TEAM = {  # title -> main(), appended to the student's program
     "Workers(2) starts two threads, close() joins them": """
         def main():
@@ -128,14 +142,8 @@ TEAM = {  # title -> main(), appended to the student's program
             assert started == 2, f"expected 2 threads after Workers(2), got {started}"
             assert not threads(), f"expected no thread after close(), got {len(threads())}"
         """,
-    "run() does each task once and returns when all are done": """
-        def main():
-            done, mutex = [], Mutex("of the case")
-
-            def task(number):
-                with mutex:
-                    done.append(number)
-
+    "run() does each task once and returns when all are done": NOTED
+    + """
             with Workers(2) as team:
                 team.run(task, [1, 2, 3, 4, 5])
                 assert sorted(done) == [1, 2, 3, 4, 5], f"expected tasks 1 to 5 done when run() returns, got {done}"
@@ -151,28 +159,16 @@ TEAM = {  # title -> main(), appended to the student's program
             with Workers(2) as team:
                 team.run(meet, [0, 1])
         """,
-    "regions one after the other: more tasks than workers, fewer, none": """
-        def main():
-            done, mutex = [], Mutex("of the case")
-
-            def task(number):
-                with mutex:
-                    done.append(number)
-
+    "regions one after the other: more tasks than workers, fewer, none": NOTED
+    + """
             with Workers(3) as team:
                 for tasks in ([1, 2, 3, 4], [5], [], [6, 7]):
                     done.clear()
                     team.run(task, tasks)
                     assert sorted(done) == tasks, f"expected tasks {tasks} done when run() returns, got {done}"
         """,
-    "tasks may be an iterator": """
-        def main():
-            done, mutex = [], Mutex("of the case")
-
-            def task(number):
-                with mutex:
-                    done.append(number)
-
+    "tasks may be an iterator": NOTED
+    + """
             with Workers(2) as team:
                 team.run(task, iter(range(3)))
                 assert sorted(done) == [0, 1, 2], f"expected tasks 0 to 2 done when run() returns, got {done}"
@@ -191,10 +187,8 @@ def worker_cases(module: ModuleType, file: Path) -> Iterator[Case]:
 
 def count_threads(module: ModuleType) -> None:
     """Raises Failed for too many or too few."""
-    case = tiny.CASES[0]
     for k in (1, 3):
-        model = tiny.fresh_model(np.zeros(tiny.acts_size(case.n), dtype=np.float32))
-        made = iter(start(module, model, list(case.prompt), case.n, k))
+        made = begin(module, tiny.CASES[0], k)
         next(made)
         seen = len(threadlib.threads())
         close(made)
@@ -371,22 +365,16 @@ def run_stage(stage: int, file: Path) -> int:
     return code
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
-    made = Parser("python -m lab.stages", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("stage", help="1 to 5, as in docs/handout.md")
-    made.add_argument(
-        "file", nargs="?", type=Path, default=Path("parallel.py"), help="your program (default parallel.py)"
-    )
-    return made
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one stage; returns the exit code."""
-    made = parser()
-    options = made.parse_args(arguments)
+    parser = Parser("python -m lab.stages", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", help="1 to 5, as in docs/handout.md")
+    parser.add_argument(
+        "file", nargs="?", type=Path, default=Path("parallel.py"), help="your program (default parallel.py)"
+    )
+    options = parser.parse_args(arguments)
     if options.stage not in map(str, TITLES):
-        made.error(f"{options.stage or 'no stage'}: give 1 to 5, as in make stage S=2")
+        parser.error(f"{options.stage or 'no stage'}: give 1 to 5, as in make stage S=2")
     stage = int(options.stage)
     more = "; make explore shows how it gets there"
     return in_time(partial(run_stage, stage, options.file), TIME.get(stage, 30.0), options.file, more)

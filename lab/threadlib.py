@@ -13,10 +13,8 @@
     P(&s); V(&s);                                s.P()  s.V()
     spin_lock(&lk);                              none: a spinning thread would keep the interpreter lock
 
-Every primitive takes an optional name, which messages and the timeline use: Mutex("queue").
-
-An exception in a worker stops the program instead of leaving the rest to wait for ever: whoever waits in this library
-gets WorkerFailed, raised from the worker's own exception, so that the traceback shows both.
+Every primitive takes an optional name, which messages and the timeline use: Mutex("queue"). An exception in a worker
+stops the program instead of leaving the rest to wait for ever: whoever waits here gets WorkerFailed, raised from it.
 
 The seam: threads and primitives belong to the `Runtime` in use when they are made. `use(runtime)` puts another one in
 place (it records, checks or explores), whose `kinds` are subclasses that stand in for the primitives of this file.
@@ -42,15 +40,11 @@ class WorkerFailed(Exception):
     """A worker raised an exception (the __cause__ of this one); the other threads cannot go on."""
 
 
-# -------------------------------------------------------------------------------------------------------------- threads
-
-
 class Thread:
     """A thread made by spawn(): its number, counted from 1, and its name, "worker-<number>"."""
 
     def __init__(self, number: int, runtime: "Runtime") -> None:
-        self.number, self.runtime = number, runtime
-        self.name = f"worker-{number}"
+        self.number, self.name, self.runtime = number, f"worker-{number}", runtime
         self.system: Any = None  # the runtime's own handle, once it has started
 
 
@@ -81,9 +75,6 @@ def threads() -> list[Thread]:
     return [thread for thread in _runtime.threads if thread.system is not None]
 
 
-# ----------------------------------------------------------------------------------------------------------- primitives
-
-
 class Primitive:
     """What all have: a name, the runtime they were made under, and `state`, which is that runtime's to use."""
 
@@ -98,6 +89,13 @@ class Primitive:
         self.name, self.runtime, self.state = name, _runtime, state
         with self.runtime.guard:
             self.runtime.primitives.add(self)
+
+    def park(self) -> Any:
+        """Queue up in `state` for a turn: a lock that is taken, on which a thread sleeps until somebody releases it."""
+        turn = allocate_lock()
+        turn.acquire()
+        self.state.append(turn)
+        return turn
 
 
 class Mutex(Primitive):
@@ -142,8 +140,7 @@ class Cond(Primitive):
 
     def wait(self, mutex: Mutex) -> None:
         """Unlock the mutex and wait for a signal, in one step; when wait() returns the mutex is locked again."""
-        turn = new_turn()
-        self.state.append(turn)
+        turn = self.park()
         mutex.unlock()
         try:
             self.runtime.wait_for(turn)
@@ -178,8 +175,7 @@ class Semaphore(Primitive):
             if self.count > 0:
                 self.count -= 1
                 return
-            turn = new_turn()
-            self.state.append(turn)
+            turn = self.park()
         self.runtime.wait_for(turn)
 
     def V(self) -> None:
@@ -191,20 +187,10 @@ class Semaphore(Primitive):
                 self.count += 1
 
 
-def new_turn() -> Any:
-    """What one waiting thread sleeps on: a lock that is taken, which whoever wakes it releases."""
-    turn = allocate_lock()
-    turn.acquire()
-    return turn
-
-
 def release(lock: Any) -> None:
     """Release a lock that may be free already (a failure and a signal can both wake the same thread)."""
     with suppress(RuntimeError):
         lock.release()
-
-
-# ------------------------------------------------------------------------------------------------- what a program tells
 
 
 def perform(fn: Callable[[Any], object], task: Any) -> None:
@@ -217,16 +203,10 @@ def region(fn: Callable[[Any], object]) -> Any:
     return _runtime.region(fn)
 
 
-# ----------------------------------------------------------------------------------------------------- the real runtime
-
-
 class Runtime:
-    """Real threads and real locks. Another runtime derives from this one and replaces what it wants to see or decide.
+    """Real threads and real locks. Another runtime derives from this and replaces what it wants to see or decide."""
 
-    kinds says which subclasses of Mutex, Cond and Semaphore stand in for them under this runtime.
-    """
-
-    kinds: ClassVar[dict[type, type]] = {}
+    kinds: ClassVar[dict[type, type]] = {}  # which subclasses of Mutex, Cond and Semaphore stand in for them
 
     def __init__(self) -> None:
         self.failure: WorkerFailed | None = None  # the first one, until join() has raised it
@@ -293,14 +273,7 @@ class Runtime:
         return nullcontext()
 
 
-# ------------------------------------------------------------------------------------------------------------- the seam
-
 _runtime = Runtime()
-
-
-def runtime() -> Runtime:
-    """The runtime in use."""
-    return _runtime
 
 
 def install(runtime: Runtime) -> Runtime:

@@ -79,10 +79,10 @@ class GPT2(Module):
         )
         self.register_buffer("padding", None)
 
-    def pad_vocabulary(self, multiple: int = 128) -> None:
+    def pad_vocabulary(self) -> None:
         """Rows of zeros until the vocabulary is a multiple of 128; their logits are -inf, so they get probability 0."""
         V = self.config.vocab_size
-        Vp = -(-V // multiple) * multiple
+        Vp = -(-V // 128) * 128
         self.wte = nn.Parameter(F.pad(self.wte.detach(), (0, 0, 0, Vp - V)))
         self.padding = torch.zeros(Vp, device=self.wte.device)
         self.padding[V:] = float("-inf")

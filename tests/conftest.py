@@ -83,7 +83,7 @@ def every_thread_is_joined() -> Iterator[None]:
     """A thread that one test leaves behind would take a number from the next."""
     yield
     left = [thread.name for thread in threadlib.threads()]
-    threadlib.runtime().threads.clear()
+    threadlib._runtime.threads.clear()
     assert not left
 
 

@@ -7,22 +7,21 @@ batch.
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from contextlib import suppress
 from dataclasses import asdict
-from importlib import invalidate_caches
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from lab.checkpoint import CheckpointError, Config, read_header
-from lab.command import INTERRUPTED, Parser, in_one_line, quietly, whole_number
+from lab.checkpoint import CheckpointError, read_header
+from lab.command import INTERRUPTED, Parser, in_one_line, installed, quietly, whole_number
 from lab.files import PROFILES, ROOT, ready_for_files, shown, write_json
 from lab.ladder import show
 from lab.ladder.climb import Climb, Job, Result, check_first_loss, flops_per_token, largest_batch
@@ -30,7 +29,7 @@ from lab.ladder.peer import LadderError, Peer, describe
 from lab.measure.load import Load
 from lab.measure.machine import cores, summary
 from lab.measure.operations import Cost, pass_costs
-from lab.models import GPT2_124M, MODELS_DIR, SHIPPED, ModelError, find, timing_model
+from lab.models import GPT2_124M, MODELS_DIR, SHIPPED, ModelError, timing_model
 from lab.train.data import DATA_DIR, DataError, encode_text, read_text, read_tokens
 
 PARTS = ("training", "generation")
@@ -76,8 +75,7 @@ def install_torch() -> None:
         "x86 processor, where the default build brings CUDA, about 3 GB ...",
         file=sys.stderr,
     )
-    pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "-q"]
-    if subprocess.run([*pip, "-c", str(ROOT / "constraints.txt"), "-e", f"{ROOT}[torch]"], check=False).returncode:
+    if not installed("torch"):
         raise LadderError("installing PyTorch failed: pip says why above")
 
 
@@ -94,7 +92,7 @@ def tokens_to_train_on(asked: str | None) -> np.ndarray:
 def the_job(options: argparse.Namespace, python: str, device: str, folder: Path) -> Job:
     """What to work on. Raises ModelError, CheckpointError, DataError, LadderError."""
     gpu = device == "cuda"
-    checkpoint = find(options.model) if options.model else (timing_model() if gpu else MODELS_DIR / SHIPPED)
+    checkpoint = timing_model(options.model) if gpu or options.model else MODELS_DIR / SHIPPED
     _, config = read_header(checkpoint)
     seq = options.seq or (min(1024, config.max_seq_len) if gpu else min(64, config.max_seq_len))
     if max(seq, options.window) > config.max_seq_len:
@@ -131,14 +129,15 @@ def climb(options: argparse.Namespace, python: str, console: Console) -> int:
         console.print(report["title"], highlight=False)
         results: list[Result] = []
         code = 0
+        parts = PARTS if options.part == "both" else (options.part,)
+        climbs = (Climb(job, part, told["rungs"], tell).results() for part in parts)
         with Load() as load:
             try:
-                for part in PARTS if options.part == "both" else (options.part,):
-                    for result in Climb(job, part, told["rungs"], tell).results():
-                        results.append(result)
-                        console.print(outcome(result, report), highlight=False)
-                        report["load"] = str(load.stop())
-                        save(options.out, report, results)
+                for result in chain.from_iterable(climbs):
+                    results.append(result)
+                    console.print(outcome(result, report), highlight=False)
+                    report["load"] = str(load.stop())
+                    save(options.out, report, results)
             except KeyboardInterrupt:
                 code = INTERRUPTED
     if results:
@@ -212,17 +211,15 @@ def chapters_of(bench: dict[str, Any]) -> dict[str, tuple[float, float, float]]:
     for entry in bench["contenders"]:
         engine = entry["name"].split()[0]
         if engine in ("serial", "parallel", "cached"):  # more workers come later
-            cost = generation_cost(engine, GPT2_124M, bench["prompt_length"], bench["n"])
+            cost = generation_cost(engine, bench["prompt_length"], bench["n"])
             found[engine] = (cost.flops, cost.bytes, float(np.median(entry["seconds"])))
     return found
 
 
-def generation_cost(engine: str, config: Config, prompt: int, n: int) -> Cost:
-    """Operations and bytes of generating from `prompt` tokens up to n; a cached pass computes one position only."""
-    if engine == "cached":
-        passes = [pass_costs(config, T, True) for T in [prompt] + [1] * (n - prompt - 1)]
-    else:
-        passes = [pass_costs(config, T, engine == "parallel") for T in range(prompt, n)]
+def generation_cost(engine: str, prompt: int, n: int) -> Cost:
+    """Operations and bytes of GPT-2 124M from `prompt` tokens up to n; a cached pass computes one position only."""
+    lengths = [prompt] + [1] * (n - prompt - 1) if engine == "cached" else range(prompt, n)
+    passes = [pass_costs(GPT2_124M, T, engine != "serial") for T in lengths]
     return sum((cost for costs in passes for cost in costs.values()), Cost(0, 0))
 
 
@@ -247,7 +244,6 @@ def main(arguments: list[str] | None = None) -> int:
         return show_again(options.out, console)
     if options.install and not options.torch_python and not find_spec("torch"):
         install_torch()
-        invalidate_caches()
     if not options.torch_python and not find_spec("torch"):
         raise LadderError(INSTALL)
     ready_for_files(options.out)

@@ -118,9 +118,9 @@ class Process:
         data = torch.ones(READ_BYTES, device=self.device)  # 1 GB of float32, read once
         return {"peak": found, "bandwidth": data.nbytes / self.best(data.sum)}
 
-    def best(self, function: Callable[[], object], repeats: int = 8) -> float:
-        """Seconds of the quickest of several calls."""
-        return min(self.timed(function) for _ in range(repeats))
+    def best(self, function: Callable[[], object]) -> float:
+        """Seconds of the quickest of eight calls."""
+        return min(self.timed(function) for _ in range(8))
 
     def timed(self, function: Callable[[], object]) -> float:
         """Seconds of a call. The device has done all it was asked to before each look at the clock."""

@@ -37,19 +37,13 @@ class Rung(NamedTuple):
 RUNGS: list[Rung] = []
 
 
-def anywhere(device: str) -> str:
-    """Needs nothing."""
-    return ""
-
-
 def ampere(device: str, what: str) -> str:
     """TF32 and BF16 products came with the Ampere generation (A100, RTX 30)."""
     if device == "cpu":
         return f"{what} is a number format of GPUs" if what == "TF32" else bf16_instructions(what)
     capability = torch.cuda.get_device_capability()
-    return (
-        "" if capability >= (8, 0) else f"{what} came with Ampere (8.0); this GPU is a {'.'.join(map(str, capability))}"
-    )
+    this = ".".join(map(str, capability))
+    return "" if capability >= (8, 0) else f"{what} came with Ampere (8.0); this GPU is a {this}"
 
 
 def bf16_instructions(what: str) -> str:
@@ -68,7 +62,7 @@ def compiler(device: str) -> str:
     return "" if found else "torch.compile needs a C++ compiler: sudo apt install g++"
 
 
-def rung(part: str, title: str, tolerance: float, refused: Callable[[str], str] = anywhere) -> Callable:
+def rung(part: str, title: str, tolerance: float, refused: Callable[[str], str] = lambda _: "") -> Callable:
     """Registers a function as the next rung of a part."""
 
     def register(function: Callable) -> Callable:

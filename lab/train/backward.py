@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from lab.checkpoint import Config, carve, parameter_shapes
+from lab.checkpoint import Config, carve, count_numbers, count_parameters, parameter_shapes
 from lab.serial import GPT2
 from lab.train.forward import GELU_SCALING_FACTOR, drop, heads
 from lab.train.split import WorkersLike, blocks, split
@@ -43,21 +43,15 @@ def matmul_backward(dinp, dweight, dbias, dout, inp, weight, B, T, C, OC, worker
     """dinp and inp (B,T,C), dweight and weight (OC,C), dbias (OC) or None, dout (B,T,OC)."""
     x, dx, dy = inp.reshape(B * T, C), dinp.reshape(B * T, C), dout.reshape(B * T, OC)
 
-    def of_input_rows(piece):
-        np.matmul(dy[piece], weight, out=dx[piece])
-
-    def of_input_columns(piece):
-        np.matmul(dy, weight[:, piece], out=dx[:, piece])
-
     def of_weight(piece):
         np.matmul(dy[:, piece].T, x, out=dweight[piece])
         if dbias is not None:
             np.sum(dy[:, piece], axis=0, out=dbias[piece])
 
     if OC > 4 * B * T and C >= 256:  # with few positions the weights are what has to be read: read them once
-        split(workers, of_input_columns, C)
+        split(workers, lambda columns: np.matmul(dy, weight[:, columns], out=dx[:, columns]), C)
     else:
-        split(workers, of_input_rows, B * T)
+        split(workers, lambda rows: np.matmul(dy[rows], weight, out=dx[rows]), B * T)
     split(workers, of_weight, OC)
 
 
@@ -181,7 +175,7 @@ class Gradients:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.params_memory = np.zeros(sum(int(np.prod(s)) for s in parameter_shapes(config).values()), dtype=np.float32)
+        self.params_memory = np.zeros(count_parameters(config), dtype=np.float32)
         self.params = SimpleNamespace(**carve(self.params_memory, parameter_shapes(config)))
         self.acts_memory = np.zeros(0, dtype=np.float32)
         self.acts = SimpleNamespace()
@@ -189,8 +183,7 @@ class Gradients:
     def allocate(self, B: int, T: int) -> None:
         """Point acts at gradients for B sequences of T tokens, in the memory there is if that is large enough."""
         shapes = gradient_shapes(self.config, B, T)
-        size = sum(int(np.prod(shape)) for shape in shapes.values())
-        if self.acts_memory.size < size:
+        if self.acts_memory.size < (size := count_numbers(shapes)):
             self.acts_memory = np.zeros(size, dtype=np.float32)
         self.acts = SimpleNamespace(**carve(self.acts_memory, shapes))
 

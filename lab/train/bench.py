@@ -20,7 +20,7 @@ from rich.table import Column, Table
 
 from lab.checkpoint import CheckpointError, read_checkpoint, read_header
 from lab.command import Parser, in_one_line, quietly, whole_number, worker_count
-from lab.models import ModelError, find, timing_model
+from lab.models import ModelError, timing_model
 from lab.pipes import Peer
 from lab.serial import GPT2
 from lab.train.adamw import AdamW, gpt2_update
@@ -95,28 +95,6 @@ def quartiles(values: list[float]) -> str:
     return f"{middle:.1f} [{low:.1f} to {high:.1f}]"
 
 
-def build_parser() -> Parser:
-    """The flags."""
-    parser = Parser(
-        prog="python -m lab.train.bench",
-        description="Time a training step, beside the same step in PyTorch where there is one.",
-        epilog="PyTorch is not a dependency. To make a Python that has it, for example:\n"
-        "  python3 -m venv /tmp/torchvenv && /tmp/torchvenv/bin/pip install torch numpy\n"
-        "  python -m lab.train.bench --torch-python /tmp/torchvenv/bin/python",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--model", help="a checkpoint (default: the 124M, synthetic if need be)")
-    parser.add_argument("--batch", type=whole_number(1), default=4, help="B (default 4, as llm.c)")
-    parser.add_argument("--seq", type=whole_number(1), default=64, help="T (default 64, as llm.c)")
-    parser.add_argument("--workers", type=worker_count, help="threads of each side (default: the cores, at most 4)")
-    parser.add_argument("--steps", type=whole_number(1), default=10, help="steps of each side that count (default 10)")
-    parser.add_argument("--warmup", type=whole_number(0), default=2, help="steps of each side that do not (default 2)")
-    parser.add_argument(
-        "--torch-python", metavar="PYTHON", help="a Python that has torch and numpy (default: this one, if it has)"
-    )
-    return parser
-
-
 def torch_python(asked: str | None) -> str | None:
     """The Python to run PyTorch's side with, or None."""
     if asked:
@@ -164,10 +142,26 @@ def compare(arguments: argparse.Namespace, path: Path, workers, console: Console
 @in_one_line("lab.train.bench: ", CheckpointError, ModelError, TorchError, OSError)
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parser = build_parser()
+    parser = Parser(
+        prog="python -m lab.train.bench",
+        description="Time a training step, beside the same step in PyTorch where there is one.",
+        epilog="PyTorch is not a dependency. To make a Python that has it, for example:\n"
+        "  python3 -m venv /tmp/torchvenv && /tmp/torchvenv/bin/pip install torch numpy\n"
+        "  python -m lab.train.bench --torch-python /tmp/torchvenv/bin/python",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", help="a checkpoint (default: the 124M, synthetic if need be)")
+    parser.add_argument("--batch", type=whole_number(1), default=4, help="B (default 4, as llm.c)")
+    parser.add_argument("--seq", type=whole_number(1), default=64, help="T (default 64, as llm.c)")
+    parser.add_argument("--workers", type=worker_count, help="threads of each side (default: the cores, at most 4)")
+    parser.add_argument("--steps", type=whole_number(1), default=10, help="steps of each side that count (default 10)")
+    parser.add_argument("--warmup", type=whole_number(0), default=2, help="steps of each side that do not (default 2)")
+    parser.add_argument(
+        "--torch-python", metavar="PYTHON", help="a Python that has torch and numpy (default: this one, if it has)"
+    )
     arguments = parser.parse_args(argv)
     console = Console(soft_wrap=True)
-    path = find(arguments.model) if arguments.model else timing_model()
+    path = timing_model(arguments.model)
     if arguments.seq > (most := read_header(path)[1].max_seq_len):
         raise ModelError(f"--seq {arguments.seq}: this model takes at most {most} positions")
     with team(parser.workers(arguments.workers)) as workers:

@@ -18,15 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lab.files import replacing
+from lab.checkpoint import DATA_MAGIC, HEADER_BYTES, HEADER_INTS
+from lab.files import ROOT, replacing
 
-DATA_MAGIC = 20240520
 DATA_VERSION = 1
-HEADER_INTS = 256
 FORMATS = ("uint16", "int32")
 EOT_TEXT = "<|endoftext|>"
 VALIDATION_TOKENS = 32768
-DATA_DIR = Path(os.environ.get("GPT_DATA_DIR") or Path(__file__).resolve().parents[2] / "data")
+DATA_DIR = Path(os.environ.get("GPT_DATA_DIR") or ROOT / "data")
 CHUNK = 1 << 20  # characters of a text that are handled at a time
 
 
@@ -77,7 +76,7 @@ def write_token_pieces(path: str | os.PathLike, token_pieces: Iterator[np.ndarra
     path, count = Path(path), 0
     with replacing(path) as partial, partial.open("wb") as file:
         if fmt == "uint16":
-            file.write(bytes(4 * HEADER_INTS))
+            file.write(bytes(HEADER_BYTES))
         for piece in token_pieces:
             if piece.size and not 0 <= piece.min() <= piece.max() < 1 << 16:
                 raise DataError(f"{path}: tokens: found {piece.min()} to {piece.max()}, expected 0 to 65535")
@@ -114,15 +113,15 @@ def read_tokens(path: str | os.PathLike) -> np.ndarray:
 def read_current(path: Path, head: np.ndarray, size: int) -> np.ndarray:
     """The tokens behind a header. Raises DataError."""
     if head.size < HEADER_INTS:
-        raise DataError(f"{path}: size: found {size} bytes, but the header alone is {4 * HEADER_INTS}")
+        raise DataError(f"{path}: size: found {size} bytes, but the header alone is {HEADER_BYTES}")
     if head[1] != DATA_VERSION:
         raise DataError(f"{path}: version: found {head[1]}, expected {DATA_VERSION}")
     count = int(head[2])
-    if count <= 0 or size != 4 * HEADER_INTS + 2 * count:
+    if count <= 0 or size != HEADER_BYTES + 2 * count:
         raise DataError(
-            f"{path}: size: found {size} bytes, expected {4 * HEADER_INTS + 2 * count} for the {count} tokens it states"
+            f"{path}: size: found {size} bytes, expected {HEADER_BYTES + 2 * count} for the {count} tokens it states"
         )
-    return np.memmap(path, dtype="<u2", mode="r", offset=4 * HEADER_INTS).view(np.ndarray)
+    return np.memmap(path, dtype="<u2", mode="r", offset=HEADER_BYTES).view(np.ndarray)
 
 
 # ------------------------------------------------------------------------------------------------------ text to tokens

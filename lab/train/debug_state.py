@@ -14,7 +14,17 @@ import numpy as np
 from rich.console import Console
 from rich.table import Column, Table
 
-from lab.checkpoint import CheckpointError, Config, carve, count_parameters, parameter_shapes, read_checkpoint
+from lab.checkpoint import (
+    DEBUG_MAGIC,
+    HEADER_BYTES,
+    HEADER_INTS,
+    CheckpointError,
+    Config,
+    carve,
+    count_parameters,
+    parameter_shapes,
+    read_checkpoint,
+)
 from lab.command import Parser, above_zero, in_one_line, quietly, whole_number, worker_count
 from lab.serial import GPT2
 from lab.train.adamw import AdamW, gpt2_update
@@ -22,9 +32,7 @@ from lab.train.backward import Gradients, gpt2_backward
 from lab.train.forward import gpt2_forward
 from lab.train.split import WorkersLike, team
 
-DEBUG_MAGIC = 20240327
 DEBUG_VERSION = 2
-HEADER_INTS = 256
 TOLERANCE = 1e-3  # of the largest number in a tensor; the loss and the logits likewise
 
 
@@ -64,7 +72,7 @@ def read_debug_state(path: str | os.PathLike, config: Config) -> DebugState:
         raise DebugStateError(f"{path}: cannot be opened: {error.strerror}") from None
     if raw.size < HEADER_INTS:
         raise DebugStateError(
-            f"{path}: not a debug state: {4 * raw.size} bytes, but the header alone is {4 * HEADER_INTS}"
+            f"{path}: not a debug state: {4 * raw.size} bytes, but the header alone is {HEADER_BYTES}"
         )
     magic, version, B, T = (int(value) for value in raw[:4])
     if (magic, version) != (DEBUG_MAGIC, DEBUG_VERSION):
@@ -79,16 +87,13 @@ def read_debug_state(path: str | os.PathLike, config: Config) -> DebugState:
         raise DebugStateError(
             f"{path}: size: found {4 * raw.size} bytes, expected {4 * expected} for a model of this shape"
         )
-    tokens, floats = (
-        raw[HEADER_INTS : HEADER_INTS + 2 * B * T].reshape(2, B, T),
-        raw[HEADER_INTS + 2 * B * T :].view("<f4"),
-    )
+    tokens = raw[HEADER_INTS : HEADER_INTS + 2 * B * T].reshape(2, B, T)
     if not 0 <= tokens.min() <= tokens.max() < V:
         raise DebugStateError(f"{path}: tokens: found {tokens.min()} to {tokens.max()}, expected 0 to {V - 1}")
+    floats = raw[HEADER_INTS + 2 * B * T :].view("<f4")
     logits, loss, gradients = floats[: B * T * V], floats[B * T * V], floats[B * T * V + 1 :]
-    return DebugState(
-        tokens[0], tokens[1], logits.reshape(B, T, V), float(loss), carve(gradients, parameter_shapes(config))
-    )
+    grads = carve(gradients, parameter_shapes(config))
+    return DebugState(tokens[0], tokens[1], logits.reshape(B, T, V), float(loss), grads)
 
 
 def compare(name: str, ours: np.ndarray, theirs: np.ndarray) -> Row:
@@ -105,13 +110,13 @@ def check(model: GPT2, state: DebugState, workers: WorkersLike | None = None) ->
     B, T = state.inputs.shape
     gradients = Gradients(model.config)
     loss = gpt2_forward(model, state.inputs, state.targets, B, T, workers)
-    rows = [compare("logits", model.acts.logits[..., : model.config.vocab_size], state.logits)]
+    V = model.config.vocab_size
+    rows = [compare("logits", model.acts.logits[..., :V], state.logits)]
     rows.append(compare("loss", np.array([loss]), np.array([state.loss])))
     gpt2_backward(model, gradients, state.inputs, state.targets, workers)
-    V = model.config.vocab_size
     for name, theirs in state.grads.items():
-        ours = getattr(gradients.params, name)
-        rows.append(compare(f"d{name}", ours[:V] if name == "wte" else ours, theirs[:V] if name == "wte" else theirs))
+        real = slice(V if name == "wte" else None)
+        rows.append(compare(f"d{name}", getattr(gradients.params, name)[real], theirs[real]))
     return rows
 
 

@@ -20,8 +20,9 @@ from lab.train.split import team
 from lab.train.trainer import check_tokens, evaluate
 
 
-def build_parser() -> Parser:
-    """The flags."""
+@in_one_line("lab.train.evaluate: ", CheckpointError, DataError, TokenizerError, OSError)
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
     parser = Parser(
         prog="python -m lab.train.evaluate",
         description="Measure the loss of a checkpoint, in nats per token.",
@@ -37,13 +38,6 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--batch", type=whole_number(1), default=2, help="sequences at once (default 2)")
     parser.add_argument("--workers", type=worker_count, help="worker threads (default: the cores, at most 4)")
-    return parser
-
-
-@in_one_line("lab.train.evaluate: ", CheckpointError, DataError, TokenizerError, OSError)
-def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    parser = build_parser()
     arguments = parser.parse_args(argv)
     console, k = Console(soft_wrap=True), parser.workers(arguments.workers)
     config, params_memory = read_checkpoint(arguments.model)

@@ -42,13 +42,13 @@ def load_data(settings: Settings, console: Console) -> tuple[np.ndarray, np.ndar
 
 
 class Reporter:
-    """Progress of downloads and tokenising: a line every few seconds."""
+    """Progress of downloads and tokenising: a line every two seconds."""
 
-    def __init__(self, console: Console, seconds: float = 2.0) -> None:
-        self.console, self.seconds, self.last = console, seconds, 0.0
+    def __init__(self, console: Console) -> None:
+        self.console, self.last = console, 0.0
 
     def __call__(self, what: str, done: int, total: int | None) -> None:
-        if time.monotonic() - self.last > self.seconds or done == total:
+        if time.monotonic() - self.last > 2.0 or done == total:
             self.last = time.monotonic()
             share = f" of {total / 1e6:,.1f} MB ({done / total:.0%})" if total else ""
             self.console.print(f"{what}: {done / 1e6:,.1f} MB{share}", highlight=False)

@@ -9,9 +9,7 @@ from typing import Protocol
 
 from lab.engines import why_not_loaded
 
-BLOCK = (
-    1 << 17
-)  # numbers in a block of an element-by-element operation: 512 KB of float32, so that its temporaries stay in the cache
+BLOCK = 1 << 17  # numbers in a block of an element-by-element operation: its temporaries, 512 KB, stay in the cache
 
 
 class WorkersLike(Protocol):

@@ -5,7 +5,7 @@ import os
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +15,7 @@ import numpy as np
 
 from lab.checkpoint import Config, carve, check_config, count_parameters, parameter_shapes, read_checkpoint
 from lab.files import replacing
+from lab.models import GPT2_124M
 from lab.serial import GPT2, GPT2_EOT
 from lab.train.adamw import AdamW, gpt2_update
 from lab.train.backward import Gradients, gpt2_backward
@@ -24,7 +25,6 @@ from lab.train.settings import Settings, learning_rate
 from lab.train.split import WorkersLike, blocks, split
 from lab.train.vocabulary import SharedVocabulary
 
-GPT2_VOCAB, GPT2_PADDED_VOCAB = 50257, 50304
 MOST_PARAMETERS = 1 << 40  # of which numpy can still say that there is no memory for them
 
 
@@ -122,10 +122,8 @@ class Trainer:
         self.average = params_memory.copy() if settings.average else None
         self.masks: SimpleNamespace | None = None
         B, T = settings.batch, settings.seq
-        if settings.shuffle:
-            self.loader: DataLoader | ShuffledLoader = ShuffledLoader(train_tokens, B, T, settings.seed)
-        else:
-            self.loader = DataLoader(train_tokens, B, T)
+        ordered = not settings.shuffle
+        self.loader = DataLoader(train_tokens, B, T) if ordered else ShuffledLoader(train_tokens, B, T, settings.seed)
         self.best = float("inf")  # the lowest validation loss so far
         self.waited = 0  # validations since then
 
@@ -135,7 +133,8 @@ class Trainer:
         if s.init_from:
             config, params_memory = read_checkpoint(s.init_from)
             return config, np.array(params_memory, dtype=np.float32)
-        config = Config(s.context, GPT2_VOCAB, s.layers, s.heads, s.channels, GPT2_PADDED_VOCAB)
+        shape = {"max_seq_len": s.context, "num_layers": s.layers, "num_heads": s.heads, "channels": s.channels}
+        config = replace(GPT2_124M, **shape)
         check_config(s.out, config)
         if (count := count_parameters(config)) > MOST_PARAMETERS:
             raise MemoryError(f"{count:,} parameters")

@@ -15,6 +15,8 @@ Tokens that occur fewer than `least` times can share the row as well: the model 
 instead of a row from one example, and gives words it has never seen a sensible probability.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from lab.checkpoint import Config, carve, parameter_shapes
@@ -48,7 +50,7 @@ class SharedVocabulary:
 
     def compact_config(self, config: Config) -> Config:
         """The shape of the compact model for a full one."""
-        return Config(**{**config.__dict__, "vocab_size": self.size, "padded_vocab_size": self.size})
+        return replace(config, vocab_size=self.size, padded_vocab_size=self.size)
 
     def correction(self, targets: np.ndarray) -> np.ndarray:
         """What to add to the losses of compact `targets`: ln m where the target is one of the m."""

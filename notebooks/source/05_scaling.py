@@ -52,7 +52,7 @@ prediction = {f"C_{WORKERS}": None}
 
 # %%
 found = capacity(WORKERS, repeats=3, kernel=Kernel(PROMPT))
-notebook.compare(prediction, {f"C_{WORKERS}": found.capacity}, "{:.2f}")
+notebook.compare(prediction, {f"C_{WORKERS}": found}, "{:.2f}")
 
 # %% [markdown]
 # ## Why C_k is not k
