@@ -34,8 +34,8 @@ from lab.measure import (
 )
 from lab.measure.load import Load
 from lab.measure.operations import counting
-from lab.measure.recorder import Recorder, name_of
-from lab.measure.recording import Recording, Span, outermost, tidy, watch, without_waits
+from lab.measure.recorder import Event, Recorder, name_of
+from lab.measure.recording import Recording, outermost, tidy, watch, without_waits
 from lab.measure.sampler import Sampler
 from lab.measure.samples import Frame, Sample
 from lab.measure.scale import Machine, Overhead, Split, Step, predict, schedule
@@ -346,10 +346,14 @@ def test_timeline_tables_add_up():
 
 
 def test_waits_inside_a_task_are_no_work():
-    task = Span("worker-1", "f", "1", 100, 200)
-    waits = [Span("worker-1", "Cond c", "x:1", 120, 150), Span("worker-2", "Cond c", "x:1", 130, 190)]
+    task = Event("worker-1", "task", "f", "1", 100, 200)
+    waits = [Event("worker-1", "wait", "Cond c", "x:1", 120, 150), Event("worker-2", "wait", "Cond c", "x:1", 130, 190)]
     assert [(p.begin, p.end) for p in without_waits(task, waits)] == [(100, 120), (150, 200)]
-    nested = [Span("a", "outer", "", 0, 10), Span("a", "inner", "", 2, 9), Span("b", "other", "", 3, 12)]
+    nested = [
+        Event("a", "wait", "outer", "", 0, 10),
+        Event("a", "wait", "inner", "", 2, 9),
+        Event("b", "wait", "other", "", 3, 12),
+    ]
     assert [span.name for span in outermost(nested)] == ["outer", "other"]
     assert tidy("(slice(0, 3, None), 7)") == "(0:3, 7)"
 

@@ -64,7 +64,7 @@ def engine_contenders(name: str, counts: Sequence[int], model: serial.GPT2) -> l
         raise BenchError(f"{name} cannot be loaded: {why_not_loaded(error)}") from None
 
     def run(k: int, prompt: list[int], n: int) -> tuple[list[int], list[float]]:
-        begin = time.perf_counter()
+        begin = time.perf_counter()  # before generate() is called: it need not be a generator
         try:
             made = start(engine, model, prompt, n, k)
         except EngineError as error:
@@ -105,19 +105,14 @@ def lab_contenders(
 # ---------------------------------------------------------------------------------------------------------- measuring
 
 
-class Reference:
-    """What is right: the trainer's forward pass, which is quick at many positions, with gpt.c's softmax and sampler."""
-
-    def __init__(self, model: serial.GPT2) -> None:
-        self.model = serial.GPT2(model.config, model.params_memory)
-
-    def safe_prompt(self, length: int, n: int, random: np.random.Generator) -> tuple[list[int], list[int]]:
-        """A random prompt whose tokens rounding cannot change, and these tokens. Raises BenchError."""
-        for _ in range(ATTEMPTS):
-            prompt = [int(token) for token in random.integers(0, self.model.config.vocab_size, size=length)]
-            if tokens := safe_tokens(self.model, prompt, n, probabilities_of):
-                return prompt, list(tokens)
-        raise BenchError("no prompt keeps a safe distance from the coin with this model; try a smaller n")
+def safe_prompt(model: serial.GPT2, length: int, n: int, random: np.random.Generator) -> tuple[list[int], list[int]]:
+    """A random prompt whose tokens rounding cannot change, and these tokens, made by the trainer's forward pass, which
+    is quick at many positions, with gpt.c's softmax and sampler. Raises BenchError."""
+    for _ in range(ATTEMPTS):
+        prompt = random.integers(0, model.config.vocab_size, size=length).tolist()
+        if tokens := safe_tokens(model, prompt, n, probabilities_of):
+            return prompt, list(tokens)
+    raise BenchError("no prompt keeps a safe distance from the coin with this model; try a smaller n")
 
 
 def read_rate(memory: np.ndarray, k: int) -> float:
@@ -143,16 +138,16 @@ def bare_seconds(model: serial.GPT2, length: int, n: int) -> float:
 def measure(results: Results, model: serial.GPT2, rounds: int, say: Callable[[str], None]) -> None:
     """Fill `results`: all contenders once a round, the order turning. Raises BenchError when tokens differ."""
     kernel = Kernel((results.prompt + results.n) // 2, model.config)
-    reference, random = Reference(model), np.random.default_rng(0)
+    random, reference = np.random.default_rng(0), serial.GPT2(model.config, model.params_memory)
     for number in range(rounds):
-        prompt, expected = reference.safe_prompt(results.prompt, results.n, random)
+        prompt, expected = safe_prompt(reference, results.prompt, results.n, random)
         say(f"round {number + 1} of {rounds}")
         shift = number % len(results.contenders)
         order = results.contenders[shift:] + results.contenders[:shift]
         for contender in order if number % 2 == 0 else order[::-1]:
             check_tokens(prompt, contender, contender.measure(prompt, results.n), expected)
         for k, values in results.capacity.items():
-            values.append(capacity(k, repeats=3, kernel=kernel).capacity)
+            values.append(capacity(k, kernel, repeats=3))
         for k, values in results.bandwidth.items():
             values.append(read_rate(model.params_memory, k))
         if results.find("serial", 1):
@@ -168,12 +163,12 @@ def check_tokens(prompt: list[int], contender: Contender, tokens: list[int], exp
     contender.other_tokens += 1
 
 
-def lock_ratio(pairs: int = 2000) -> float:
+def lock_ratio() -> float:
     """How long an uncontended Mutex.lock() and unlock() take beside threading.Lock's: the quickest of many each."""
 
     def seconds(take: Callable[[], object], let_go: Callable[[], object]) -> float:
         begin = time.perf_counter()
-        for _ in range(pairs):
+        for _ in range(2000):
             take()
             let_go()
         return time.perf_counter() - begin
@@ -186,8 +181,6 @@ def lock_ratio(pairs: int = 2000) -> float:
 # ----------------------------------------------------------------------------------------------------------- reporting
 
 KEEPS = ("cached", "torch-cache", "llama.cpp")  # keys and values: a token after the first reads each weight once
-
-
 WITH_INTERVALS = 110  # columns that the table takes with them
 
 
@@ -230,13 +223,10 @@ def notes(results: Results, overheads: dict, weight_bytes: int) -> Iterator[str]
         yield f"serial / its bare matrix-vector products: {estimate(ratios(serial_one.seconds, results.bare))}"
         if parallel_one:
             yield f"T_1 / T_s, what blocking alone gains: {estimate(ratios(parallel_one.seconds, serial_one.seconds))}"
+    mine = [c for c in results.contenders if c.engine.startswith(("parallel", "cached"))]
     for peer in (c for c in results.contenders if c.engine.startswith(("torch", "llama"))):
-        for ours in results.contenders:
-            if (
-                ours.k == peer.k
-                and ours.engine.startswith(("parallel", "cached"))
-                and (ours.engine in KEEPS) == (peer.engine in KEEPS)
-            ):
+        for ours in mine:
+            if ours.k == peer.k and (ours.engine in KEEPS) == (peer.engine in KEEPS):
                 yield f"{peer.name} / {ours.name}: {estimate(ratios(peer.seconds, ours.seconds))} times as long"
         if peer.other_tokens:
             times = f"{peer.other_tokens} of {len(peer.seconds)} rounds"
@@ -257,14 +247,13 @@ def as_json(results: Results, model: serial.GPT2, path: Path, overheads: dict) -
 
     def entry(contender: Contender) -> dict:
         values = {key: value for key, value in vars(contender).items() if key not in ("run", "exact")}
-        for key, value in (
-            ("S", results.speedup(contender)),
-            ("E", results.scaling(contender)),
-            ("gain", results.gain(contender) if contender.k > 1 else None),
-            ("floor", results.floor(contender, weight_bytes)),
-        ):
-            values[key] = value._asdict() if value else None
-        return values
+        found = {
+            "S": results.speedup(contender),
+            "E": results.scaling(contender),
+            "gain": results.gain(contender) if contender.k > 1 else None,
+            "floor": results.floor(contender, weight_bytes),
+        }
+        return values | {key: value and value._asdict() for key, value in found.items()}
 
     return {
         "machine": machine.describe(),
@@ -340,7 +329,7 @@ def bench(options: argparse.Namespace, arguments: list[str] | None) -> int:
     kernels = kernel_choice()
     python = options.peer_python or sys.executable
     libraries = libraries_of(python) if options.peers or options.peer_python else []
-    path = models.resolve(options.model) if options.model else models.timing_model()
+    path = models.timing_model(options.model)
     model = serial.gpt2_build_from_checkpoint(path)
     if not length < n <= model.config.max_seq_len:
         raise BenchError(f"-n {n}: give {length + 1} to {model.config.max_seq_len} tokens, {length} of them the prompt")
@@ -364,16 +353,18 @@ def bench(options: argparse.Namespace, arguments: list[str] | None) -> int:
     }
     origin = provenance(arguments, "lab.measure.bench", load)
     write_json(options.out, origin | as_json(results, model, path, overheads) | {"digests": digests}, indent=1)
-    out.print(machine.summary())
-    out.print(f"BLAS kernel {machine.blas_kernel()}; lab.kernels {kernels}")
-    job = f"{path.name}, prompt {length}, n = {n}"
+    job = f"{path.name}, prompt {length}, n = {n}, medians of {options.rounds} rounds"
     intervals = ", [95 % interval]" if out.width >= WITH_INTERVALS else ""
-    out.print(f"{load}; {job}, medians of {options.rounds} rounds{intervals}\n")
-    out.print(table(results, model.params_memory.nbytes, out.width))
-    out.print()
-    for line in notes(results, overheads, model.params_memory.nbytes):
+    for line in (
+        machine.summary(),
+        f"BLAS kernel {machine.blas_kernel()}; lab.kernels {kernels}",
+        f"{load}; {job}{intervals}\n",
+        table(results, model.params_memory.nbytes, out.width),
+        "",
+        *notes(results, overheads, model.params_memory.nbytes),
+        f"written: {shown(options.out)}",
+    ):
         out.print(line)
-    out.print(f"written: {shown(options.out)}")
     return 0
 
 

@@ -38,14 +38,10 @@ def milliseconds(bench: dict[str, Any]) -> dict[str, dict[int, float]]:
 
 
 def draw_scaling(
-    measured: Mapping[str, Mapping[int, Estimate]],
-    capacity: Mapping[int, float],
-    title: str,
-    note: str = "",
-    yours: str = "yours",
+    measured: Mapping[str, Mapping[int, Estimate]], capacity: Mapping[int, float], title: str, note: str = ""
 ) -> Any:
-    """E_k = T_1/T_k against k: a line with 95 % intervals for each program, the one called `yours` on top of the rest,
-    between the capacity of the machine and the ideal."""  # fmt: skip
+    """E_k = T_1/T_k against k: a line with 95 % intervals for each program, the one called "yours" on top of the rest,
+    between the capacity of the machine and the ideal."""
     figure, axes = style.pyplot().subplots(figsize=(8.2, 4.8))
     ks = sorted({k for line in measured.values() for k in line} | set(capacity))
     axes.plot(ks, ks, color=style.GREY, lw=1.2, ls=(0, (1, 1.5)), label="ideal: k")
@@ -53,7 +49,7 @@ def draw_scaling(
     axes.plot(*gave, color=style.GREEN, marker="D", ms=6, mfc="white", label="capacity C_k: what the cores gave")
     fills = cycle(LOOKS)
     for name, line in measured.items():
-        look = {"color": style.VERMILLION, "lw": 3, "zorder": 5} if name == yours else {"color": next(fills), "lw": 2}
+        look = {"color": style.VERMILLION, "lw": 3, "zorder": 5} if name == "yours" else {"color": next(fills), "lw": 2}
         style.intervals(axes, line, ms=7, capsize=4, label=name, **look)
     axes.set_xticks(ks, [str(k) for k in ks])
     axes.set(xlabel="workers k", ylabel="self-scaling  $E_k = T_1 / T_k$")
@@ -62,8 +58,8 @@ def draw_scaling(
     return style.framed(figure, title, note=note)
 
 
-def draw_times(times: Mapping[str, Mapping[int, float]], title: str, note: str = "", floor: float = 0.0) -> Any:
-    """Milliseconds a token: a bar for each program and number of workers; a line at a floor that none goes below."""
+def draw_times(times: Mapping[str, Mapping[int, float]], title: str, note: str = "") -> Any:
+    """Milliseconds a token: a bar for each program and number of workers."""
     bars = [
         (f"{name}, {counted(k, 'worker')}" if len(line) > 1 or k > 1 else name, line[k], place)
         for place, (name, line) in enumerate(times.items())
@@ -75,7 +71,5 @@ def draw_times(times: Mapping[str, Mapping[int, float]], title: str, note: str =
     for row, (_, value, place) in enumerate(bars):
         axes.barh(row, value, height=0.7, color=fills[place % len(fills)])
         axes.text(value + 0.01 * longest, row, f"{value:,.0f} ms", va="center", fontsize=9)
-    if floor:
-        axes.axvline(floor, color=style.VERMILLION, ls="--", lw=1.4)
     style.named_rows(axes, [label for label, _, _ in bars], TOP * longest, "milliseconds a token")
     return style.framed(figure, title, note=note)

@@ -44,7 +44,7 @@ def medians(engine: ModuleType, small: GPT2, k: int) -> dict[str, dict[str, floa
     times: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for event in recorder.events():
         if event.kind in ("region", "task"):
-            times[event.name][event.kind].append(event.end - event.begin)
+            times[event.name][event.kind].append(event.length)
     return {
         name: {kind: statistics.median(spans) / 1e9 for kind, spans in kinds.items()} for name, kinds in times.items()
     }

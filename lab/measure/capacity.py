@@ -10,7 +10,6 @@ for a whole pass.
 """
 
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
@@ -22,27 +21,18 @@ POSITIONS = 32
 MOST_BYTES = 130 << 20  # of weights: more than a cache holds, and soon multiplied
 
 
-class Capacity(NamedTuple):
-    """C_k with the times it was computed from, in seconds for the same work."""
-
-    k: int
-    capacity: float
-    one: float
-    together: float
-
-
 class Kernel:
     """The work: the matrix products of some of a model's layers at `positions` positions, and as much of the logits.
 
     config: the model's (default: GPT-2 124M). whole: how many times this work a forward pass has.
     """
 
-    def __init__(self, positions: int = POSITIONS, config: Config | None = None, seed: int = 0) -> None:
+    def __init__(self, positions: int = POSITIONS, config: Config | None = None) -> None:
         from lab import kernels  # measures when it is imported
 
         self.kernels = kernels
         config = config or GPT2_124M
-        random = np.random.default_rng(seed)
+        random = np.random.default_rng(0)
         C, L = config.channels, config.num_layers
         layers = layers_of(config)
         self.whole = L / layers
@@ -91,15 +81,11 @@ def numbers(random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     return np.resize(some, shape)
 
 
-def capacity(k: int, repeats: int = 5, kernel: Kernel | None = None) -> Capacity:
-    """Measure C_k: one thread and k threads in turn (A B B A), medians of both.
-
-    Keep a Kernel and hand it in when measuring again and again. Raises ValueError for k < 1.
-    """
+def capacity(k: int, kernel: Kernel, repeats: int = 5) -> float:
+    """Measure C_k: one thread and k threads in turn (A B B A), medians of both. Raises ValueError for k < 1."""
     if k < 1:
         raise ValueError(f"capacity of {k} threads: at least 1")
-    kernel = kernel or Kernel()
     kernel.seconds(1)  # pages and caches as they will be
     pairs = [kernel.one_and(k, one_first=repeat % 2 == 0) for repeat in range(repeats)]
-    alone, shared = map(float, np.median(pairs, axis=0))
-    return Capacity(k, alone / shared, alone, shared)
+    alone, together = np.median(pairs, axis=0)
+    return float(alone / together)

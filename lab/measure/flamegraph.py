@@ -101,14 +101,14 @@ def fill_of(node: Node, colours: Mapping[str, str], parent: str) -> str:
     return parent if parent in colours.values() else lighter(GREY, 0.35)
 
 
-def svg(stacks: Mapping[str, int], title: str, note: str = "", unit: str = "samples") -> str:
+def svg(stacks: Mapping[str, int], title: str, note: str = "") -> str:
     """The picture. Raises ValueError without samples."""
     root = tree(stacks)
     if not root.count:
         raise ValueError("no samples to draw")
     placed = list(boxes(root, root.count, colours_of(stacks)))
     height = TOP + ROW * (1 + max(box.depth for box in placed)) + BOTTOM
-    frames = "\n".join(frame(box, height, root.count, unit) for box in placed)
+    frames = "\n".join(frame(box, height, root.count) for box in placed)
     script = Path(__file__).with_name("flamegraph.js").read_text(encoding="utf-8")
     return f"""<svg xmlns="http://www.w3.org/2000/svg" class="flame" viewBox="0 0 {WIDTH} {height}" width="100%"
  role="img" aria-label="{escape(title)}" data-left="{MARGIN}" data-width="{WIDTH - 2 * MARGIN}" data-letter="{LETTER}">
@@ -128,13 +128,13 @@ def svg(stacks: Mapping[str, int], title: str, note: str = "", unit: str = "samp
 """
 
 
-def frame(box: Box, height: int, whole: int, unit: str) -> str:
+def frame(box: Box, height: int, whole: int) -> str:
     """One box with its tooltip and as much of its name as fits."""
     x, width = MARGIN + box.left * (WIDTH - 2 * MARGIN), max(box.width * (WIDTH - 2 * MARGIN), 0.3)
     y = height - BOTTOM - ROW * (box.depth + 1)
     name, room = box.node.name, math.floor((width - 6) / LETTER)
     label = "" if room < 3 else name if len(name) <= room else name[: room - 1] + "…"
-    tip = f"{name}: {box.node.count} {unit}, {box.node.count / whole:.1%}"
+    tip = f"{name}: {box.node.count} samples, {box.node.count / whole:.1%}"
     return (
         f'<g class="frame" tabindex="0" data-l="{box.left:.6f}" data-w="{box.width:.6f}" data-d="{box.depth}" '
         f'data-name="{escape(name)}"><title>{escape(tip)}</title>'

@@ -19,6 +19,7 @@ import psutil
 from lab import threadlib
 from lab.command import Parser, counted, quietly
 from lab.machine import count as cores
+from lab.machine import text
 from lab.measure.load import load_now
 
 READ_BYTES = 1 << 28  # far more than any cache holds
@@ -52,23 +53,19 @@ def summary(machine: dict | None = None) -> str:
 
 def cpu_model() -> str:
     """The processor's name."""
-    try:
-        names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        names = [sysctl("machdep.cpu.brand_string")]
-    return next((name.strip() for name in names if name), platform.processor() or platform.machine())
+    name = re.search(r"^model name\s*:\s*(.+)$", text(Path("/proc/cpuinfo")), re.MULTILINE)
+    told = name[1].strip() if name else sysctl("machdep.cpu.brand_string")
+    return told or platform.processor() or platform.machine()
 
 
 def caches() -> dict[str, int]:
     """{"L1d": bytes, "L2": bytes, "L3": bytes} of core 0, those that are known."""
     found = {}
     for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
-        try:
-            level, kind, size = ((index / name).read_text().strip() for name in ("level", "type", "size"))
-        except OSError:
-            continue
-        suffix = {"Data": "d", "Instruction": "i"}.get(kind, "")
-        found[f"L{level}{suffix}"] = int(size.rstrip("KM")) << {"K": 10, "M": 20}.get(size[-1], 0)
+        level, kind, size = (text(index / name) for name in ("level", "type", "size"))
+        if size:
+            suffix = {"Data": "d", "Instruction": "i"}.get(kind, "")
+            found[f"L{level}{suffix}"] = int(size.rstrip("KM")) << {"K": 10, "M": 20}.get(size[-1], 0)
     for name, key in (("L1d", "hw.l1dcachesize"), ("L2", "hw.l2cachesize"), ("L3", "hw.l3cachesize")):
         if not found.get(name) and platform.system() == "Darwin" and sysctl(key).isdigit():
             found[name] = int(sysctl(key))

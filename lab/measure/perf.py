@@ -26,19 +26,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from lab.files import shown, write_json, write_text
-from lab.measure import flamegraph, hotspots, samples
+from lab.measure import flamegraph, hotspots, runner, samples
 from lab.measure.load import Load
-from lab.measure.runner import (
-    Program,
-    ToolError,
-    check_tokens,
-    guarded,
-    program_of,
-    provenance,
-    run,
-    say,
-    serial_tokens,
-)
+from lab.measure.runner import Program, ToolError, check_tokens, guarded, run, say, serial_tokens
 
 COUNTERS = ("cycles", "instructions", "cache-references", "cache-misses", "branch-misses")
 SOFTWARE = ("task-clock", "page-faults", "context-switches", "cpu-migrations")
@@ -101,10 +91,7 @@ def python_names() -> tuple[list[str], str]:
         return [], f"No Python names: Python {version} has no -X perf, which came with 3.12."
     flags = " ".join(str(sysconfig.get_config_var(name) or "") for name in ("PY_CFLAGS", "PY_CORE_CFLAGS", "CFLAGS"))
     if "-fno-omit-frame-pointer" not in flags:
-        return (
-            [],
-            f"No Python names: this Python {version} has no frame pointers, so perf cannot follow its calls.",
-        )
+        return [], f"No Python names: this Python {version} has no frame pointers, so perf cannot follow its calls."
     return ["-X", "perf"], "Python names by -X perf; BLAS has no frame pointers, so most samples in it carry none."
 
 
@@ -117,8 +104,7 @@ def record(perf: str, program: Program, rate: int, event: str, flags: Sequence[s
         data = Path(folder) / "perf.data"
         under = [perf, "record", "-q", "-e", event, "-F", str(rate), "-g", "-k", "mono", "-o", str(data), "--"]
         report = run(program, under=under, flags=flags)
-        fields = "comm,tid,time,event,ip,sym,dso"
-        command = [perf, "script", "-i", str(data), "-F", fields]
+        command = [perf, "script", "-i", str(data), "-F", "comm,tid,time,event,ip,sym,dso"]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     begin, end = report["monotonic"]
     hits = [hit for moment, hit in read_script(done.stdout) if begin <= moment <= end]
@@ -235,11 +221,22 @@ def counter_lines(counts: dict[str, float]) -> Iterator[str]:
         )
 
 
+def write_files(stem: Path, heading: str, hits: list[Hit], result: dict) -> list[Path]:
+    """<stem>.collapsed.txt, .svg, .json; all texts are made before the first is written."""
+    stacks = collapsed(hits)
+    picture = flamegraph.svg(stacks, heading, f"{len(hits)} samples of {result['event']}; {result['machine']}")
+    return [
+        write_text(Path(f"{stem}.collapsed.txt"), samples.collapsed_text(stacks)),
+        write_text(Path(f"{stem}.svg"), picture),
+        write_json(Path(f"{stem}.json"), result, indent=1),
+    ]
+
+
 @guarded
 def view(options: argparse.Namespace, arguments: list[str] | None) -> int:
     """Record, count, write, print."""
     console = Console(highlight=False)
-    program = program_of(options)
+    program = runner.program_of(options)
     perf = find_perf()
     events = supported(perf, [*COUNTERS, *SOFTWARE])
     event = "cycles" if "cycles" in events else "cpu-clock"
@@ -250,34 +247,27 @@ def view(options: argparse.Namespace, arguments: list[str] | None) -> int:
         report, hits = record(perf, program, options.rate, event, flags)
         check_tokens(program, report["tokens"], expected)
         counts = count(perf, program, events) if events else {}
-    rows, groups = rows_of(hits), Counter(hit.group for hit in hits)
-    origin = provenance(arguments, "lab.measure.profile", load)
+    groups = Counter(hit.group for hit in hits).most_common()
     result = {
         "title": program.title,
         "event": event,
         "rate": options.rate,
         "samples": len(hits),
-        "groups": {group: number / len(hits) for group, number in groups.most_common()},
-        "rows": rows,
+        "groups": {group: number / len(hits) for group, number in groups},
+        "rows": rows_of(hits),
         "counters": counts,
         "python_names": names,
-        **origin,
+        **runner.provenance(arguments, "lab.measure.profile", load),
     }
-    stacks = collapsed(hits)
-    picture = flamegraph.svg(
-        stacks, f"Below numpy: {program.title}", f"{len(hits)} samples of {event}; {origin['machine']}"
-    )
-    stem = f"{program.name}.perf"
-    files = [
-        write_text(options.out / f"{stem}.collapsed.txt", samples.collapsed_text(stacks)),
-        write_text(options.out / f"{stem}.svg", picture),
-        write_json(options.out / f"{stem}.json", result, indent=1),
-    ]
-    console.print(table(rows, f"Below numpy: {program.title}", console.width))
-    console.print("\n" + ", ".join(f"{group} {share:.0%}" for group, share in result["groups"].items()))
-    for line in counter_lines(counts):
-        console.print(escape(line))
-    console.print(escape(names))
-    console.print(f"\n{len(hits)} samples of {event}. Tokens equal to the serial program's. {str(load).capitalize()}.")
-    console.print("Written: " + ", ".join(shown(path) for path in files))
+    heading = f"Below numpy: {program.title}"
+    files = write_files(options.out / f"{program.name}.perf", heading, hits, result)
+    for line in (
+        table(result["rows"], heading, console.width),
+        "\n" + ", ".join(f"{group} {share:.0%}" for group, share in result["groups"].items()),
+        *map(escape, counter_lines(counts)),
+        escape(names),
+        f"\n{len(hits)} samples of {event}. Tokens equal to the serial program's. {str(load).capitalize()}.",
+        "Written: " + ", ".join(shown(path) for path in files),
+    ):
+        console.print(line)
     return 0

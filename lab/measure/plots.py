@@ -272,9 +272,9 @@ def measure_operations(program: Program, config: Config) -> tuple[dict, dict, li
 
 
 @guarded
-def plots(options: argparse.Namespace, arguments: list[str] | None) -> int:
-    """Measure what is missing, draw."""
-    console = Console(highlight=False)
+def main(arguments: list[str] | None = None) -> int:
+    """Draw speedup, seconds by operation and the roofline."""
+    options = parsed(program_parser("plots", main.__doc__, engine="parallel", new=17), arguments)
     program = program_of(options)
     _, config = read_header(program.model)
     belongs = about(program)
@@ -287,7 +287,7 @@ def plots(options: argparse.Namespace, arguments: list[str] | None) -> int:
     with Load() as load:
         seconds, costs, roofs = measure_operations(program, config)
         kernel = Kernel()
-        capacities = {1: 1.0} | {k: capacity(k, kernel=kernel).capacity for k in scale.measured_counts() if k > 1}
+        capacities = {1: 1.0} | {k: capacity(k, kernel) for k in scale.measured_counts() if k > 1}
     data = speedups(prediction, bench, capacities)
     origin = provenance(arguments, "lab.measure.plots", load)
     result = {"seconds": seconds, "roofs": [roof._asdict() for roof in roofs], "capacity": data.capacity}
@@ -304,15 +304,8 @@ def plots(options: argparse.Namespace, arguments: list[str] | None) -> int:
     }
     files = [path for name, figure in pictures.items() for path in style.save(figure, Path(f"{stem}.{name}"))]
     files.append(write_json(Path(f"{stem}.plots.json"), result, indent=1))
-    console.print("Written: " + ", ".join(shown(path) for path in files))
+    Console(highlight=False).print("Written: " + ", ".join(shown(path) for path in files))
     return 0
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Draw speedup, seconds by operation and the roofline."""
-    parser = program_parser("plots", main.__doc__, engine="parallel", new=17)
-    options = parsed(parser, arguments)
-    return plots(options, arguments)
 
 
 if __name__ == "__main__":

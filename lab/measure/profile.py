@@ -19,22 +19,10 @@ from rich.console import Console
 
 from lab.command import quietly, whole_number
 from lab.files import shown, write_json, write_text
-from lab.measure import flamegraph, hotspots, samples
+from lab.measure import flamegraph, hotspots, runner, samples
 from lab.measure.freshness import about
 from lab.measure.load import Load
-from lab.measure.runner import (
-    Program,
-    ToolError,
-    check_tokens,
-    guarded,
-    parsed,
-    program_of,
-    program_parser,
-    provenance,
-    run,
-    say,
-    serial_tokens,
-)
+from lab.measure.runner import Program, ToolError, check_tokens, guarded, run, say, serial_tokens
 from lab.measure.samples import Sample
 from lab.measure.stats import Estimate, estimate, ratios
 
@@ -168,7 +156,7 @@ def write_files(out: Path, name: str, title: str, active: list[Sample], result: 
 def profile(options: argparse.Namespace, arguments: list[str] | None) -> int:
     """Observe, write, print."""
     console = Console(highlight=False)
-    program = program_of(options)
+    program = runner.program_of(options)
     say(f"running {program.title}, with and without the sampler ...")
     belongs = about(program)
     with Load() as load:
@@ -191,7 +179,7 @@ def profile(options: argparse.Namespace, arguments: list[str] | None) -> int:
         "cost": cost._asdict(),
         "rows": [row._asdict() for row in rows],
         "about": belongs,
-        **provenance(arguments, "lab.measure.profile", load),
+        **runner.provenance(arguments, "lab.measure.profile", load),
     }
     compared = agreement(program, seen["sampler"], options.rate) if options.check else []
     files = write_files(options.out, program.name, program.title, active, result)
@@ -212,7 +200,7 @@ def profile(options: argparse.Namespace, arguments: list[str] | None) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Sample a program and print its hot-spot table; write a flame graph, collapsed stacks and a speedscope file."""
-    parser = program_parser("profile", main.__doc__, engine="serial", new=17)
+    parser = runner.program_parser("profile", main.__doc__, engine="serial", new=17)
     parser.add_argument("--rate", type=whole_number(1), help="samples a second (default 100; for perf 499)")
     parser.add_argument(
         "--profiler",
@@ -224,7 +212,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--rounds", type=whole_number(1), help="runs without and with the profiler (default: up to a minute of them)"
     )
     parser.add_argument("--check", action="store_true", help="one more run: compare with exact counting (serial only)")
-    options = parsed(parser, arguments)
+    options = runner.parsed(parser, arguments)
     if options.check and options.engine != "serial":
         parser.error("--check: only the serial program can be counted exactly")
     options.rate = options.rate or (499 if options.profiler == "perf" else 100)

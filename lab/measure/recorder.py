@@ -24,6 +24,11 @@ class Event(NamedTuple):
     begin: int
     end: int
 
+    @property
+    def length(self) -> int:
+        """Nanoseconds."""
+        return self.end - self.begin
+
 
 class Recorder(Runtime):
     """Real threads that note every task, region and wait; the newest `capacity` events of each thread are kept."""

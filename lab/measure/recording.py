@@ -7,27 +7,11 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from lab import threadlib
 from lab.measure.recorder import Event, Recorder
 
 MAIN = "MainThread"
-
-
-class Span(NamedTuple):
-    """A piece of a thread's time: a task, a wait or a serial piece."""
-
-    thread: str
-    name: str
-    detail: str
-    begin: int
-    end: int
-
-    @property
-    def length(self) -> int:
-        """Nanoseconds."""
-        return self.end - self.begin
 
 
 @dataclass
@@ -37,8 +21,8 @@ class Region:
     name: str
     begin: int
     end: int
-    tasks: list[Span] = field(default_factory=list)
-    pieces: list[Span] = field(default_factory=list)  # of the tasks, without the waits in them
+    tasks: list[Event] = field(default_factory=list)
+    pieces: list[Event] = field(default_factory=list)  # of the tasks, without the waits in them
 
     @property
     def length(self) -> int:
@@ -89,9 +73,9 @@ class Recording:
         self.events = [Event(*event) for event in run["events"]]
         self.begin, self.end = self.marks[0], self.marks[-1]
         self.passes = [Pass(a, b) for a, b in zip(self.marks, self.marks[1:], strict=False)]
-        self.tasks = [as_span(event) for event in self.events if event.kind == "task"]
-        self.waits = outermost([as_span(event) for event in self.events if event.kind == "wait"])
-        self.lives = [as_span(event) for event in self.events if event.kind == "thread"]
+        self.tasks = [event for event in self.events if event.kind == "task"]
+        self.waits = outermost([event for event in self.events if event.kind == "wait"])
+        self.lives = [event for event in self.events if event.kind == "thread"]
         self.pieces = [piece for task in self.tasks for piece in without_waits(task, self.waits)]
         self.threads = sorted({event.thread for event in self.events} | {MAIN}, key=thread_order)
         self.place()
@@ -122,10 +106,10 @@ class Recording:
         """Nanoseconds of the generation."""
         return self.end - self.begin
 
-    def unnamed(self) -> list[Span]:
+    def unnamed(self) -> list[Event]:
         """What the main thread does outside regions and, if the program names no tasks, all that the others do: their
         time without the waits in it."""
-        outside = [Span(MAIN, "", "", *piece) for one in self.passes for piece in one.serial()]
+        outside = [Event(MAIN, "serial", "", "", *piece) for one in self.passes for piece in one.serial()]
         spans = outside if self.tasks else [*outside, *self.lives]
         return [piece for span in spans for piece in without_waits(span, self.waits)]
 
@@ -147,12 +131,7 @@ def watch(fn: Callable[[], object]) -> Recording:
     return Recording({"workers": workers, "marks": [begin, end], "events": events})
 
 
-def as_span(event: Event) -> Span:
-    """The event without its kind."""
-    return Span(event.thread, event.name, event.detail, event.begin, event.end)
-
-
-def outermost(spans: list[Span]) -> list[Span]:
+def outermost(spans: list[Event]) -> list[Event]:
     """Without spans inside another of the same thread: Cond.wait locks the mutex again, which is a wait in a wait."""
     kept, last = [], {}
     for span in sorted(spans, key=lambda one: (one.begin, -one.end)):
@@ -162,7 +141,7 @@ def outermost(spans: list[Span]) -> list[Span]:
     return kept
 
 
-def without_waits(task: Span, waits: list[Span]) -> list[Span]:
+def without_waits(task: Event, waits: list[Event]) -> list[Event]:
     """The pieces of a task between the waits in it; `waits` are in order of their beginning."""
     first = bisect_left(waits, task.begin, key=lambda wait: wait.begin)
     pieces, begin = [], task.begin

@@ -29,21 +29,6 @@ JOB = ["--prompt", "96", "-n", "99"]  # what the grade times: long prompts
 Command = tuple[str, str, Callable[[list[str]], int], list[str]]
 STAGES = "serial,solutions/stage3.py,solutions/stage4.py,parallel,cached"
 STAGES_JOB = ["--prompt", "96", "-n", "100", "--engines", STAGES, "--workers", "1,2", "--rounds", "5"]
-KEPT = (
-    "serial.svg",
-    "parallel.svg",
-    "parallel.timeline.png",
-    "parallel.timeline.svg",
-    "parallel.speedup.png",
-    "parallel.speedup.svg",
-    "parallel.operations.png",
-    "parallel.operations.svg",
-    "parallel.roofline.png",
-    "parallel.roofline.svg",
-    "bench.json",
-    "parallel.plots.json",
-    "parallel.scale.json",
-)
 # What a student's copy has of two results names no function of the model answer.
 PREDICTION = "prediction.json"  # of parallel.scale.json
 STAGES_JSON = "stages.json"
@@ -55,6 +40,8 @@ ABOUT = {
     "parallel.operations.png": "seconds by operation",
     "parallel.roofline.png": "each operation against what memory and arithmetic allow",
 }
+DRAWN = [name for name in ABOUT if name.endswith(".png")]  # each beside an .svg
+JSON = ("bench.json", "parallel.plots.json", "parallel.scale.json")
 
 
 def commands(out: Path) -> list[Command]:
@@ -97,11 +84,10 @@ def reference(out: Path, target: Path) -> int:
             outputs[name] = (spoken, "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n")
     for name, (_, text) in outputs.items():
         write_text(target / name, text)
-    for name in KEPT:
-        if name.endswith(".json"):
-            write_text(target / name, without_folders(out / name))
-        else:
-            shutil.copyfile(out / name, target / name)
+    for name in JSON:
+        write_text(target / name, without_folders(out / name))
+    for name in (*ABOUT, *(name.replace(".png", ".svg") for name in DRAWN)):
+        shutil.copyfile(out / name, target / name)
     stages = json.loads(without_folders(out / STAGES_JSON))
     write_json(target / STAGES_JSON, {name: value for name, value in stages.items() if name != "overheads"})
     write_json(target / PREDICTION, curves(json.loads(without_folders(out / "parallel.scale.json"))))
@@ -137,7 +123,7 @@ def readme(outputs: dict[str, tuple[str, str]], load: str) -> str:
     for spoken, text in outputs.values():
         lines += ["", f"## {spoken}", "", "```", text.rstrip("\n"), "```"]
     lines += ["", "## make plots", ""]
-    for name in ("parallel.timeline.png", "parallel.speedup.png", "parallel.operations.png", "parallel.roofline.png"):
+    for name in DRAWN:
         lines += [f"![{ABOUT[name]}]({name})", ""]
     return "\n".join(lines)
 

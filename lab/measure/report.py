@@ -6,7 +6,6 @@ Takes the results that are in profiles/, and makes those anew that are missing, 
 another model or number of tokens, or of the day before; --fresh makes all of them.
 """
 
-import argparse
 import base64
 import sys
 import time
@@ -129,8 +128,12 @@ def figure(path: Path | None, alternative: str) -> Markup:
 
 
 @guarded
-def report(options: argparse.Namespace) -> int:
-    """Make what is missing, write the page."""
+def main(arguments: list[str] | None = None) -> int:
+    """Put hot spots, flame graphs, timeline, scaling and roofline on one HTML page."""
+    parser = program_parser("report", main.__doc__, engine="parallel", new=17)
+    parser.add_argument("--fresh", action="store_true", help="measure everything anew")
+    parser.add_argument("--title", help="heading of the page, for example with your name")
+    options = parsed(parser, arguments)
     program = program_of(options)
     say(f"report on {program.title}")
     make_missing(program, options.out, options.fresh, passed_on(options, program.n))
@@ -140,15 +143,6 @@ def report(options: argparse.Namespace) -> int:
         f"Written: {shown(file)} ({file.stat().st_size / 1e6:.1f} MB, one file, opens in any browser)"
     )
     return 0
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Put hot spots, flame graphs, timeline, scaling and roofline on one HTML page."""
-    parser = program_parser("report", main.__doc__, engine="parallel", new=17)
-    parser.add_argument("--fresh", action="store_true", help="measure everything anew")
-    parser.add_argument("--title", help="heading of the page, for example with your name")
-    options = parsed(parser, arguments)
-    return report(options)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from lab.files import PROFILES, ROOT, ready_for_files
 from lab.margin import MARGIN
 from lab.measure.load import Load
 from lab.measure.machine import summary
-from lab.models import ModelError, find, timing_model
+from lab.models import ModelError, timing_model
 
 PROMPT_LENGTH = 3  # tokens
 TIMEOUT = 300.0  # seconds
@@ -103,7 +103,7 @@ def choose_program(
 
     Raises ModelError, CheckpointError or ProgramError, one line.
     """
-    path = (find(model) if model else timing_model()).resolve()
+    path = timing_model(model).resolve()
     _, config = read_header(path)
     n = length + new if n is None else n
     if not length < n <= config.max_seq_len:

@@ -11,9 +11,7 @@ import threading
 import time
 from types import FrameType
 
-SWITCH = (
-    2e-4  # seconds a thread may keep the interpreter lock while the sampler waits for it (Python's own value: 5e-3)
-)
+SWITCH = 2e-4  # seconds a thread may keep the interpreter lock while the sampler waits for it (Python's own: 5e-3)
 ACTIVE = 0.2  # a thread that used less of a core than this since the last sample was waiting
 
 

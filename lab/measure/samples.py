@@ -4,8 +4,8 @@ rewritten.
 speedscope file of py-spy -> Sample ... -> generation only, active only -> speedscope, collapsed stacks, hot-spot table
 """
 
-import functools
 import json
+import linecache
 import re
 import sys
 from collections import Counter
@@ -45,17 +45,7 @@ class Frame(NamedTuple):
     @property
     def source(self) -> str:
         """The text of the line, or ""."""
-        lines = source_lines(self.file)
-        return lines[self.line - 1].strip() if 0 < self.line <= len(lines) else ""
-
-
-@functools.cache
-def source_lines(file: str) -> list[str]:
-    """A source file's lines, [] if it cannot be read."""
-    try:
-        return Path(file).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return []
+        return linecache.getline(self.file, self.line).strip()
 
 
 class Sample(NamedTuple):

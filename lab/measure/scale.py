@@ -21,7 +21,6 @@ times can be added up.
 What it does not know: caches that are shared by more cores than this machine has, and whoever else uses the machine.
 """
 
-import argparse
 import heapq
 import statistics
 import sys
@@ -36,23 +35,13 @@ from rich.table import Column, Table
 from lab.checkpoint import Config, read_header
 from lab.command import counted, quietly, whole_number
 from lab.files import shown, write_json
+from lab.measure import runner
 from lab.measure.capacity import Kernel, capacity
 from lab.measure.freshness import about
 from lab.measure.load import Load
 from lab.measure.machine import bandwidth, caches, cores
 from lab.measure.recording import Recording
-from lab.measure.runner import (
-    Program,
-    check_tokens,
-    guarded,
-    parsed,
-    program_of,
-    program_parser,
-    provenance,
-    run,
-    say,
-    serial_tokens,
-)
+from lab.measure.runner import Program, check_tokens, guarded, run, say, serial_tokens
 
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 ROUNDS = 5  # measured runs for each k
@@ -277,7 +266,7 @@ def measured_machine(config: Config, positions: int) -> Machine:
     kernel = Kernel(positions, config)
     capacities, gigabytes = {1: 1.0}, {1: bandwidth(1)}
     for k in range(2, cores() + 1):
-        capacities[k] = capacity(k, kernel=kernel).capacity
+        capacities[k] = capacity(k, kernel)
         gigabytes[k] = max(bandwidth(k), gigabytes[k - 1])
     return Machine(capacities, gigabytes if weight_bytes(config) > 2 * caches().get("L3", 1 << 23) else {})
 
@@ -370,15 +359,19 @@ def machine_lines(result: dict) -> Iterator[str]:
 
 
 @guarded
-def scale(options: argparse.Namespace, arguments: list[str] | None) -> int:
-    """Measure, record, predict, print."""
+def main(arguments: list[str] | None = None) -> int:
+    """Compute work, span, parallelism from tasks recorded one at a time, and predict the time on 1 to 64 workers."""
+    parser = runner.program_parser("scale", main.__doc__, engine="parallel", new=7)
+    parser.add_argument(
+        "--rounds", type=whole_number(1), default=ROUNDS, help=f"measured runs for each k (default {ROUNDS})"
+    )
+    options = runner.parsed(parser, arguments)
     console = Console(highlight=False)
-    program = replace(program_of(options), workers=1)
+    program = replace(runner.program_of(options), workers=1)
     _, config = read_header(program.model)
     counts, belongs = measured_counts(), about(program)
-    title = (
-        f"{program.file}, {program.model_name}, {len(program.prompt)} tokens and {program.n - len(program.prompt)} more"
-    )
+    length = len(program.prompt)
+    title = f"{program.file}, {program.model_name}, {length} tokens and {program.n - length} more"
     say(f"{title}: {counted(options.rounds, 'run')} for each k of {counts} ...")
     with Load() as load:
         expected = serial_tokens(program)
@@ -395,26 +388,14 @@ def scale(options: argparse.Namespace, arguments: list[str] | None) -> int:
         "n": program.n,
         **found,
         "about": belongs,
-        **provenance(arguments, "lab.measure.scale", load),
+        **runner.provenance(arguments, "lab.measure.scale", load),
     }
     file = write_json(options.out / f"{program.name}.scale.json", result, indent=1)
     console.print(f"[bold]How it scales: {result['title']}\n")
-    for line in (headline(result), *(machine_lines(result) if "work" in result else ())):
+    for line in (headline(result), *(machine_lines(result) if "work" in result else ()), "", table(result["rows"])):
         console.print(line)
-    console.print()
-    console.print(table(result["rows"]))
     console.print(f"\nTokens equal to the serial program's. {str(load).capitalize()}. Written: {shown(file)}")
     return 0
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Compute work, span, parallelism from tasks recorded one at a time, and predict the time on 1 to 64 workers."""
-    parser = program_parser("scale", main.__doc__, engine="parallel", new=7)
-    parser.add_argument(
-        "--rounds", type=whole_number(1), default=ROUNDS, help=f"measured runs for each k (default {ROUNDS})"
-    )
-    options = parsed(parser, arguments)
-    return scale(options, arguments)
 
 
 if __name__ == "__main__":

@@ -161,7 +161,8 @@ def observe(order: dict, engine: ModuleType, model: GPT2) -> dict:
     hardware = perf_counting(*map(Path, order["control"])) if "control" in order else None
     monotonic = time.monotonic()  # the clock that perf record -k mono writes
     margins: list[float] = []
-    look = (lambda: margins.append(last_margin(model))) if "margins" in order else None
+    V = model.config.vocab_size
+    look = (lambda: margins.append(margin(model.acts.probs[0, -1, :V]))) if "margins" in order else None
     with sampler or nullcontext(), counter or nullcontext() as seconds, hardware or nullcontext():
         tokens, marks = generation(engine, model, order["prompt"], order["n"], order["workers"], look)
     report = {
@@ -176,11 +177,6 @@ def observe(order: dict, engine: ModuleType, model: GPT2) -> dict:
     if seconds is not None:
         report["count"] = seconds
     return report
-
-
-def last_margin(model: GPT2) -> float:
-    """How far serial's last token was from being another one."""
-    return margin(model.acts.probs[0, -1, : model.config.vocab_size])
 
 
 if __name__ == "__main__":

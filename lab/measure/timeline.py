@@ -7,7 +7,6 @@ chrome://tracing or speedscope), a picture of one forward pass (<engine>.timelin
 with the numbers of the printed tables.
 """
 
-import argparse
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -19,22 +18,12 @@ from rich.text import Text
 
 from lab.command import quietly
 from lab.files import shown, write_json
-from lab.measure import style
+from lab.measure import runner, style
 from lab.measure.freshness import about
 from lab.measure.load import Load
-from lab.measure.recording import MAIN, Pass, Recording, Region, Span, tidy
-from lab.measure.runner import (
-    Program,
-    check_tokens,
-    guarded,
-    parsed,
-    program_of,
-    program_parser,
-    provenance,
-    run,
-    say,
-    serial_tokens,
-)
+from lab.measure.recorder import Event
+from lab.measure.recording import MAIN, Pass, Recording, Region, tidy
+from lab.measure.runner import Program, check_tokens, guarded, run, say, serial_tokens
 from lab.measure.style import GREY, OUTSIDE, looks, short
 
 SHOWN = 10  # regions in the enlarged part of a pass
@@ -46,10 +35,10 @@ OUTSIDE_COLOUR = looks([])[OUTSIDE][0]
 def chrome_trace(recording: Recording, title: str) -> dict:
     """The Trace Event Format: complete events (X) on named threads, an instant event (i) for a token; microseconds."""
     number = {thread: index for index, thread in enumerate(recording.threads)}
-    events: list[dict[str, Any]] = [meta("process_name", 0, title)]
+    events = [meta("process_name", 0, name=title)]
     for thread, tid in number.items():
-        events += [meta("thread_name", tid, "main" if thread == MAIN else thread)]
-        events += [{"ph": "M", "pid": 1, "tid": tid, "name": "thread_sort_index", "args": {"sort_index": tid}}]
+        events.append(meta("thread_name", tid, name="main" if thread == MAIN else thread))
+        events.append(meta("thread_sort_index", tid, sort_index=tid))
     for event in recording.events:
         detail = tidy(event.detail)
         name = {
@@ -66,7 +55,7 @@ def chrome_trace(recording: Recording, title: str) -> dict:
                 "name": name[event.kind],
                 "cat": event.kind,
                 "ts": (event.begin - recording.begin) / 1000,
-                "dur": (event.end - event.begin) / 1000,
+                "dur": event.length / 1000,
             }
         )
     for index, mark in enumerate(recording.marks[1:], 1):
@@ -76,9 +65,9 @@ def chrome_trace(recording: Recording, title: str) -> dict:
     return {"traceEvents": events, "displayTimeUnit": "ms", "otherData": {"title": title}}
 
 
-def meta(kind: str, tid: int, name: str) -> dict:
-    """A metadata event that names the process or a thread."""
-    return {"ph": "M", "pid": 1, "tid": tid, "name": kind, "args": {"name": name}}
+def meta(kind: str, tid: int, **told: object) -> dict[str, Any]:
+    """A metadata event: the name of the process or a thread, or a thread's place."""
+    return {"ph": "M", "pid": 1, "tid": tid, "name": kind, "args": told}
 
 
 # ---------------------------------------------------------------------------------------------------------- the numbers
@@ -113,7 +102,7 @@ def thread_rows(recording: Recording) -> list[dict]:
     return rows
 
 
-def clipped(span: Span, recording: Recording) -> int:
+def clipped(span: Event, recording: Recording) -> int:
     """Nanoseconds of a span that lie within the generation."""
     return max(0, min(span.end, recording.end) - max(span.begin, recording.begin))
 
@@ -143,8 +132,8 @@ def outside_seconds(recording: Recording) -> float:
     return sum(end - begin for one in recording.passes for begin, end in one.serial()) / 1e9
 
 
-def wait_rows(recording: Recording, most: int = 6) -> list[dict]:
-    """The places waited at longest: primitive, line, who, how often, seconds in all, the longest one."""
+def wait_rows(recording: Recording) -> list[dict]:
+    """The six places waited at longest: primitive, line, who, how often, seconds in all, the longest one."""
     places: dict[tuple[str, str, str], list[int]] = defaultdict(list)
     for wait in recording.waits:
         who = "main" if wait.thread == MAIN else "workers"
@@ -152,17 +141,23 @@ def wait_rows(recording: Recording, most: int = 6) -> list[dict]:
         if length:
             places[wait.name, wait.detail, who].append(length)
     rows = [
-        {
-            "name": name,
-            "line": line,
-            "who": who,
-            "times": len(all_),
-            "seconds": sum(all_) / 1e9,
-            "longest": max(all_) / 1e9,
-        }
-        for (name, line, who), all_ in places.items()
-    ]
-    return sorted(rows, key=lambda row: -row["seconds"])[:most]
+        {"name": name, "line": line, "who": who, "times": len(lengths),
+         "seconds": sum(lengths) / 1e9, "longest": max(lengths) / 1e9}
+        for (name, line, who), lengths in places.items()
+    ]  # fmt: skip
+    return sorted(rows, key=lambda row: -row["seconds"])[:6]
+
+
+def numbers_of(recording: Recording) -> dict:
+    """All of them, as the JSON file has them."""
+    return {
+        "seconds": recording.length / 1e9,
+        "outside": outside_seconds(recording),
+        "threads": thread_rows(recording),
+        "operations": operation_rows(recording),
+        "waits": wait_rows(recording),
+        "untold": untold(recording),
+    }
 
 
 # ----------------------------------------------------------------------------------------------------------- the tables
@@ -199,16 +194,11 @@ def operation_table(rows: list[dict], outside: float, whole: float) -> Table:
     table = plain_table("Regions", "Region|>Times|>Tasks|>Time|>Work|>Busy|>Imbalance|>Hand-over")
     look = looks(row["name"] for row in rows)
     for row in rows:
-        shares = (f"{row[key]:.0%}" for key in ("busy", "imbalance", "handover"))
         name = Text.assemble(("■ ", look[row["name"]][0]), row["name"], no_wrap=True)
-        table.add_row(
-            name,
-            str(row["regions"]),
-            str(row["tasks"]),
-            milliseconds(row["seconds"]),
-            milliseconds(row["work"]),
-            *shares,
-        )
+        counts = (str(row[key]) for key in ("regions", "tasks"))
+        times = (milliseconds(row[key]) for key in ("seconds", "work"))
+        shares = (f"{row[key]:.0%}" for key in ("busy", "imbalance", "handover"))
+        table.add_row(name, *counts, *times, *shares)
     table.add_row("  outside regions", "", "", milliseconds(outside), "", "", "", "")
     table.add_row("  all", "", "", milliseconds(whole), "", "", "", "", style="bold")
     return table
@@ -279,13 +269,8 @@ def lanes(
     for wait in recording.waits:
         bar(place[wait.thread], wait.begin, wait.end, color="#EFEFEF", edgecolor="#BBBBBB", linewidth=0.3)
     for piece in recording.unnamed():
-        bar(
-            place[piece.thread],
-            piece.begin,
-            piece.end,
-            color=OUTSIDE_COLOUR if piece.thread == MAIN else GREY,
-            linewidth=0,
-        )
+        fill = OUTSIDE_COLOUR if piece.thread == MAIN else GREY
+        bar(place[piece.thread], piece.begin, piece.end, color=fill, linewidth=0)
     colours = looks(name_order(recording))
     for task in recording.pieces:
         look = {"color": colours[task.name][0], "edgecolor": "white", "linewidth": 0.4}
@@ -352,25 +337,21 @@ def untold(recording: Recording) -> str:
 
 
 @guarded
-def timeline(options: argparse.Namespace, arguments: list[str] | None) -> int:
-    """Record, write, print."""
+def main(arguments: list[str] | None = None) -> int:
+    """Record a run of the parallel program: trace for Perfetto, picture of a forward pass, table of waits."""
+    options = runner.parsed(runner.program_parser("timeline", main.__doc__, engine="parallel", new=17), arguments)
     console = Console(highlight=False)
-    program = program_of(options)
+    program = runner.program_of(options)
     say(f"recording {program.title} ...")
     belongs = about(program)
     with Load() as load:
         (recording,) = record(program, [program.workers])
-    origin = provenance(arguments, "lab.measure.timeline", load)
+    origin = runner.provenance(arguments, "lab.measure.timeline", load)
     result = {
         "title": program.title,
         "engine": program.name,
         "workers": program.workers,
-        "seconds": recording.length / 1e9,
-        "outside": outside_seconds(recording),
-        "threads": thread_rows(recording),
-        "operations": operation_rows(recording),
-        "waits": wait_rows(recording),
-        "untold": untold(recording),
+        **numbers_of(recording),
         "about": belongs,
         **origin,
     }
@@ -382,27 +363,22 @@ def timeline(options: argparse.Namespace, arguments: list[str] | None) -> int:
         write_json(Path(f"{stem}.timeline.json"), result, indent=1),
     ]
     console.print(f"[bold]Timeline: {program.title}\n")
-    console.print(thread_table(result["threads"]))
-    console.print()
-    if result["operations"]:
-        console.print(operation_table(result["operations"], result["outside"], result["seconds"]))
-        console.print()
-    if result["waits"]:
-        console.print(wait_table(result["waits"]))
-        console.print()
+    operations = operation_table(result["operations"], result["outside"], result["seconds"])
+    tables = {
+        "threads": thread_table(result["threads"]),
+        "operations": operations,
+        "waits": wait_table(result["waits"]),
+    }
+    for name, table in tables.items():
+        if result[name]:
+            console.print(table)
+            console.print()
     if result["untold"]:
         console.print(result["untold"])
     console.print(f"Tokens equal to the serial program's. {str(load).capitalize()}.")
     console.print("Written: " + ", ".join(shown(path) for path in files))
     console.print("The .trace.json opens at https://ui.perfetto.dev", style="dim")
     return 0
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Record a run of the parallel program: trace for Perfetto, picture of a forward pass, table of waits."""
-    parser = program_parser("timeline", main.__doc__, engine="parallel", new=17)
-    options = parsed(parser, arguments)
-    return timeline(options, arguments)
 
 
 if __name__ == "__main__":
