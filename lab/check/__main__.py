@@ -37,13 +37,10 @@ how to read what is found: docs/failures.md"""
 
 def parser() -> argparse.ArgumentParser:
     """All commands and options."""
-    raw = argparse.RawDescriptionHelpFormatter
     top = Parser(
-        "python -m lab.check",
-        description="Find what is wrong with a program's threads.",
-        epilog=EXAMPLES,
-        formatter_class=raw,
-    )
+        "python -m lab.check", description="Find what is wrong with a program's threads.", epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     commands = top.add_subparsers(dest="command", required=True, metavar="{check,explore,races,run}")
     check = commands.add_parser(
         "check", help="run with real threads; misuse, lock order and stalls are reported at once"
@@ -52,6 +49,17 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--repeats", type=positive, default=3, help="runs (default 3)")
     explore = commands.add_parser("explore", help="run under many schedules, one thread at a time")
     common(explore, 2000)
+    only_explore(explore)
+    races = commands.add_parser("races", help="look for unordered accesses to arrays and variables")
+    common(races, 60)
+    run = commands.add_parser("run", help="run any program as it is, with its own arguments, in checked mode")
+    run.add_argument("program", metavar="PROGRAM", help="a .py file or a module like lab.gpt")
+    run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="the program's arguments")
+    return top
+
+
+def only_explore(explore: argparse.ArgumentParser) -> None:
+    """The options of the explorer alone."""
     explore.add_argument(
         "--strategy",
         choices=("mix", "random", "pct", "pos", "weighted", "exhaustive"),
@@ -82,12 +90,6 @@ def parser() -> argparse.ArgumentParser:
     explore.add_argument(
         "--out", type=Path, metavar="FILE.html", help="the failing schedule as a page to step through in a browser"
     )
-    races = commands.add_parser("races", help="look for unordered accesses to arrays and variables")
-    common(races, 60)
-    run = commands.add_parser("run", help="run any program as it is, with its own arguments, in checked mode")
-    run.add_argument("program", metavar="PROGRAM", help="a .py file or a module like lab.gpt")
-    run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="the program's arguments")
-    return top
 
 
 def common(command: argparse.ArgumentParser, schedules: int | None) -> None:
@@ -123,10 +125,8 @@ def run_explore(options: argparse.Namespace) -> Findings:
     program = Program(options.program)
     if options.out is not None:
         files.room_for_page(options.out)
-    if options.replay is not None:
-        result = replay(program, options.replay, options.picture, options.seconds)
-    else:
-        result = search(program, options)
+    again = options.replay is not None
+    result = replay(program, options.replay, options.picture, options.seconds) if again else search(program, options)
     if options.out is not None:
         result.notes.append(page_note(result, options))
     return result
@@ -215,8 +215,7 @@ def check(options: argparse.Namespace) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except (ProgramError, files.WriteError) as error:
-        finding = Finding("refused", str(error), tool="scan")
-        result = Findings(options.program, "scan", findings=[finding])
+        result = Findings(options.program, "scan", findings=[Finding("refused", str(error), tool="scan")])
     tell(options, result)
     return result.exit_code
 

@@ -11,7 +11,7 @@ from lab.check.shadow import Memory, address
 from lab.serial import GPT2
 
 TOLERANCE = 1e-4  # relative and absolute: activations that agree this well differ by rounding
-ORDER = [
+ORDER = [  # of computing: gpt.c's, but the mixed values (atty) after the weights they are mixed with
     "encoded", "ln1_mean", "ln1_rstd", "ln1", "qkv", "preatt", "att", "atty", "attproj", "residual2",
     "ln2_mean", "ln2_rstd", "ln2", "fch", "fch_gelu", "fcproj", "residual3",
     "lnf_mean", "lnf_rstd", "lnf", "logits", "probs", "losses",
@@ -45,7 +45,7 @@ def blame(detector: Detector, model: GPT2, expected: dict[str, np.ndarray]) -> T
 def tensors(model: GPT2, memory: np.ndarray, expected: dict[str, np.ndarray]) -> Iterator[tuple[slice, np.ndarray]]:
     """The activations that lie in `memory` and have the shape they should have, in the order of computing: which part
     of it, and what is expected there."""
-    for name in sorted(vars(model.acts), key=order_of_computing):
+    for name in sorted(vars(model.acts), key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER)):
         array = vars(model.acts)[name]
         if isinstance(array, np.ndarray) and name in expected and expected[name].shape == array.shape:
             start = (address(array) - address(memory)) // memory.itemsize
@@ -57,11 +57,6 @@ def differing(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Which numbers differ by more than rounding; where `wanted` is NaN, nothing is wanted."""
     with np.errstate(invalid="ignore"):
         return ~(np.abs(found - wanted) <= TOLERANCE + TOLERANCE * np.abs(wanted)) & ~np.isnan(wanted)
-
-
-def order_of_computing(name: str) -> int:
-    """gpt.c's order of the tensors, but the mixed values (atty) after the weights they are mixed with."""
-    return ORDER.index(name) if name in ORDER else len(ORDER)
 
 
 def early_read(detector: Detector, root: Memory, part: slice) -> tuple[str, str, np.ndarray, int] | None:
@@ -85,14 +80,11 @@ def tell_early(detector: Detector, root: Memory, early: tuple, start: int, writt
         lines += whose_parts(root, rest, start, written)
         return lines, list(dict.fromkeys([site, *(line for _thread, line in rest)]))
     if detector.log[before] == (thread, site, detector.now) and np.isin(elements, detector.log_elements[before]).all():
-        return [
-            f"{what} is read by {reader} before anything is written to it in this pass: it adds to what was left there"
-        ], [site]
+        left = "before anything is written to it in this pass: it adds to what was left there"
+        return [f"{what} is read by {reader} {left}"], [site]
     told = listed([f"{spoken(name)} at {line}" for name, line in list(later)[:3]])
-    return [f"{what} is read by {reader} before it is written by {told}"], [
-        site,
-        *dict.fromkeys(line for _name, line in later),
-    ]
+    where = [site, *dict.fromkeys(line for _name, line in later)]
+    return [f"{what} is read by {reader} before it is written by {told}"], where
 
 
 def writers(detector: Detector, root: Memory, elements: np.ndarray, after: int) -> dict[tuple[str, str], np.ndarray]:

@@ -7,8 +7,9 @@ import shutil
 import sys
 from pathlib import Path
 
+from lab.files import ROOT
+
 NEEDED = ("numpy", "rich")
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def python() -> str:

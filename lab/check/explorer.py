@@ -70,9 +70,7 @@ class Explorer:
 
     def __init__(self, program: Program, workers: int = 3, deadline: float = float("inf")) -> None:
         self.program, self.workers, self.deadline = program, workers, deadline
-        self.reference: dict[
-            int, list[np.ndarray]
-        ] = {}  # per case: the activations after each token in the default schedule
+        self.reference: dict[int, list[np.ndarray]] = {}  # per case: activations after each token, default schedule
 
     def run(
         self,
@@ -132,7 +130,7 @@ class Explorer:
     def generate_body(self, run: Run) -> None:
         """A submission: run generate() on the tiny model, compare every token."""
         module = self.fresh(run)
-        self.none_running(run, "importing the program")
+        self.none_running(run)
         case = tiny.CASES[run.setting.case]
         for one in case.runs():
             expected = tiny.expected(one)
@@ -152,9 +150,7 @@ class Explorer:
                     if len(tokens) in (case.stop_after, len(expected.tokens) + 1):
                         break
             finally:
-                close = getattr(iterator, "close", None)
-                if close is not None:
-                    close()
+                getattr(iterator, "close", int)()  # an iterator of another kind than a generator has nothing to close
             stopped = bool(case.stop_after)
             if not stopped and len(tokens) < len(expected.tokens):
                 self.wrong_tokens(run, expected, tokens)
@@ -170,9 +166,8 @@ class Explorer:
         scheduler, detector, tokens = run.scheduler, run.detector, run.tokens[-1]
         index = len(tokens) - 1
         if detector and detector.blame:
-            run.wrong, run.wrong_sites = blame(
-                detector, model, expected.activations[min(index, len(expected.tokens) - 1)]
-            )
+            wanted = expected.activations[min(index, len(expected.tokens) - 1)]
+            run.wrong, run.wrong_sites = blame(detector, model, wanted)
         if index >= len(expected.tokens) or tokens[index] != expected.tokens[index]:
             self.wrong_tokens(run, expected, tokens)
         if len(run.tokens) > 1:
@@ -180,8 +175,7 @@ class Explorer:
         known = self.reference.setdefault(run.setting.case, [])
         if index == len(known):
             known.append(agreeing(memory, model, expected.activations[index]))
-        reference = known[index]
-        if differing(memory, reference).any():
+        if differing(memory, known[index]).any():
             scheduler.fail_run(Failure("values", f"token {index + 1} is right, but activations depend on the schedule"))
         if detector:
             detector.now += 1
@@ -195,13 +189,13 @@ class Explorer:
             words = f"tokens {tokens} instead of serial's {wanted[: len(tokens)]}"
         run.scheduler.fail_run(Failure("tokens", words))
 
-    def none_running(self, run: Run, when: str) -> None:
+    def none_running(self, run: Run) -> None:
         """Importing starts nothing."""
         if run.scheduler.spawned:
             names = [runner.name for runner in run.scheduler.everyone if runner.number]
             where = list(dict.fromkeys(runner.spawned_at for runner in run.scheduler.everyone if runner.spawned_at))
             at = f" at {listed(where)}" if where else ""
-            message = f"{when} starts {listed(names)}{at}: threads are started by generate() only"
+            message = f"importing the program starts {listed(names)}{at}: threads are started by generate() only"
             run.scheduler.fail_run(Failure("contract", message, where=where))
 
     def end_of_program(self, run: Run, what: str = "main()") -> None:

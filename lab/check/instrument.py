@@ -23,13 +23,13 @@ SCOPES = (*FUNCTIONS, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.G
 
 def instrument(tree: ast.Module, steps: bool, notes: bool) -> ast.Module:
     """A changed copy of the tree (the tree itself must not be used afterwards)."""
-    from lab.check.notes import add_notes
+    from lab.check.notes import Notes
 
     scopes = Scopes(tree)
     if steps:
         tree = Instrumenter(scopes).visit(InsideExpressions().visit(tree))
     changed = ast.fix_missing_locations(Rounds().visit(tree))
-    return add_notes(changed, scopes) if notes else changed
+    return ast.fix_missing_locations(Notes(scopes).visit(changed)) if notes else changed
 
 
 # ----------------------------------------------------------------------------------------------- which names are shared
@@ -174,10 +174,7 @@ def assigned(node: ast.stmt) -> list[ast.expr]:
         found = [node.target]
     else:
         return []
-    flat: list[ast.expr] = []
-    for target in found:
-        flat.extend(target.elts if isinstance(target, ast.Tuple | ast.List) else [target])
-    return flat
+    return [one for whole in found for one in (whole.elts if isinstance(whole, ast.Tuple | ast.List) else [whole])]
 
 
 def may_share(scopes: Scopes, node: ast.expr, scope: Scope | None) -> bool:
@@ -190,11 +187,6 @@ def may_share(scopes: Scopes, node: ast.expr, scope: Scope | None) -> bool:
 def is_addition(node: ast.AST) -> bool:
     """Is this a call that was added here?"""
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ADDITIONS
-
-
-def is_private(name: str) -> bool:
-    """Names like __x mean another name inside a class."""
-    return name.startswith("__") and not name.endswith("__")
 
 
 # ------------------------------------------------------------------------------------------------- what is plain to see

@@ -1,8 +1,10 @@
 """Places in a program, and the names of what is made there."""
 
 import ast
+import contextlib
 import dis
 import linecache
+import os
 import sys
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -16,8 +18,8 @@ GATHER = ("append", "add", "appendleft", "put")  # methods that put a new primit
 MANY = (ast.Tuple, ast.List, ast.Set, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 COPY = ("list", "tuple", "set", "deque", "dict")  # functions that keep what they are given
 
-_HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else __file__.rsplit("\\", 1)[0]
-_OURS = {threadlib.__file__, __import__("contextlib").__file__}
+_HERE = os.path.dirname(__file__)
+_OURS = {threadlib.__file__, contextlib.__file__}
 
 
 def is_ours(filename: str) -> bool:

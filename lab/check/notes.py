@@ -10,20 +10,16 @@ through `__made__`, which makes arrays tracked, and an array gets the name of th
 import ast
 from collections.abc import Iterator
 
-from lab.check.instrument import Scope, Scopes, again, assigned, is_addition, is_private, may_share, pure
+from lab.check.instrument import Scope, Scopes, again, assigned, is_addition, may_share, pure
 from lab.check.switches import call
 
 MADE = (ast.Call, ast.BinOp, ast.UnaryOp, ast.IfExp, ast.Compare)  # what may give a new array
 
 
-def add_notes(tree: ast.Module, scopes: Scopes) -> ast.Module:
-    """The tree, changed; `scopes` was made from it before anything was added."""
-    return ast.fix_missing_locations(Notes(scopes).visit(tree))
-
-
 class Notes(ast.NodeTransformer):
-    """Walks the tree; `self.scope` is the function it is in, None outside functions, where no thread runs and nothing
-    is noted; `self.hidden` are the names that lambdas and comprehensions around have of their own."""
+    """Walks the tree, from which `scopes` was made before anything was added. `self.scope` is the function it is in,
+    None outside functions, where no thread runs and nothing is noted; `self.hidden` are the names that lambdas and
+    comprehensions around have of their own."""
 
     def __init__(self, scopes: Scopes) -> None:
         self.scopes = scopes
@@ -199,8 +195,9 @@ class Notes(ast.NodeTransformer):
 
 
 def is_simple(node: ast.Attribute | ast.Subscript) -> bool:
-    """Can it be looked at once more, from outside the class, without harm?"""
-    return pure(node) and not (isinstance(node, ast.Attribute) and is_private(node.attr))
+    """Can it be looked at once more, from outside the class, without harm? In there, __x means another name."""
+    private = isinstance(node, ast.Attribute) and node.attr.startswith("__") and not node.attr.endswith("__")
+    return pure(node) and not private
 
 
 def taken_apart(node: ast.Attribute | ast.Subscript) -> tuple[str, ast.expr, ast.expr]:

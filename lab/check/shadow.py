@@ -150,10 +150,6 @@ class Memory:
         """The numbers of the elements that units belong to, in the shape of `where`."""
         return where.of(numbers(self.nbytes // self.unit)) // (self.itemsize // self.unit)
 
-    def start_of(self, array: np.ndarray) -> int:
-        """The number of the first element of an array in this memory."""
-        return (address(array) - self.address) // self.itemsize
-
     def call(self, name: str, view: np.ndarray) -> None:
         """The program assigns the memory, seen through `view`, to a variable of this name."""
         self.name = name
@@ -171,7 +167,7 @@ class Memory:
         if self.names is None:
             return self.label + ranges(self.coordinates(elements), self.shape)
         for name, array in self.names().items():
-            start = self.start_of(array)
+            start = (address(array) - self.address) // self.itemsize
             inside = elements[(elements >= start) & (elements < start + array.size)]
             if inside.size:
                 return f"{self.name}.{name}" + ranges(np.unravel_index(inside - start, array.shape), array.shape)

@@ -11,7 +11,7 @@ from functools import cache, lru_cache
 import numpy as np
 
 from lab import serial
-from lab.checkpoint import Config, parameter_shapes
+from lab.checkpoint import Config, count_numbers, parameter_shapes
 
 CONFIG = Config(max_seq_len=8, vocab_size=301, num_layers=1, num_heads=3, channels=12, padded_vocab_size=304)
 SEED = 8  # of the parameters
@@ -60,7 +60,7 @@ def parameters() -> np.ndarray:
 
 def acts_size(n: int) -> int:
     """Floats of memory that generate(n) needs for its activations."""
-    return sum(int(np.prod(shape)) for shape in serial.activation_shapes(CONFIG, 1, max(n - 1, 1)).values())
+    return count_numbers(serial.activation_shapes(CONFIG, 1, max(n - 1, 1)))
 
 
 @lru_cache(maxsize=1)

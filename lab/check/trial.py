@@ -19,7 +19,7 @@ from lab.command import counted
 from lab.threadlib import WorkerFailed
 
 
-def check_program(program: Program, workers: int, repeats: int, seconds: float = 60.0) -> Findings:
+def check_program(program: Program, workers: int, repeats: int, seconds: float) -> Findings:
     """Run a program a few times in checked mode, in this process, for at most `seconds` in all; stops at the first
     error."""
     result = Findings(program.name, "checked", workers, findings=program.refused())
@@ -61,9 +61,8 @@ def still_running(program: Program, seconds: float) -> Finding:
         if frame is not None and ident in names:
             where.append(place(program.file, frame.f_lineno))
             words.append(f"{names[ident]} is at {where[-1]}")
-    return Finding(
-        "livelock", f"no end after {seconds:.0f} seconds: {', '.join(sorted(words))}", where=where, tool="checked"
-    )
+    message = f"no end after {seconds:.0f} seconds: {', '.join(sorted(words))}"
+    return Finding("livelock", message, where=where, tool="checked")
 
 
 def run_once(program: Program, workers: int, result: Findings, late: threading.Event) -> None:
@@ -111,24 +110,20 @@ def drive(program: Program, module: ModuleType, workers: int, result: Findings) 
         model = tiny.fresh_model(np.zeros(tiny.acts_size(case.n), dtype=np.float32))
         tokens = tuple(int(token) for token in module.generate(model, list(case.prompt), case.n, workers))
         expected = tiny.expected(case).tokens
-        if tokens == expected:
-            continue
-        result.findings.append(
-            Finding("tokens", f"tokens {list(tokens)} instead of serial's {list(expected)}", tool="checked")
-        )
+        if tokens != expected:
+            message = f"tokens {list(tokens)} instead of serial's {list(expected)}"
+            result.findings.append(Finding("tokens", message, tool="checked"))
 
 
 def look_for_unjoined(runtime: Checked, result: Findings) -> None:
     """At the end of a program every thread has been joined."""
-    left = threadlib.threads()
-    if left:
-        words = []
-        for thread in left:
-            state = runtime.spawned[thread].blocked
-            words.append(f"{thread.name}, {f'waiting at {at(state[2])}' if state else 'which has ended or still runs'}")
-        result.findings.append(
-            Finding("unjoined", f"the program ended without joining {'; '.join(words)}", tool="checked")
-        )
+    words = []
+    for thread in threadlib.threads():
+        state = runtime.spawned[thread].blocked
+        words.append(f"{thread.name}, {f'waiting at {at(state[2])}' if state else 'which has ended or still runs'}")
+    if words:
+        message = f"the program ended without joining {'; '.join(words)}"
+        result.findings.append(Finding("unjoined", message, tool="checked"))
 
 
 def add_exception(program: Program, exception: BaseException, result: Findings) -> None:
