@@ -13,10 +13,9 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from grader.plain import loads
@@ -43,7 +42,7 @@ class Patience:
     cases: float = 45.0  # for all cases together, which the serial program does in a few seconds
 
 
-class Child:
+class Child(AbstractContextManager["Child"]):
     """A started program, from before "ready" to its end; a context manager that leaves nothing running."""
 
     def __init__(
@@ -105,10 +104,7 @@ class Child:
             os.set_blocking(fd, False)
             self.selector.register(fd, selectors.EVENT_READ, kept.get(fd))
 
-    def __enter__(self) -> "Child":
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> int:

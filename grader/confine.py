@@ -2,7 +2,7 @@
 
     die_with_parent()    killed when its parent ends, however that ends
     refuse_processes()   seccomp: one process, its threads, no other program, no signals to others, no network
-    seal_files(...)      Landlock: no file but the ones named can be opened, and nothing written outside `writable`
+    seal_files(...)      Landlock: no file but the ones named can be opened, and nothing written outside HOME
     lock_in(readable)    the last two: what a program does before it imports a submission
 
 It lies beside the harness in the sandbox, where only the standard library is known. Each lock returns False where the
@@ -62,7 +62,7 @@ def lock_in(readable: Iterable[str] | None) -> dict[str, bool]:
     """Put all locks on: files but HOME, as far as `readable` names what is left (None: they are not sealed here), and
     processes. Which of them hold.
     """
-    sealed = readable is not None and seal_files(readable, [os.environ["HOME"]])
+    sealed = readable is not None and seal_files(readable)
     return {"seals_files": sealed, "refuses_processes": refuse_processes()}
 
 
@@ -116,8 +116,8 @@ def refuse_processes() -> bool:
     return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, filter_)
 
 
-def seal_files(readable: Iterable[str], writable: Iterable[str] = ()) -> bool:
-    """From now on only these files and folders, with all below them, can be opened."""
+def seal_files(readable: Iterable[str]) -> bool:
+    """From now on only these files and folders, with all below them, can be opened, and only HOME written to."""
     version = libc.syscall(CREATE_RULESET, None, 0, 1)
     if version < 1 or not prctl(PR_SET_NO_NEW_PRIVS, 1):
         return False
@@ -129,7 +129,7 @@ def seal_files(readable: Iterable[str], writable: Iterable[str] = ()) -> bool:
     if ruleset < 0:
         return False
     reading = EXECUTE | READ_FILE | READ_DIR
-    rights = dict.fromkeys((*ALWAYS, *readable), reading) | dict.fromkeys(("/dev/null", *writable), everything)
+    rights = dict.fromkeys((*ALWAYS, *readable), reading) | dict.fromkeys(("/dev/null", os.environ["HOME"]), everything)
     for path, right in rights.items():
         with suppress(FileNotFoundError, PermissionError):
             allow(ruleset, path, right & everything)

@@ -128,7 +128,7 @@ def contract_line(kind: str, source: str, private: bool) -> str:
     what = f"a {kind}" if not private or kind in ("list", "tuple", "NoneType") else "something else than an iterator"
     what = "nothing (None)" if kind == "NoneType" else what
     text = f"generate() returns {what}; it has to yield its tokens, each as soon as it is there: `yield token`"
-    lines = returns_of(source, "generate")
+    lines = returns_of(source)
     return f"{text} at {place(source, lines[-1])}" if lines else text
 
 
@@ -359,10 +359,8 @@ def slow_line(recorded: dict, k: int) -> str:
         if len(busy) < k:
             text += f"; only {len(busy)} of {k} workers showed up"
         elif least < 0.6 * most:
-            text += (
-                f"; the busiest had {most / max(least, 1e-9):.1f} times the work of the idlest: cut the "
-                "work more evenly"
-            )
+            times = most / max(least, 1e-9)
+            text += f"; the busiest had {times:.1f} times the work of the idlest: cut the work more evenly"
         waits: dict[str, float] = defaultdict(float)
         for use in workers.values():
             for what, amount in use["wait"].items():

@@ -61,9 +61,7 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     patience: Patience = field(default_factory=Patience)
     budget: float = timing.BUDGET
-    progress: Callable[..., None] = lambda line, detail="": (
-        None
-    )  # called with a line, and perhaps a detail that soon changes
+    progress: Callable[..., None] = lambda *_: None  # called with a line, and perhaps a detail that soon changes
     check_seconds: float = threads.SECONDS
     sets: list[CaseSet] | None = None  # made before, the public ones first; for grading many files
     earlier: timing.Timing | None = None  # of the same file on this machine and model: its rounds count as well

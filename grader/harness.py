@@ -24,25 +24,10 @@ a point. Tokens are compared, times and CPU times are taken, and threads are cou
 
 import sys
 
-DENIED_IMPORTS = frozenset(
-    [
-        "ctypes",
-        "_ctypes",
-        "cffi",
-        "_cffi_backend",
-        "threadpoolctl",
-        "subprocess",
-        "_posixsubprocess",
-        "multiprocessing",
-        "_multiprocessing",
-        "concurrent",
-        "socket",
-        "_socket",
-        "ssl",
-        "asyncio",
-        "numba",
-    ]
-)
+DENIED_IMPORTS = (
+    "ctypes", "_ctypes", "cffi", "_cffi_backend", "threadpoolctl", "subprocess", "_posixsubprocess", "multiprocessing",
+    "_multiprocessing", "concurrent", "socket", "_socket", "ssl", "asyncio", "numba",
+)  # fmt: skip
 DENIED_EVENTS = (
     "os.fork", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.kill", "os.killpg", "os.forkpty", "pty.spawn",
     "ctypes.", "socket.",
@@ -113,6 +98,7 @@ def traceback_as_data(error):
 
 UNWRITTEN = 1e-30  # stands in activations that nobody has written; as good as the zeros that were there
 NOBODY = 0xFFFF  # in place of a region's number
+LARGEST = 400_000  # bytes of activations that are reported
 
 
 def activations_watch(model, n):
@@ -147,7 +133,7 @@ def activations_watch(model, n):
     return Watch()
 
 
-def activations(model, watch, limit=400_000):
+def activations(model, watch):
     """For the explanation of a wrong token: {"regions": [name], "tensors": {name: [shape, base64 of float32, base64 of
     uint16: the region in which each number was first written, 0 for none]}}, without the tensors that nobody writes.
     """
@@ -162,7 +148,7 @@ def activations(model, watch, limit=400_000):
     tensors, size, begin = {}, 0, watch.memory.__array_interface__["data"][0]
     for name, tensor in vars(model.acts).items():
         size += tensor.nbytes
-        if size > limit:
+        if size > LARGEST:
             break
         values = np.array(tensor, dtype="<f4")
         unwritten = values == np.float32(UNWRITTEN)
@@ -182,7 +168,7 @@ def summary(recorder):
 
     threads, regions = {}, Counter()
     for event in recorder.events():
-        seconds = (event.end - event.begin) / 1e9
+        seconds = event.length / 1e9
         if event.kind == "region":
             regions[event.name] += seconds
         elif event.kind != "thread":
@@ -231,9 +217,9 @@ def prepare(config, report, go_on):
 
     engine = config["engine"]
     if engine == "capacity":
-        from lab.measure import capacity
+        from lab.measure.capacity import Kernel
 
-        kernel = capacity.Kernel(config["kernel"]["positions"], checkpoint.Config(*config["kernel"]["shape"]))
+        kernel = Kernel(config["kernel"]["positions"], checkpoint.Config(*config["kernel"]["shape"]))
         kernel.seconds(1)  # pages and caches as they will be
         return lambda command: report("value", kernel.one_and(command["capacity"], command["one_first"]))
     model = serial.gpt2_build_from_checkpoint(config["model"])

@@ -104,7 +104,7 @@ class Inside:
 def look_inside(
     sandbox: Sandbox, tree: Path, model: Path, prompt: Sequence[int], token: int, k: int, *,
     limits: Limits, patience: Patience, pauses: Iterable[float] = PAUSES, cpus: Iterable[int] | None = None,
-    samples: int = SAMPLES, seconds: float = SECONDS, seed: int = 1,
+    samples: int = SAMPLES,
 ) -> Inside:  # fmt: skip
     """Watch the submission in `tree` make the token that follows the prompt, on k workers, again and again."""
     with ExitStack() as stack:
@@ -113,17 +113,15 @@ def look_inside(
             found = stack.enter_context(Child(sandbox, tree, model, "watched", cpus, limits, patience))
             return None if found.wait_ready() else found
 
-        watch = Watch(child, list(prompt), token, k, time.perf_counter() + seconds, limits)
+        watch = Watch(child, list(prompt), token, k, time.perf_counter() + SECONDS, limits)
         for pause in pauses:
             seen = watch.look(pause)
             if seen.problem or (seen.fair(seen.weights) and seen.shared_attention):
                 break
         if seen.problem:
             return seen
-        choose = random.Random(seed)
-        names, work = watch.names, watch.work
-        for name in names:
-            seen.used.append(watch.matters(name, work.get(name, 0.0), pause, choose, samples))
+        choose = random.Random(1)
+        seen.used += [watch.matters(name, pause, choose, samples) for name in watch.names]
         return seen
 
 
@@ -207,9 +205,9 @@ class Watch:
             return "with watched arrays it makes another token"
         return "threads that are not lab.threadlib's do it"
 
-    def matters(self, name: str, work: float, pause: float, choose: random.Random, samples: int) -> bool:
+    def matters(self, name: str, pause: float, choose: random.Random, samples: int) -> bool:
         """Whether the token is wrong without some of this thread's products."""
-        hits = 0
+        hits, work = 0, self.work.get(name, 0.0)
         for tried in range(samples if work else 0):
             if time.perf_counter() > self.until and (hits or tried >= LEAST):
                 return hits > 0

@@ -11,7 +11,8 @@ def place(source: str, line: object) -> str:
     lines = source.splitlines()
     if not isinstance(line, int) or not 0 < line <= len(lines):
         return FILE
-    function = function_at(source, line)
+    inside = (name for first, last, name in functions_of(source)[::-1] if first <= line <= last)
+    function = next(inside, "")  # the innermost
     return f"{FILE}:{line}{f' in {function}' if function else ''}: {lines[line - 1].strip()[:90]}"
 
 
@@ -26,14 +27,9 @@ def functions_of(source: str) -> tuple[tuple[int, int, str], ...]:
         return ()
 
 
-def function_at(source: str, line: int) -> str:
-    """The innermost function that a line belongs to; "" for none."""
-    return next((name for first, last, name in functions_of(source)[::-1] if first <= line <= last), "")
-
-
-def returns_of(source: str, name: str) -> list[int]:
-    """The lines of the return statements of the last function of that name; its first line if it has none."""
-    found = [function for function in functions_of(source) if function[2] == name]
+def returns_of(source: str) -> list[int]:
+    """The lines of the return statements of generate(), the last one; its first line if it has none."""
+    found = [function for function in functions_of(source) if function[2] == "generate"]
     if not found:
         return []
     first, last, _ = found[-1]

@@ -66,10 +66,6 @@ try:
 except PermissionError:
     pass
 import numpy.fft, numpy.linalg, numpy.random
-for path in config["open"]:
-    for file in (path, *(os.path.join(top, name) for top, _, names in os.walk(path) for name in names)):
-        if not os.path.isdir(file):
-            open(file, "rb").close()
 print(json.dumps(found))
 """
 
@@ -234,7 +230,7 @@ class Sandbox:
             raise SandboxError(f"{os.path.basename(command[0])} cannot be started: {error}") from None
         return Started(process, user, mark, self.backend == "bubblewrap", scratch)
 
-    def environment(self, scratch: Path | None = None, mark: str = "") -> dict[str, str]:
+    def environment(self, scratch: Path | None, mark: str) -> dict[str, str]:
         """The clean environment: one BLAS thread, a place for temporary files, nothing of the caller's but what decides
         which code BLAS runs: lab.kernels has chosen for that one.
         """
@@ -287,13 +283,9 @@ class Sandbox:
         open_to_all(copy.parent)
         return copy
 
-    def trial(self, visible: Iterable[str | os.PathLike] = ()) -> dict:
-        """Whether a program starts, has the packages, and can read all of `visible`: what it saw. Raises SandboxError
-        with the reason if not.
-        """
-        visible = [str(path) for path in visible]
-        config = {**self.locks(visible), "open": visible}
-        started = self.start(["-c", CONFINE.read_text() + TRIAL, json.dumps(config)], visible)
+    def trial(self) -> dict:
+        """Whether a program starts and has the packages: what it saw. Raises SandboxError with the reason if not."""
+        started = self.start(["-c", CONFINE.read_text() + TRIAL, json.dumps(self.locks([]))])
         try:
             out, err = started.process.communicate(timeout=TRIAL_SECONDS)
         except subprocess.TimeoutExpired:
@@ -385,9 +377,8 @@ def lacking(sandbox: Sandbox, reasons: list[str]) -> str:
     """What is not protected, one line; "" for bubblewrap with its locks."""
     gaps = []
     if not sandbox.seals_files:
-        gaps += {"bubblewrap": [], "other-user": ["what every user of this machine may read or write"]}.get(
-            sandbox.backend, ["your files", "the results of this run"]
-        )
+        others = {"bubblewrap": [], "other-user": ["what every user of this machine may read or write"]}
+        gaps += others.get(sandbox.backend, ["your files", "the results of this run"])
     if not sandbox.refuses_processes:
         gaps += ["processes it starts are found, not refused"]
         gaps += [] if sandbox.private else ["the network"]

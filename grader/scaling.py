@@ -138,11 +138,9 @@ def delayed(found: Scaling) -> float:
 
 def gain_without_steal(found: Scaling) -> float:
     """The gain if that had not been: the upper end of its interval."""
-    return (
-        gain(found.threads.high / (1 - delayed(found)), max(1.01, found.capacity.median))
-        if delayed(found)
-        else found.gain.high
-    )
+    if late := delayed(found):
+        return gain(found.threads.high / (1 - late), max(1.01, found.capacity.median))
+    return found.gain.high
 
 
 # ---------------------------------------------------------------------------------------------------------- objections

@@ -15,53 +15,17 @@ from pathlib import Path
 from lab.check.program import without_script
 
 LARGEST = 1 << 20  # bytes; the reference has 16 thousand
-MODULES = frozenset(
-    [
-        "__future__",
-        "abc",
-        "array",
-        "bisect",
-        "collections",
-        "contextlib",
-        "copy",
-        "dataclasses",
-        "enum",
-        "functools",
-        "heapq",
-        "itertools",
-        "lab",
-        "math",
-        "numbers",
-        "numpy",
-        "operator",
-        "os",
-        "random",
-        "statistics",
-        "string",
-        "struct",
-        "sys",
-        "time",
-        "types",
-        "typing",
-        "warnings",
-    ]
-)
-THREAD_MODULES = frozenset(
-    [
-        "_thread",
-        "threading",
-        "multiprocessing",
-        "concurrent",
-        "asyncio",
-        "queue",
-        "_queue",
-        "subprocess",
-        "_posixsubprocess",
-        "_multiprocessing",
-    ]
-)
-LAB_MODULES = frozenset(("lab.serial", "lab.threadlib", "lab.checkpoint", "lab.kernels", "lab.machine"))
-DYNAMIC = frozenset(("__import__", "exec", "eval", "compile"))
+MODULES = (
+    "__future__", "abc", "array", "bisect", "collections", "contextlib", "copy", "dataclasses", "enum", "functools",
+    "heapq", "itertools", "lab", "math", "numbers", "numpy", "operator", "os", "random", "statistics", "string",
+    "struct", "sys", "time", "types", "typing", "warnings",
+)  # fmt: skip
+THREAD_MODULES = (
+    "_thread", "threading", "multiprocessing", "concurrent", "asyncio", "queue", "_queue", "subprocess",
+    "_posixsubprocess", "_multiprocessing",
+)  # fmt: skip
+LAB_MODULES = ("lab.checkpoint", "lab.kernels", "lab.machine", "lab.serial", "lab.threadlib")
+DYNAMIC = ("__import__", "exec", "eval", "compile")
 PARAMETERS = ("model", "prompt", "n", "workers")
 
 
@@ -200,8 +164,6 @@ def look_at_import(name: str, line: int, submission: Submission) -> None:
     if top in THREAD_MODULES:
         submission.threads.append(f"line {line}: import {name}: threads come from lab.threadlib only")
     elif top == "lab" and not any(name == module or name.startswith(f"{module}.") for module in LAB_MODULES):
-        submission.imports.append(
-            f"line {line}: import {name}: only {', '.join(sorted(LAB_MODULES))} of the lab are given"
-        )
+        submission.imports.append(f"line {line}: import {name}: only {', '.join(LAB_MODULES)} of the lab are given")
     elif top not in MODULES:
         submission.imports.append(f"line {line}: import {name}: not needed for this task")

@@ -189,12 +189,9 @@ def prompts_for(watch: Stopwatch, seed: int) -> Iterator[list[int]]:
 
 
 def one_round(
-    watch: Stopwatch,
-    prompts: Iterator[list[int]],
-    timing: Timing,
-    capacity: dict[int, Child],
+    watch: Stopwatch, prompts: Iterator[list[int]], timing: Timing, capacity: dict[int, Child],
     tell: Callable[[str], None],
-) -> None:
+) -> None:  # fmt: skip
     """One round; it goes to timing.rounds, or timing.failure or timing.given_up says what came instead.
 
     Raises SandboxError when a trusted program fails.
@@ -226,11 +223,8 @@ def note_failure(timing: Timing, group: "Group", player: Player) -> None:
     if run.outcome in ("hang", "spin", "slow") and others > OTHERS:
         timing.given_up.append(f"other programs used {others:.0%} of the cores")
     else:
-        timing.failure, timing.expected, timing.failed_workers = (
-            run,
-            group.trusted[player.workers].run.tokens,
-            player.workers,
-        )
+        timing.failure, timing.failed_workers = run, player.workers
+        timing.expected = group.trusted[player.workers].run.tokens
 
 
 class Group:

@@ -124,12 +124,8 @@ def remove_files(users: set[int]) -> None:
         with suppress(OSError):
             for entry in list(os.scandir(folder)):
                 with suppress(OSError):
-                    if entry.stat(follow_symlinks=False).st_uid not in users:
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        shutil.rmtree(entry.path)
-                    else:
-                        os.unlink(entry.path)
+                    if entry.stat(follow_symlinks=False).st_uid in users:
+                        (shutil.rmtree if entry.is_dir(follow_symlinks=False) else os.unlink)(entry.path)
 
 
 @lru_cache(maxsize=1)

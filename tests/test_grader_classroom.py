@@ -224,7 +224,7 @@ def test_a_submission_is_taken_in_once_and_results_have_a_history(tmp_path):
         book.store(first.id, Result("m", GRADED, report(50.0, None), graded="1"))
         book.store(first.id, Result("m", GRADED, report(50.0, None), graded="1"))  # the same one is not stored twice
         book.store(first.id, Result("m", GRADED, report(70.0, None), graded="2"))
-        assert [result.score for result in book.history(first.id)] == [50.0, 70.0]
+        assert [record.attempts for record in book.records()] == [2, 0]
         assert [record.result and record.result.score for record in book.records()] == [70.0, None]
         assert second.result is None
 
@@ -269,7 +269,7 @@ def test_a_result_that_cannot_be_written_leaves_the_others(tmp_path):
         (record,) = book.records()
         with pytest.raises(GradebookError, match="cannot be written"):
             book.store(record.id, Result("m", GRADED, {"output": "x" * 100_000}, graded="later"))
-        assert [result.score for result in book.history(record.id)] == [50.0]
+        assert [(record.attempts, record.result.score) for record in book.records()] == [(1, 50.0)]
 
 
 # --------------------------------------------------------------------------------------------------------------- policy
@@ -469,7 +469,8 @@ def test_wrong_use_is_one_line_and_2(capsys, arguments, message):
 
 
 def test_the_report_is_made_again_from_the_gradebook(tmp_path):
-    book_of(tmp_path / "gradebook.sqlite", (submission("ada"), 90.0)).close()
+    with book_of(tmp_path / "gradebook.sqlite", (submission("ada"), 90.0)):
+        pass
     assert main(["report", "--out", str(tmp_path), "--title", "Our class"]) == 0
     assert "Our class" in (tmp_path / "report.html").read_text()
     assert (tmp_path / "grades.csv").read_text().startswith("id,name,score")

@@ -190,18 +190,20 @@ def test_a_forged_report_says_nothing(change):
     assert well_formed([]) == {}
 
 
-def test_however_late_it_is_a_worker_whose_products_matter_is_heard(box):
-    found = seen(box, BASE.read_text(), seconds=0.0)
+def test_however_late_it_is_a_worker_whose_products_matter_is_heard(box, monkeypatch):
+    monkeypatch.setattr(inside, "SECONDS", 0.0)
+    found = seen(box, BASE.read_text())
     assert found.problem == "" and found.used == [True, True]
     source = BASE.read_text() + "\n\nright = split\n\n\ndef split(count, k):\n    return right(count, k - 1)\n"
-    assert sorted(seen(box, source, k=3, seconds=0.0).used) == [False, True, True]
+    assert sorted(seen(box, source, k=3).used) == [False, True, True]
 
 
 def test_a_look_inside_ends_in_time(monkeypatch):
     asked = []
     watch = inside.Watch(lambda: None, [1], 2, 1, until=0.0, limits=Limits())
     monkeypatch.setattr(watch, "run", lambda **notes: (asked.append(notes), (None, {}))[1])
-    assert not watch.matters("worker-1", 1.0, 0.0, random.Random(1), inside.SAMPLES)
+    watch.work = {"worker-1": 1.0}
+    assert not watch.matters("worker-1", 0.0, random.Random(1), inside.SAMPLES)
     assert len(asked) == inside.LEAST
 
 

@@ -245,7 +245,7 @@ def write_handout(options: argparse.Namespace, console: Console) -> int:
     place, archive = handout.build(options.out)
     console.print(f"{shown(place)}  {shown(archive)}  SHA-256 {sha256(archive.read_bytes()).hexdigest()[:16]}")
     if options.proof != "none":
-        model = (find(options.model) if options.model else timing_model()) if options.proof == "all" else None
+        model = timing_model(options.model) if options.proof == "all" else None
         with tempfile.TemporaryDirectory(prefix="handout-") as folder:
             Proof(archive, Path(folder), lambda line: console.print(f"  {line}", style="dim")).everything(model)
         console.print("proven: the starter is right and does not scale, every verb runs, a solution gets all points")

@@ -9,7 +9,7 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -80,8 +80,8 @@ class Record:
     attempts: int  # results there are
 
 
-class Gradebook:
-    """An open gradebook. A context manager."""
+class Gradebook(AbstractContextManager["Gradebook"]):
+    """An open gradebook, closed at the end of its with block."""
 
     def __init__(self, path: str | Path) -> None:
         """Open it, or make it. Raises GradebookError."""
@@ -116,14 +116,7 @@ class Gradebook:
                 f"{self.path}: a gradebook of version {version}, this program knows up to {VERSION}; get a newer one"
             )
 
-    def __enter__(self) -> "Gradebook":
-        return self
-
     def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
         self.db.close()
 
     @contextmanager
@@ -212,8 +205,3 @@ class Gradebook:
         when = datetime.fromisoformat(received) if received else None
         submission = Submission(student, name, bytes(source), when, bool(late), problem)
         return Record(number, submission, Result.stored(*result) if attempts else None, attempts)
-
-    def history(self, submission: int) -> list[Result]:
-        """All results of a submission, the oldest first."""
-        rows = self.db.execute(f"select {OF_RESULT} from result r where submission = ? order by id", (submission,))
-        return [Result.stored(*row) for row in rows]

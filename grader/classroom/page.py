@@ -163,10 +163,10 @@ def causes(standings: Iterable[Standing]) -> list[tuple[str, int, list[Standing]
     return [(reason, len(who), who) for reason, who in ranked[:CAUSES]]
 
 
-def slowest(standings: Sequence[Standing], most: int = 8) -> list[tuple[Standing, float]]:
-    """The right programs that scale least: (whose, E_k / C_k at the most workers measured)."""
+def slowest(standings: Sequence[Standing]) -> list[tuple[Standing, float]]:
+    """The eight right programs that scale least: (whose, E_k / C_k at the most workers measured)."""
     measured = [(s, shares_of(s)[-1]) for s in standings if shares_of(s)]
-    return sorted(measured, key=lambda pair: pair[1])[:most]
+    return sorted(measured, key=lambda pair: pair[1])[:8]
 
 
 def table(standings: Sequence[Standing]) -> list[dict[str, Any]]:

@@ -11,8 +11,8 @@ Page = Callable[[str], str | None]  # "" is the report, "feedback/ada.html" a st
 
 
 @contextmanager
-def serving(page: Page, port: int = 0) -> Iterator[str]:
-    """Serve while the block runs; gives the address. Raises OSError when the port is taken."""
+def serving(page: Page) -> Iterator[str]:
+    """Serve while the block runs, at a port that is free; gives the address."""
     token = secrets.token_urlsafe(16)
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -33,7 +33,7 @@ def serving(page: Page, port: int = 0) -> Iterator[str]:
         def log_message(self, format: str, *arguments: object) -> None:
             """Say nothing: the terminal shows progress."""
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
