@@ -325,6 +325,23 @@ def test_ctrl_c_reaches_all_processes_and_ends_them_without_a_word(tmp_path):
         assert 1 <= sum(record.result is not None for record in book.records()) < 40
 
 
+DEAF = """
+import multiprocessing, signal
+from grader.classroom.task import PRELOAD
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(PRELOAD)
+process = context.Process(target=signal.raise_signal, args=(signal.SIGINT,))
+process.start()
+process.join()
+print(process.exitcode)
+"""
+
+
+def test_ctrl_c_does_nothing_to_a_process_that_is_just_starting():
+    run = subprocess.run([sys.executable, "-c", DEAF], capture_output=True, text=True)
+    assert (run.stdout, run.stderr) == ("0\n", "")
+
+
 def test_a_cluster_that_does_not_start_here_is_one_line(monkeypatch):
     def fails(**_):
         raise RuntimeError("Nanny failed to start.")
