@@ -2,7 +2,7 @@
 
 collect     what Gradescope, Moodle, Canvas and GitHub Classroom export -> submissions
 gradebook   SQLite: every submission and every result ever, a transaction each
-task        one submission's grading, as a worker runs it
+task        one submission's grading, as a worker runs it; deaf: Ctrl-C does nothing to its process
 run         all of them, on dask.distributed: who is graded where and when; cluster: the machines
 policy      which of a student's submissions counts, and what lateness costs
 exports     CSV, Gradescope's results.json, a feedback page for each student
