@@ -64,7 +64,7 @@ def make_report(model: Path, out: Path) -> Path:
         patch.setattr(scale, "ROUNDS", 1)
         patch.setattr(profile, "MOST_ROUNDS", 1)
         patch.setattr(machine, "READ_BYTES", 1 << 24)
-        assert main_of(report, "--model", model, "-n", 24, "--workers", 2, "--out", out, "--title", "Ada's report") == 0
+        assert main_of(report, "--model", model, "-n", 60, "--workers", 2, "--out", out, "--title", "Ada's report") == 0
     return out
 
 

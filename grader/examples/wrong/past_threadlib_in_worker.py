@@ -1,7 +1,7 @@
 # One worker of the library, which starts the others by itself, with what the library is made of.
 # on: base
 # expect: public partial | threads that are not lab.threadlib
-# expect: workers failed | a thread was started past lab.threadlib
+# expect: workers failed | a thread was started without lab.threadlib
 # whole: public open
 
 from lab.threadlib import threading as beneath
