@@ -199,7 +199,7 @@ def test_builtin_sampler_takes_over_where_pyspy_may_not(small, tmp_path, monkeyp
     found = None if missing else fake_pyspy(tmp_path, script)
     monkeypatch.setattr(profile, "find_pyspy", lambda: found)
     out = tmp_path / "out"
-    assert main_of(profile, "--model", small, "-n", 30, "--rounds", 1, "--out", out) == 0
+    assert main_of(profile, "--model", small, "-n", 60, "--rounds", 1, "--out", out) == 0
     printed = capsys.readouterr()
     (line,) = [line for line in printed.err.splitlines() if "py-spy" in line]
     assert ("not installed" if missing else "Permission Denied") in line and "built-in sampler" in line

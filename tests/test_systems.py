@@ -44,7 +44,10 @@ COMMANDS = {
     "explore": ("lab.check explore lab/parallel.py --schedules 12", "nothing found"),
     "exercise": ("lab.exercises 1 --file solutions/exercises/bounded_buffer.py", "all 4 cases passed"),
     "timeline": ("lab.measure.timeline --engine parallel --model {model} --out {out}", "Tokens equal"),
-    "profile": ("lab.measure.profile --profiler builtin --rounds 1 --model {model} --out {out}", "Where the time goes"),
+    "profile": (
+        "lab.measure.profile --profiler builtin --rounds 1 -n 60 --rate 500 --model {model} --out {out}",
+        "Where the time goes",
+    ),
 }
 
 
