@@ -276,6 +276,11 @@ class Runtime:
 _runtime = Runtime()
 
 
+def runtime() -> Runtime:
+    """The runtime in use."""
+    return _runtime
+
+
 def install(runtime: Runtime) -> Runtime:
     """Make `runtime` the one that new primitives and threads are made by; returns the one before."""
     global _runtime

@@ -441,13 +441,14 @@ def test_explore_replay_and_picture(tmp_path: Path):
     assert "worker-2" in svg
 
 
-def test_a_result_as_json():
+def test_json_can_be_read_back():
     run = command("races", str(ZOO / "wrong" / "overlapping_slices.py"), "--json", "--schedules", "4")
-    result = json.loads(run.stdout)
-    assert run.returncode == 4 == result["exit_code"]
-    first = result["findings"][0]
-    assert first["kind"] == "race"
-    assert re.search(r"out\[4, :\] written by worker \d at overlapping_slices.py:16 and worker \d", first["message"])
+    printed = json.loads(run.stdout)
+    result = Findings.from_json(printed)
+    assert run.returncode == 4 == result.exit_code and result.to_json() == printed
+    first = result.findings[0]
+    assert first.kind == "race"
+    assert re.search(r"out\[4, :\] written by worker \d at overlapping_slices.py:16 and worker \d", first.message)
 
 
 def test_clean_program_exits_with_0():

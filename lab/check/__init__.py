@@ -9,7 +9,7 @@ PROGRAM is a file or a module with generate(model, prompt, n, workers), which is
 lab.serial, or with main(), and perhaps check(result). Exit code 0: nothing found; 4: a thread error; 2: it cannot be
 checked, with the reason.
 
-For programs: lab.check.api, whose functions return lab.check.report.Findings (to_json gives plain data):
+For programs: lab.check.api, whose functions return lab.check.report.Findings (to_json, from_json):
 
     explore_submission(program, schedules=2000, seed=1, workers=3, seconds=None, races=True, strategy="mix")
     check_races(program, schedules=60, seed=1, workers=3, seconds=None)

@@ -90,6 +90,13 @@ class Findings:
         """A dict of plain values, with `ok` and `exit_code` included."""
         return asdict(self) | {"ok": self.ok, "exit_code": self.exit_code}
 
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Findings":
+        """The inverse of to_json: for programs that read what `lab.check --json` printed."""
+        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        known["findings"] = [Finding(**finding) for finding in known.get("findings", [])]
+        return cls(**known)
+
 
 def console() -> Console:
     """A console that neither guesses highlights nor breaks a line that is meant to be copied."""
