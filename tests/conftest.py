@@ -26,6 +26,8 @@ ENVIRONMENT = ("GPT_MODEL", "GPT_MODELS_DIR", "GPT_MIRROR", "GPT_WORKERS")
 sys.modules.setdefault("rfc3987_syntax", None)  # jsonschema would take 2 s to load it, for a format no schema here has
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a run in the background; what it starts would ignore it as well
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup, likewise
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # the processes that the tests start would each compile the lab anew
 CHOSEN = kernels.choose()  # measured once: hundreds of processes that the tests start need not measure it again
 STAGES = {  # first word of a test file's name after "test_" -> marker
