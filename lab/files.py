@@ -97,4 +97,9 @@ def shown(path: Path) -> str:
     """The path as people read it: relative to the current folder if it lies below, as text that can be printed."""
     path = path.resolve()
     text = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-    return text.encode("utf-8", "replace").decode()
+    return printable_name(text)
+
+
+def printable_name(name: str) -> str:
+    """The name of a file as text that can be printed: what is not UTF-8 in it becomes "?"."""
+    return name.encode("utf-8", "replace").decode()

@@ -25,7 +25,7 @@ import numpy as np
 from lab.checkpoint import CheckpointError, read_header
 from lab.command import Parser, above_zero, counted, in_one_line, whole_number, worker_count
 from lab.engines import engine_name
-from lab.files import PROFILES, ROOT, ready_for_files
+from lab.files import PROFILES, ROOT, printable_name, ready_for_files
 from lab.margin import MARGIN
 from lab.measure.load import Load
 from lab.measure.machine import summary
@@ -69,7 +69,7 @@ class Program:
         """The program's file, as people name it; what is not UTF-8 in a name becomes "?"."""
         path = Path(self.engine) if self.engine.endswith(".py") else ROOT / "lab" / f"{self.engine}.py"
         below = (str(path.relative_to(base)) for base in (Path.cwd(), ROOT) if path.is_relative_to(base))
-        return next(below, path.name).encode("utf-8", "replace").decode()
+        return printable_name(next(below, path.name))
 
     @property
     def title(self) -> str:
@@ -79,8 +79,8 @@ class Program:
 
     @property
     def model_name(self) -> str:
-        """The model's, as people call it; what is not UTF-8 in it becomes "?"."""
-        return self.model.stem.encode("utf-8", "replace").decode()
+        """The model's, as people call it."""
+        return printable_name(self.model.stem)
 
     def command(self, result: Path, wanted: dict[str, Any], flags: Sequence[str] = ()) -> list[str]:
         """The command line of target.py, which says what is wanted; `flags` are the interpreter's."""
