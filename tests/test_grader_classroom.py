@@ -114,6 +114,32 @@ def test_when_and_late(tmp_path):
     assert found[0].received == NOON
     found = collect(lay_out(tmp_path / "c", SHAPES["Canvas"][0]))
     assert [s.marked_late for s in found] == [False, True]
+    assert [s.received for s in found] == [None, None]  # the files are as old as the download
+
+
+def test_a_clone_is_no_later_than_what_was_pushed(tmp_path):
+    files = {"lab-ada/.git/HEAD": "", "lab-ada/parallel.py": "a", "lab-bob/.git/HEAD": "", "lab-bob/lab/parallel.py": "b"}
+    found = collect(lay_out(tmp_path / "class", {**files, "lab-eve/parallel.py": "e"}))
+    assert [(s.student, s.received is None) for s in found] == [("ada", True), ("bob", True), ("eve", False)]
+
+
+def test_what_students_say_of_time_and_name_does_not_count(tmp_path):
+    """The date in a zip is its maker's, and Gradescope's metadata among a student's files hides nobody."""
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("parallel.py", (1999, 1, 1, 0, 0, 0)), "a")
+    folder = lay_out(tmp_path / "class", {"bob/parallel.py": "b", "eve/parallel.py": "e"})
+    (folder / "ada").mkdir()
+    (folder / "ada" / "upload.zip").write_bytes(inner.getvalue())
+    os.utime(folder / "ada" / "upload.zip", (NOON.timestamp(), NOON.timestamp()))
+    told = "bob:\n  :submitters:\n  - :name: Eve\n    :sid: eve\n"
+    (folder / "eve" / "submission_metadata.yml").write_text(told)
+    found = {s.student: s for s in collect(folder)}
+    assert {student: s.source for student, s in found.items()} == {"ada": b"a", "bob": b"b", "eve": b"e"}
+    assert found["ada"].received == NOON
+    mine = "export/submission_11/submission_metadata.yml"  # in a zip it may come before Gradescope's own
+    (tmp_path / "g.zip").write_bytes(zipped({mine: told, **SHAPES["Gradescope"][0]}))
+    assert [s.source for s in collect(tmp_path / "g.zip")] == [b"a", b"g", b"g"]
 
 
 def test_a_zip_that_a_student_uploaded(tmp_path):
@@ -169,6 +195,44 @@ def test_sizes_are_bounded_also_of_a_zip_bomb(tmp_path):
     assert found["eve"].problem == "parallel.py is larger than 1024 KB" and found["eve"].source == b""
 
 
+def test_one_damaged_zip_keeps_nobody_from_being_graded(tmp_path):
+    """Whatever its bytes make of zipfile: one line for its student."""
+    packed = {name: bytearray(zipped({"parallel.py": "a" * 3000})) for name in ("name", "version", "data")}
+    with zipfile.ZipFile(out := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("parallel.py", bytes(range(256)) * 20)
+    packed["data"] = bytearray(out.getvalue())
+    packed["data"][60:90] = b"\xff" * 30
+    packed["name"][packed["name"].rindex(b"parallel.py")] = 0  # a name of no letters
+    packed["version"][packed["version"].index(b"PK\1\2") + 6] = 255
+    (folder := tmp_path / "class").mkdir()
+    (folder / "bob.py").write_text("b")
+    for name, data in packed.items():
+        (folder / f"{name}.zip").write_bytes(data)
+    found = {s.student: s for s in collect(folder)}
+    assert found["bob"].source == b"b"
+    assert found["version"].problem == "version.zip is not a readable zip file"
+    assert found["name"].problem == "no parallel.py was handed in (found: nothing)"
+    assert found["data"].problem.startswith("parallel.py cannot be read: damaged: ")
+
+
+def test_a_member_without_a_name_and_what_macos_adds_are_nobodys(tmp_path):
+    files = {".": "x", "ada/parallel.py": "a", "ada/._parallel.py": "macOS", "bob/._parallel.py": "macOS"}
+    (tmp_path / "class.zip").write_bytes(zipped({**files, "._eve.py": "macOS"}))
+    assert [(s.student, s.source) for s in collect(tmp_path / "class.zip")] == [("ada", b"a"), ("bob", b"")]
+
+
+def test_a_helper_beside_the_program_is_no_later_submission(tmp_path):
+    names = ("ada_101_9001_parallel.py", "ada_101_9002_helper.py", "bob_102_9003_mine.py", "ada_101_9003_parallel-1.py")
+    found = collect(lay_out(tmp_path / "class", {name: name for name in names}))
+    assert sorted(s.source.decode() for s in found) == [names[0], names[3], names[2]]
+
+
+def test_a_file_larger_than_the_memory_is_not_read(tmp_path):
+    folder = lay_out(tmp_path / "class", {"ada/parallel.py": "", "bob/parallel.py": "b"})
+    os.truncate(folder / "ada" / "parallel.py", 1 << 40)
+    assert [(s.source, s.problem) for s in collect(folder)] == [(b"", "parallel.py is larger than 1024 KB"), (b"b", "")]
+
+
 def test_names_in_any_script(tmp_path):
     (folder := tmp_path / "class").mkdir()
     os.mkdir(os.fsencode(folder) + b"/caf\xe9")
@@ -180,6 +244,11 @@ def test_names_in_any_script(tmp_path):
     info = zipfile.ZipInfo("x")
     info.filename = "李明".encode("gb18030").decode("cp437")  # as Python reads what Chinese Windows has packed
     assert collecting.member_name(info) == "李明"
+    for name in ("张三", "李四"):  # a folder that unzip has made of such a zip: two students, not one
+        place = os.fsencode(tmp_path / "class3") + b"/" + name.encode("gb18030")
+        os.makedirs(place)
+        Path(os.fsdecode(place), "parallel.py").write_text("x")
+    assert [s.student for s in collect(tmp_path / "class3")] == ["张三", "李四"]
 
 
 @pytest.mark.parametrize(

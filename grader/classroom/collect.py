@@ -16,6 +16,7 @@ import re
 import stat
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -33,6 +34,10 @@ CANVAS = re.compile(r"^(?P<name>[^_]+)_(?P<late>LATE_)?(?P<id>\d+)_\d+_(?P<file>
 
 class CollectError(Exception):
     """A folder or zip without submissions; the message is one line."""
+
+
+class Damaged(OSError):
+    """Not a zip, or one of which this cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -73,18 +78,21 @@ def entries_of(source: Path) -> list[Entry]:
         raise CollectError(f"{source}: neither a folder nor a zip file")
     try:
         found = list(in_folder(source) if source.is_dir() else in_zip(source.read_bytes()))
+    except Damaged:
+        raise CollectError(f"{source}: neither a folder nor a zip file") from None
     except OSError as error:
         raise CollectError(f"{source}: cannot be read: {error.strerror or error}") from None
-    except zipfile.BadZipFile:
-        raise CollectError(f"{source}: neither a folder nor a zip file") from None
     if len(found) > MOST_FILES:
         raise CollectError(f"{source}: more than {MOST_FILES} files; is this an export of submissions?")
     return found
 
 
 def in_folder(folder: Path) -> Iterator[Entry]:
-    """Files below a folder; links are not followed."""
+    """Files below a folder; links are not followed. Those of a clone are as old as the clone, which tells nothing."""
+    clones: list[Path] = []
     for place, folders, files in os.walk(folder):
+        if ".git" in folders and Path(place) != folder:
+            clones.append(Path(place))
         folders[:] = sorted(name for name in folders if name not in SKIPPED)
         if Path(place) != folder:
             yield folder_entry(PurePosixPath(*map(printable, Path(place).relative_to(folder).parts)))
@@ -97,20 +105,25 @@ def in_folder(folder: Path) -> Iterator[Entry]:
                 yield Entry(relative, 0, None, path.read_bytes, f"cannot be read: {error.strerror}")
                 continue
             trouble = "" if stat.S_ISREG(status.st_mode) else "not a regular file"
-            yield Entry(
-                relative, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC), path.read_bytes, trouble
-            )
+            cloned = any(path.is_relative_to(clone) for clone in clones)
+            changed = None if cloned else datetime.fromtimestamp(status.st_mtime, UTC)
+            yield Entry(relative, status.st_size, changed, path.read_bytes, trouble)
 
 
 def in_zip(data: bytes) -> Iterator[Entry]:
-    """Members of a zip; what leads outside, is a link or is packed too tightly says so instead of being read."""
-    archive = zipfile.ZipFile(io.BytesIO(data))
+    """Members of a zip; what leads outside, is a link or is packed too tightly says so instead of being read. Raises
+    Damaged.
+    """
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+    except Exception as error:  # zipfile's own, struct's, NotImplementedError ...: the bytes are a stranger's
+        raise Damaged(f"no zip file: {error}") from None
     for info in archive.infolist():
         path = PurePosixPath(printable(member_name(info)).replace("\\", "/"))
-        if any(part in SKIPPED for part in path.parts):
+        if not path.parts or any(part in SKIPPED for part in path.parts):
             continue
         if info.is_dir():
-            if path.parts and not danger(info, path):
+            if not danger(info, path):
                 yield folder_entry(path)
             continue
         yield Entry(
@@ -134,25 +147,27 @@ def danger(info: zipfile.ZipInfo, path: PurePosixPath) -> str:
 
 
 def unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """A member's bytes, however large it claims to be no more than are allowed. Raises OSError."""
+    """A member's bytes, however large it claims to be no more than are allowed. Raises Damaged."""
     try:
         with archive.open(info) as file:
             return file.read(LARGEST_ZIP + 1)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
-        raise OSError(f"damaged: {error}") from None
+    except Exception as error:  # zipfile's own, zlib's, lzma's, RuntimeError ...
+        raise Damaged(f"damaged: {error}") from None
 
 
 def member_name(info: zipfile.ZipInfo) -> str:
-    """The name in any script: zips without the UTF-8 mark hold UTF-8, or GBK where they come from Chinese Windows."""
+    """The name in any script; zips without the UTF-8 mark hold anything."""
     if info.flag_bits & 0x800:
         return info.filename
-    raw = info.filename.encode("cp437", errors="replace")
+    return in_any_script(info.filename.encode("cp437", errors="replace")) or info.filename
+
+
+def in_any_script(raw: bytes) -> str:
+    """A name in UTF-8, or in GBK if it comes from Chinese Windows; else ""."""
     for encoding in ("utf-8", "gb18030"):
-        try:
+        with suppress(UnicodeDecodeError):
             return raw.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    return info.filename
+    return ""
 
 
 def member_time(info: zipfile.ZipInfo) -> datetime | None:
@@ -165,7 +180,8 @@ def member_time(info: zipfile.ZipInfo) -> datetime | None:
 
 def printable(name: str) -> str:
     """A file's name without what a terminal would obey and a page could not hold."""
-    text = name.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
+    raw = name.encode("utf-8", errors="surrogateescape")
+    text = in_any_script(raw) or raw.decode("utf-8", errors="replace")
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
@@ -178,7 +194,7 @@ def collect(source: str | os.PathLike) -> list[Submission]:
     if not source.exists():
         raise CollectError(f"{source}: no such folder or zip file")
     entries = without_wrapping(entries_of(source))
-    metadata = next((entry for entry in entries if entry.path.name == "submission_metadata.yml"), None)
+    metadata = metadata_of(entries)
     found = gradescope(entries, metadata) if metadata else by_name(entries)
     if not found:
         raise CollectError(
@@ -186,6 +202,15 @@ def collect(source: str | os.PathLike) -> list[Submission]:
             "Moodle, Canvas or GitHub Classroom export"
         )
     return sorted(found, key=lambda s: (s.student, s.received or datetime.min.replace(tzinfo=UTC)))
+
+
+def metadata_of(entries: list[Entry]) -> Entry | None:
+    """Gradescope's file, which lies beside all submissions; one among a student's files says nothing of the others."""
+    for entry in entries:
+        beside = entry.path.name == "submission_metadata.yml" and not entry.folder and not entry.trouble
+        if beside and all(other.path.is_relative_to(entry.path.parent) for other in entries if not other.folder):
+            return entry
+    return None
 
 
 def without_wrapping(entries: list[Entry]) -> list[Entry]:
@@ -216,9 +241,17 @@ def by_name(entries: list[Entry]) -> list[Submission]:
             groups.setdefault(top, []).append(entry)
     found = [one(*student_of(name), files) for name, files in groups.items()]
     alone = [entry for entry in entries if len(entry.path.parts) == 1 and not entry.folder]
-    found += [one(*student_of(e.path.name), [e]) for e in alone if e.path.suffix.lower() in (".py", ".zip")]
+    alone = [e for e in alone if e.path.suffix.lower() in (".py", ".zip") and not e.path.name.startswith(".")]
+    ours = {student_of(e.path.name)[0] for e in alone if is_ours(e.path.name)}
+    alone = [e for e in alone if is_ours(e.path.name) or student_of(e.path.name)[0] not in ours]  # no helper.py beside
+    found += [one(*student_of(e.path.name), [told_no_time(e)]) for e in alone]
     prefix = common_prefix([s.student for s in found if "-" in s.student]) if groups else ""
     return [renamed(s, prefix) for s in found]
+
+
+def told_no_time(entry: Entry) -> Entry:
+    """Without the time of what Canvas has packed: that is when it was downloaded."""
+    return replace(entry, changed=None) if CANVAS.match(entry.path.name) else entry
 
 
 def student_of(name: str) -> tuple[str, str, bool]:
@@ -279,16 +312,17 @@ def one(student: str, name: str, marked_late: bool, files: list[Entry]) -> Submi
     source = b""
     if entry is not None:
         try:
-            source = entry.read()
+            source = entry.read() if entry.size <= LARGEST else b""
         except OSError as error:
             problem = f"{entry.path.name} cannot be read: {error.strerror or error}"
-        if len(source) > LARGEST:
+        if max(entry.size, len(source)) > LARGEST:  # a zip may name another size than it unpacks
             source, problem = b"", f"{entry.path.name} is larger than {LARGEST >> 10} KB"
     return Submission(student, name, source, entry.changed if entry else None, marked_late, problem)
 
 
 def the_file(files: list[Entry]) -> tuple[Entry | None, str]:
     """(the file, "") or (None, why there is none): parallel.py nearest to the top, or the only .py file there is."""
+    files = [entry for entry in files if not entry.path.name.startswith(".")]  # ._parallel.py is macOS's, no program
     bad = next((entry for entry in files if entry.trouble), None)
     files = [entry for entry in files if not entry.trouble and not entry.folder]
     packed = [entry for entry in files if entry.path.suffix.lower() == ".zip"]
@@ -313,16 +347,17 @@ def is_ours(name: str) -> bool:
 
 
 def from_zip(packed: list[Entry]) -> tuple[Entry | None, str]:
-    """The file inside the zip that a student uploaded."""
+    """The file inside the zip that a student uploaded, as old as that: what a zip says of its files is its maker's."""
     if len(packed) > 1:
         return None, f"{len(packed)} zip files were handed in; expected {FILE}"
     if packed[0].size > LARGEST_ZIP:
         return None, f"{packed[0].path.name} is larger than {LARGEST_ZIP >> 20} MB"
     try:
         inside = list(in_zip(packed[0].read()))
-    except (OSError, zipfile.BadZipFile):
+    except OSError:
         return None, f"{packed[0].path.name} is not a readable zip file"
     kinds = {entry.path.suffix.lower() for entry in inside if not entry.folder}
     if ".zip" in kinds and ".py" not in kinds:
         return None, f"{packed[0].path.name} holds another zip file; expected {FILE}"
-    return the_file(inside)
+    entry, problem = the_file(inside)
+    return entry and replace(entry, changed=packed[0].changed), problem
