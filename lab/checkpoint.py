@@ -175,10 +175,17 @@ def check_finite(path: str | os.PathLike, config: Config, params_memory: np.ndar
                 raise CheckpointError(f"{path}: {name}: found {bad}, expected finite weights only")
 
 
-def expect(path: str | os.PathLike, field: str, found: object, holds: bool, expected: str) -> None:
-    """The one form of a refusal: file, field, found, expected. Raises CheckpointError."""
+def expect(
+    path: str | os.PathLike,
+    field: str,
+    found: object,
+    holds: bool,
+    expected: object,
+    error: type[Exception] = CheckpointError,
+) -> None:
+    """The one form of a refusal: file, field, found, expected. Raises CheckpointError, or another error."""
     if not holds:
-        raise CheckpointError(f"{path}: {field}: found {found}, expected {expected}")
+        raise error(f"{path}: {field}: found {found}, expected {expected}")
 
 
 def write_checkpoint(path: str | os.PathLike, config: Config, params_memory: np.ndarray, version: int = 3) -> None:

@@ -40,7 +40,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from lab.train.data import write_tokens
 
     path = tmp_path_factory.mktemp("data") / "corpus.bin"
-    write_tokens(path, np.random.default_rng(3).integers(0, TINY.vocab_size, 4000))
+    write_tokens(path, [np.random.default_rng(3).integers(0, TINY.vocab_size, 4000)])
     return path
 
 

@@ -18,13 +18,13 @@ PLAY = "First Citizen:\nBefore we proceed any further, hear me speak.\n\nAll:\nS
 @pytest.mark.parametrize("fmt", data.FORMATS)
 def test_tokens_come_back(tmp_path, fmt):
     tokens = np.array([50256, 0, 1, 65535, 464], dtype=np.int64)
-    data.write_tokens(tmp_path / "t.bin", tokens, fmt)
+    data.write_tokens(tmp_path / "t.bin", [tokens], fmt)
     np.testing.assert_array_equal(data.read_tokens(tmp_path / "t.bin"), tokens)
     assert list(tmp_path.iterdir()) == [tmp_path / "t.bin"]
 
 
 def test_current_format_byte_for_byte(tmp_path):
-    data.write_tokens(tmp_path / "t.bin", np.array([50256, 3]))
+    data.write_tokens(tmp_path / "t.bin", [np.array([50256, 3])])
     raw = (tmp_path / "t.bin").read_bytes()
     assert len(raw) == 1024 + 4
     assert np.frombuffer(raw[:12], dtype="<i4").tolist() == [20240520, 1, 2]
@@ -33,7 +33,7 @@ def test_current_format_byte_for_byte(tmp_path):
 
 
 def test_first_format_byte_for_byte(tmp_path):
-    data.write_tokens(tmp_path / "t.bin", np.array([50256, 3]), "int32")
+    data.write_tokens(tmp_path / "t.bin", [np.array([50256, 3])], "int32")
     assert (tmp_path / "t.bin").read_bytes() == b"\x50\xc4\x00\x00\x03\x00\x00\x00"
 
 
@@ -68,7 +68,7 @@ def test_a_missing_token_file_is_refused(tmp_path):
 
 def test_tokens_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(DataError, match="found 5 to 65536"):
-        data.write_tokens(tmp_path / "t.bin", np.array([65536, 5]))
+        data.write_tokens(tmp_path / "t.bin", [np.array([65536, 5])])
     assert list(tmp_path.iterdir()) == []
 
 

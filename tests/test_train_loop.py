@@ -32,8 +32,8 @@ def tokens(tmp_path):
     random = np.random.default_rng(3)
     words = random.integers(0, 331, size=(12, 5))
     text = np.concatenate([words[i] for i in random.integers(0, 12, size=660)])
-    data.write_tokens(tmp_path / "train.bin", text[300:])
-    data.write_tokens(tmp_path / "val.bin", text[:300])
+    data.write_tokens(tmp_path / "train.bin", [text[300:]])
+    data.write_tokens(tmp_path / "val.bin", [text[:300]])
     return ["--data", str(tmp_path / "train.bin"), "--val-data", str(tmp_path / "val.bin")]
 
 
@@ -307,7 +307,7 @@ def test_what_is_refused(tokens, tmp_path, capsys):
     trainer.save(tmp_path / "same.npz")
     changed = np.array(data.read_tokens(tokens[1]))
     changed[7] += 1
-    data.write_tokens(tokens[1], changed)
+    data.write_tokens(Path(tokens[1]), [changed])
     assert "the run began with other data" in refused(capsys, "--resume", tmp_path / "same.npz")
     os.mkfifo(tmp_path / "pipe")
     assert "pipe: not a regular file" in refused(capsys, "--data", tmp_path / "pipe", *out)
@@ -315,12 +315,12 @@ def test_what_is_refused(tokens, tmp_path, capsys):
     assert "o.csv: Not a directory" in refused(
         capsys, *tokens, "--from", TINY, "--seq", 16, "--out", tmp_path / "file" / "o.bin"
     )
-    data.write_tokens(tmp_path / "one.bin", np.array([1]))
+    data.write_tokens(tmp_path / "one.bin", [np.array([1])])
     assert "nothing to predict" in refused(capsys, *tokens[:3], tmp_path / "one.bin", "--from", TINY, "--seq", 16, *out)
-    data.write_tokens(tmp_path / "big.bin", np.full(4000, 400))
+    data.write_tokens(tmp_path / "big.bin", [np.full(4000, 400)])
     big = ["--data", tmp_path / "big.bin", "--val-data", tokens[3]]
     assert "the training data holds token 400" in refused(capsys, *big, "--from", TINY, "--seq", 16, *out)
-    data.write_tokens(tmp_path / "old.bin", np.arange(300), "int32")
+    data.write_tokens(tmp_path / "old.bin", [np.arange(300)], "int32")
     with (tmp_path / "old.bin").open("ab") as file:
         np.full(300, -1, dtype="<i4").tofile(file)
     old = ["--data", tmp_path / "old.bin", "--val-data", tokens[3]]
@@ -354,7 +354,7 @@ def test_sizes_that_no_machine_has(tokens, tmp_path, capsys):
 
 
 def test_evaluate_refuses_in_one_line(tokens, tmp_path, capsys, monkeypatch):
-    data.write_tokens(tmp_path / "one.bin", np.array([1]))
+    data.write_tokens(tmp_path / "one.bin", [np.array([1])])
     assert evaluate_command.main([TINY, *tokens[:3], str(tmp_path / "one.bin")]) == 1
     assert capsys.readouterr().err == ("lab.train.evaluate: the val data holds a single token: nothing to predict\n")
     (tmp_path / "text.txt").write_text("a few words " * 50)

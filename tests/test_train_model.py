@@ -74,7 +74,7 @@ def test_it_answers(model):
 
 def test_evaluate_command(tmp_path, capsys):
     tokens = np.random.default_rng(5).integers(0, 331, size=200)
-    data.write_tokens(tmp_path / "t.bin", tokens)
+    data.write_tokens(tmp_path / "t.bin", [tokens])
     both = [str(TINY), "--data", str(tmp_path / "t.bin"), "--val-data", str(tmp_path / "t.bin"), "--workers", "1"]
     assert evaluate.main([*both, "--part", "both", "--seq", "16"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -19,7 +19,7 @@ import numpy as np
 from lab.checkpoint import Config, carve, count_numbers, count_parameters, parameter_shapes
 from lab.serial import GPT2
 from lab.train.forward import GELU_SCALING_FACTOR, drop, heads
-from lab.train.split import WorkersLike, blocks, split
+from lab.train.split import WorkersLike, split
 
 
 def crossentropy_softmax_backward(dlogits, dlosses, probs, targets, B, T, V, Vp, workers=None):
@@ -30,13 +30,11 @@ def crossentropy_softmax_backward(dlogits, dlosses, probs, targets, B, T, V, Vp,
     dx, p = dlogits.reshape(B * T, Vp), probs.reshape(B * T, Vp)
     d, chosen = dlosses.reshape(B * T), targets.reshape(B * T)
 
-    def part(piece):
-        for rows in blocks(piece, Vp):
-            np.multiply(p[rows], d[rows, None], out=dx[rows])
-        rows = np.arange(piece.start, piece.stop)
-        dx[rows, chosen[piece]] -= d[piece]
+    def derive(rows):
+        np.multiply(p[rows], d[rows, None], out=dx[rows])
+        dx[np.arange(rows.start, rows.stop), chosen[rows]] -= d[rows]
 
-    split(workers, part, B * T)
+    split(workers, derive, B * T, Vp)
 
 
 def matmul_backward(dinp, dweight, dbias, dout, inp, weight, B, T, C, OC, workers=None):
@@ -62,25 +60,21 @@ def layernorm_backward(dinp, dweight, dbias, dout, inp, weight, mean, rstd, B, T
     """
     x, dx, dy = inp.reshape(B * T, C), dinp.reshape(B * T, C), dout.reshape(B * T, C)
     m, s = mean.reshape(B * T), rstd.reshape(B * T)
-    shares = {}  # each piece's part of dweight and dbias, added up in order at the end
+    shares = {}  # each block's part of dweight and dbias, added up in order at the end
 
-    def part(piece):
-        of_weight, of_bias = np.zeros_like(weight), np.zeros_like(weight)
-        for rows in blocks(piece, C):
-            norm = x[rows] - m[rows, None]
-            norm *= s[rows, None]
-            of_weight += np.einsum("rc,rc->c", dy[rows], norm)
-            of_bias += dy[rows].sum(axis=0)
-            dnorm = dy[rows] * weight
-            projection = np.einsum("rc,rc->r", dnorm, norm) / C
-            dnorm -= dnorm.mean(axis=1, keepdims=True)
-            norm *= projection[:, None]
-            dnorm -= norm
-            dnorm *= s[rows, None]
-            dx[rows] += dnorm
-        shares[piece.start] = of_weight, of_bias
+    def derive(rows):
+        norm = x[rows] - m[rows, None]
+        norm *= s[rows, None]
+        shares[rows.start] = np.einsum("rc,rc->c", dy[rows], norm), dy[rows].sum(axis=0)
+        dnorm = dy[rows] * weight
+        projection = np.einsum("rc,rc->r", dnorm, norm) / C
+        dnorm -= dnorm.mean(axis=1, keepdims=True)
+        norm *= projection[:, None]
+        dnorm -= norm
+        dnorm *= s[rows, None]
+        dx[rows] += dnorm
 
-    split(workers, part, B * T)
+    split(workers, derive, B * T, C)
     dweight[...] = sum(shares[start][0] for start in sorted(shares))
     dbias[...] = sum(shares[start][1] for start in sorted(shares))
 
@@ -114,29 +108,28 @@ def gelu_backward(dinp, inp, dout, N, workers=None):
     """dinp, inp and dout are arrays of N numbers of any shape; dinp may be dout."""
     x, dx, dy = inp.reshape(N), dinp.reshape(N), dout.reshape(N)
 
-    def part(piece):
-        for block in blocks(piece, 1):
-            u = x[block]
-            square = u * u
-            tanh = square * (0.044715 * GELU_SCALING_FACTOR)
-            tanh += GELU_SCALING_FACTOR
-            tanh *= u
-            np.tanh(tanh, out=tanh)
-            square *= 3 * 0.044715 * GELU_SCALING_FACTOR  # becomes the derivative of what tanh is taken of
-            square += GELU_SCALING_FACTOR
-            square *= u
-            slope = tanh * tanh
-            np.subtract(1.0, slope, out=slope)
-            slope *= square
-            slope += tanh
-            slope += 1.0
-            slope *= 0.5
-            np.multiply(slope, dy[block], out=dx[block])
+    def derive(block):
+        u = x[block]
+        square = u * u
+        tanh = square * (0.044715 * GELU_SCALING_FACTOR)
+        tanh += GELU_SCALING_FACTOR
+        tanh *= u
+        np.tanh(tanh, out=tanh)
+        square *= 3 * 0.044715 * GELU_SCALING_FACTOR  # becomes the derivative of what tanh is taken of
+        square += GELU_SCALING_FACTOR
+        square *= u
+        slope = tanh * tanh
+        np.subtract(1.0, slope, out=slope)
+        slope *= square
+        slope += tanh
+        slope += 1.0
+        slope *= 0.5
+        np.multiply(slope, dy[block], out=dx[block])
 
-    split(workers, part, N)
+    split(workers, derive, N, 1)
 
 
-def encoder_backward(dwte, dwpe, dout, inp, B, T, C, workers=None):
+def encoder_backward(dwte, dwpe, dout, inp, B, T, C):
     """Adds to dwte (V,C), which holds the head's gradient by then; writes dwpe (maxT,C).
 
     dout (B,T,C), inp (B,T) of token numbers.
@@ -202,50 +195,40 @@ def gpt2_backward(
     """
     config, B, T = model.config, model.batch_size, model.seq_len
     V, Vp, C = config.vocab_size, config.padded_vocab_size, config.channels
-    L, NH = config.num_layers, config.num_heads
     grads.allocate(B, T)
     p, a, dp, d = model.params, model.acts, grads.params, grads.acts
-    N = B * T * C
-
     d.losses[...] = 1.0 / (B * T)  # the loss is the mean over all positions
     dlogits = a.logits
     crossentropy_softmax_backward(dlogits, d.losses, a.probs, targets, B, T, V, Vp, workers)
     matmul_backward(d.channels, dp.wte, None, dlogits, a.lnf, p.wte, B, T, C, Vp, workers)
     d.residual[...] = 0.0
-    residual = a.residual3[L - 1]
     layernorm_backward(
-        d.residual, dp.lnfw, dp.lnfb, d.channels, residual, p.lnfw, a.lnf_mean, a.lnf_rstd, B, T, C, workers
+        d.residual, dp.lnfw, dp.lnfb, d.channels, a.residual3[-1], p.lnfw, a.lnf_mean, a.lnf_rstd, B, T, C, workers
     )
-
-    for l in range(L - 1, -1, -1):
-        # d.residual is the gradient of residual3[l], then of residual2[l], then of what came into the layer: one stream
-        residual = a.encoded if l == 0 else a.residual3[l - 1]
-        dbranch = branch(d.channels, d.residual, masks and masks.fcproj[l])
-        matmul_backward(
-            d.fch, dp.fcprojw[l], dp.fcprojb[l], dbranch, a.fch_gelu[l], p.fcprojw[l], B, T, 4 * C, C, workers
-        )
-        gelu_backward(d.fch, a.fch[l], d.fch, 4 * N, workers)
-        matmul_backward(d.channels, dp.fcw[l], dp.fcb[l], d.fch, a.ln2[l], p.fcw[l], B, T, C, 4 * C, workers)
-        layernorm_backward(
-            d.residual, dp.ln2w[l], dp.ln2b[l], d.channels, a.residual2[l], p.ln2w[l], a.ln2_mean[l], a.ln2_rstd[l],
-            B, T, C, workers,
-        )  # fmt: skip
-        dbranch = branch(d.channels, d.residual, masks and masks.attproj[l])
-        if dbranch is d.channels:  # the product below reads and writes different arrays
-            dbranch = dbranch.copy()
-        matmul_backward(
-            d.channels, dp.attprojw[l], dp.attprojb[l], dbranch, a.atty[l], p.attprojw[l], B, T, C, C, workers
-        )
-        attention_backward(d.qkv, d.preatt, d.att, d.channels, a.qkv[l], a.att[l], B, T, C, NH, workers)
-        matmul_backward(d.channels, dp.qkvw[l], dp.qkvb[l], d.qkv, a.ln1[l], p.qkvw[l], B, T, C, 3 * C, workers)
-        layernorm_backward(
-            d.residual, dp.ln1w[l], dp.ln1b[l], d.channels, residual, p.ln1w[l], a.ln1_mean[l], a.ln1_rstd[l],
-            B, T, C, workers,
-        )  # fmt: skip
+    for l in reversed(range(config.num_layers)):
+        layer_backward(model, grads, l, workers, masks)
     drop(d.residual, masks and masks.encoded)
-    encoder_backward(dp.wte, dp.wpe, d.residual, inputs, B, T, C, workers)
+    encoder_backward(dp.wte, dp.wpe, d.residual, inputs, B, T, C)
 
 
-def branch(memory: np.ndarray, dresidual: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    """The gradient that the residual stream hands to a branch: its own or, behind dropout, a masked copy in memory."""
-    return dresidual if mask is None else np.multiply(dresidual, mask, out=memory)
+def layer_backward(model, grads, l, workers, masks):
+    """Layer l: the residual stream's gradient, of residual3[l], then of residual2[l], becomes that of what came in."""
+    p, a, dp, d = model.params, model.acts, grads.params, grads.acts
+    B, T, C, NH = model.batch_size, model.seq_len, model.config.channels, model.config.num_heads
+    residual = a.residual3[l - 1] if l else a.encoded
+    dbranch = d.residual if masks is None else d.residual * masks.fcproj[l]
+    matmul_backward(d.fch, dp.fcprojw[l], dp.fcprojb[l], dbranch, a.fch_gelu[l], p.fcprojw[l], B, T, 4 * C, C, workers)
+    gelu_backward(d.fch, a.fch[l], d.fch, B * T * 4 * C, workers)
+    matmul_backward(d.channels, dp.fcw[l], dp.fcb[l], d.fch, a.ln2[l], p.fcw[l], B, T, C, 4 * C, workers)
+    layernorm_backward(
+        d.residual, dp.ln2w[l], dp.ln2b[l], d.channels, a.residual2[l], p.ln2w[l], a.ln2_mean[l], a.ln2_rstd[l],
+        B, T, C, workers,
+    )  # fmt: skip
+    dbranch = d.residual if masks is None else d.residual * masks.attproj[l]
+    matmul_backward(d.channels, dp.attprojw[l], dp.attprojb[l], dbranch, a.atty[l], p.attprojw[l], B, T, C, C, workers)
+    attention_backward(d.qkv, d.preatt, d.att, d.channels, a.qkv[l], a.att[l], B, T, C, NH, workers)
+    matmul_backward(d.channels, dp.qkvw[l], dp.qkvb[l], d.qkv, a.ln1[l], p.qkvw[l], B, T, C, 3 * C, workers)
+    layernorm_backward(
+        d.residual, dp.ln1w[l], dp.ln1b[l], d.channels, residual, p.ln1w[l], a.ln1_mean[l], a.ln1_rstd[l],
+        B, T, C, workers,
+    )  # fmt: skip

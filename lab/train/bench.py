@@ -7,7 +7,6 @@ loads once; the first steps, in which memory is touched for the first time, are 
 
 import argparse
 import shutil
-import statistics
 import sys
 import time
 from importlib.util import find_spec
@@ -43,7 +42,7 @@ class Ours:
         self.model, self.workers, self.B, self.T = GPT2(self.config, np.array(params_memory)), workers, B, T
         self.gradients, self.optimizer = Gradients(self.config), AdamW(params_memory.size)
         self.random = np.random.default_rng(0)
-        self.parts = {"forward": [], "backward": [], "update": []}
+        self.parts: list[np.ndarray] = []  # seconds of forward, backward and update in each step
 
     def step(self) -> tuple[float, float]:
         """Seconds and loss of one step."""
@@ -57,8 +56,7 @@ class Ours:
         params, grads = self.model.params_memory, self.gradients.params_memory
         gpt2_update(params, grads, self.optimizer, LEARNING_RATE, weight_decay=WEIGHT_DECAY, workers=self.workers)
         times.append(time.perf_counter())
-        for part, begin, end in zip(self.parts.values(), times, times[1:], strict=False):
-            part.append(end - begin)
+        self.parts.append(np.diff(times))
         return times[-1] - times[0], loss
 
 
@@ -85,14 +83,19 @@ def take_turns(sides: list, steps: int, label: str, console: Console) -> list[li
         for i, side in order if number % 2 == 0 else reversed(order):
             results[i].append(side.step())
         line = " | ".join(f"{result[-1][0] * 1000:8.1f} ms, loss {result[-1][1]:.6f}" for result in results)
-        console.print(f"{label} {number + 1:3d} | {line}", highlight=False)
+        console.print(f"{label} {number + 1:3d} | {line}")
     return results
 
 
-def quartiles(values: list[float]) -> str:
-    """Median [first to third quartile], in milliseconds."""
-    low, middle, high = np.percentile(values, [25, 50, 75]) * 1000
-    return f"{middle:.1f} [{low:.1f} to {high:.1f}]"
+def quartiles(values: np.ndarray, digits: int) -> str:
+    """Median [first to third quartile]."""
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    return f"{middle:.{digits}f} [{low:.{digits}f} to {high:.{digits}f}]"
+
+
+def megabytes() -> float:
+    """The memory of this process."""
+    return psutil.Process().memory_info().rss / 1e6
 
 
 def torch_python(asked: str | None) -> str | None:
@@ -109,34 +112,32 @@ def compare(arguments: argparse.Namespace, path: Path, workers, console: Console
     theirs = Theirs(python, path, B, T, k) if python else None
     ours = Ours(path, B, T, workers)
     version = f"PyTorch {theirs.version}" if theirs else "no PyTorch here (--torch-python)"
-    console.print(f"{path.name}, B={B} T={T}, {k} threads each; numpy {np.__version__}, {version}", highlight=False)
+    console.print(f"{path.name}, B={B} T={T}, {k} threads each; numpy {np.__version__}, {version}")
     sides = [ours, theirs] if theirs else [ours]
     take_turns(sides, arguments.warmup, "warm-up", console)
-    for times in ours.parts.values():
-        times.clear()
-    memory = [psutil.Process().memory_info().rss]
-    results = take_turns(sides, arguments.steps, "step", console)
-    memory.append(psutil.Process().memory_info().rss)
+    ours.parts.clear()
+    before = megabytes()
+    results = np.array(take_turns(sides, arguments.steps, "step", console))
+    after = megabytes()
     if theirs:
         theirs.close()
-    headings = ("ms a step: median [quartiles]", "fastest", "tokens/s")
-    table = Table("", *(Column(heading, justify="right") for heading in headings))
-    for name, result in zip(("lab.train", "PyTorch"), results, strict=False):
-        seconds = [second for second, _ in result]
-        table.add_row(
-            name, quartiles(seconds), f"{min(seconds) * 1000:.1f}", f"{B * T / statistics.median(seconds):.0f}"
-        )
-    console.print(table)
-    parts = ", ".join(f"{name} {statistics.median(times) * 1000:.0f}" for name, times in ours.parts.items())
-    console.print(f"ours in parts, ms: {parts}", highlight=False)
-    before, after = (value / 1e6 for value in memory)
-    console.print(f"our memory, MB: {before:.0f} after the warm-up, {after:.0f} at the end", highlight=False)
+    console.print(table(results[..., 0], B * T))
+    forward, backward, update = 1000 * np.median(ours.parts, axis=0)
+    console.print(f"ours in parts, ms: forward {forward:.0f}, backward {backward:.0f}, update {update:.0f}")
+    console.print(f"our memory, MB: {before:.0f} after the warm-up, {after:.0f} at the end")
     if theirs:
-        ratios = [other / mine for (mine, _), (other, _) in zip(*results, strict=True)]
-        apart = max(abs(a - b) for (_, a), (_, b) in zip(*results, strict=True))
-        low, middle, high = np.percentile(ratios, [25, 50, 75])
-        console.print(f"PyTorch's time / ours, pair by pair: {middle:.2f} [{low:.2f} to {high:.2f}]", highlight=False)
-        console.print(f"the losses differ by at most {apart:.1e}", highlight=False)
+        (mine, our_losses), (others, their_losses) = results.transpose(0, 2, 1)
+        console.print(f"PyTorch's time / ours, pair by pair: {quartiles(others / mine, 2)}")
+        console.print(f"the losses differ by at most {np.abs(our_losses - their_losses).max():.1e}")
+
+
+def table(seconds: np.ndarray, tokens: int) -> Table:
+    """The times of each side: seconds (sides, steps), of steps of so many tokens."""
+    headings = ("ms a step: median [quartiles]", "fastest", "tokens/s")
+    grid = Table("", *(Column(heading, justify="right") for heading in headings))
+    for name, times in zip(("lab.train", "PyTorch"), seconds, strict=False):
+        grid.add_row(name, quartiles(1000 * times, 1), f"{1000 * times.min():.1f}", f"{tokens / np.median(times):.0f}")
+    return grid
 
 
 @in_one_line("lab.train.bench: ", CheckpointError, ModelError, TorchError, OSError)
@@ -160,7 +161,7 @@ def main(argv: list[str] | None = None) -> int:
         "--torch-python", metavar="PYTHON", help="a Python that has torch and numpy (default: this one, if it has)"
     )
     arguments = parser.parse_args(argv)
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, highlight=False)
     path = timing_model(arguments.model)
     if arguments.seq > (most := read_header(path)[1].max_seq_len):
         raise ModelError(f"--seq {arguments.seq}: this model takes at most {most} positions")

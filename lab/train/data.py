@@ -12,13 +12,13 @@ validation, the other 305,260 for training.
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from lab.checkpoint import DATA_MAGIC, HEADER_BYTES, HEADER_INTS
+from lab.checkpoint import DATA_MAGIC, HEADER_BYTES, HEADER_INTS, expect
 from lab.files import ROOT, replacing
 
 DATA_VERSION = 1
@@ -56,36 +56,26 @@ CORPORA = {
 
 Progress = Callable[[str, int, int | None], object]  # what is being done, how far it is, how far it has to go
 
-
-def silent(what: str, done: int, total: int | None) -> None:
-    """The progress of somebody who does not look."""
-
-
 # --------------------------------------------------------------------------------------------------------- token files
 
 
-def write_tokens(path: str | os.PathLike, tokens: np.ndarray, fmt: str = "uint16") -> None:
-    """Write a token file, beside and then renamed: tokens 1-D, fmt "uint16" (current) or "int32" (first)."""
-    write_token_pieces(path, [np.asarray(tokens)], fmt)
+def write_tokens(path: Path, pieces: Iterable[np.ndarray], fmt: str = "uint16") -> None:
+    """Write 1-D pieces as one token file, beside and then renamed; fmt "uint16" (current) or "int32" (first).
 
-
-def write_token_pieces(path: str | os.PathLike, token_pieces: Iterator[np.ndarray] | list[np.ndarray], fmt: str) -> int:
-    """Write the pieces as one token file; returns how many tokens there were. Raises DataError if one does not fit."""
-    if fmt not in FORMATS:
-        raise DataError(f"{path}: format: found {fmt}, expected uint16 or int32")
-    path, count = Path(path), 0
+    Raises DataError for a token that does not fit.
+    """
+    count = 0
     with replacing(path) as partial, partial.open("wb") as file:
         if fmt == "uint16":
             file.write(bytes(HEADER_BYTES))
-        for piece in token_pieces:
-            if piece.size and not 0 <= piece.min() <= piece.max() < 1 << 16:
-                raise DataError(f"{path}: tokens: found {piece.min()} to {piece.max()}, expected 0 to 65535")
+        for piece in pieces:
+            least, most = piece.min(), piece.max()
+            expect(path, "tokens", f"{least} to {most}", 0 <= least <= most < 1 << 16, "0 to 65535", DataError)
             file.write(piece.astype("<u2" if fmt == "uint16" else "<i4").tobytes())
             count += piece.size
         if fmt == "uint16":
             file.seek(0)
             file.write(np.array([DATA_MAGIC, DATA_VERSION, count], dtype="<i4").tobytes())
-    return count
 
 
 def read_tokens(path: str | os.PathLike) -> np.ndarray:
@@ -98,29 +88,23 @@ def read_tokens(path: str | os.PathLike) -> np.ndarray:
         raise DataError(f"{path}: cannot be opened: {error.strerror}") from None
     if head.size and head[0] == DATA_MAGIC:
         return read_current(path, head, size)
-    if size == 0 or size % 4:
-        raise DataError(
-            f"{path}: size: found {size} bytes, expected a positive multiple of 4 (int32 tokens without a header)"
-        )
-    tokens = np.memmap(path, dtype="<i4", mode="r").view(np.ndarray)
+    whole = "a positive multiple of 4 (int32 tokens without a header)"
+    expect(path, "size", f"{size} bytes", size > 0 and size % 4 == 0, whole, DataError)
     if head.min() < 0 or head.max() >= 1 << 16:
         raise DataError(
             f"{path}: not a token file: it begins with {head[0]}, neither the magic {DATA_MAGIC} nor a token"
         )
-    return tokens
+    return np.memmap(path, dtype="<i4", mode="r").view(np.ndarray)
 
 
 def read_current(path: Path, head: np.ndarray, size: int) -> np.ndarray:
     """The tokens behind a header. Raises DataError."""
     if head.size < HEADER_INTS:
         raise DataError(f"{path}: size: found {size} bytes, but the header alone is {HEADER_BYTES}")
-    if head[1] != DATA_VERSION:
-        raise DataError(f"{path}: version: found {head[1]}, expected {DATA_VERSION}")
+    expect(path, "version", head[1], head[1] == DATA_VERSION, DATA_VERSION, DataError)
     count = int(head[2])
-    if count <= 0 or size != HEADER_BYTES + 2 * count:
-        raise DataError(
-            f"{path}: size: found {size} bytes, expected {HEADER_BYTES + 2 * count} for the {count} tokens it states"
-        )
+    stated = f"{HEADER_BYTES + 2 * count} for the {count} tokens it states"
+    expect(path, "size", f"{size} bytes", 0 < 2 * count == size - HEADER_BYTES, stated, DataError)
     return np.memmap(path, dtype="<u2", mode="r", offset=HEADER_BYTES).view(np.ndarray)
 
 
@@ -166,17 +150,17 @@ def text_pieces(path: Path) -> Iterator[str]:
         yield kept
 
 
-def tokenize_file(text_path: Path, train_path: Path, val_path: Path, fmt: str = "uint16") -> None:
+def tokenize_file(text_path: Path, train_path: Path, val_path: Path, fmt: str) -> None:
     """One text with a document per paragraph -> both token files. Raises DataError for a text too short to split."""
     tokens = encode_text(documents(read_text(text_path)))
     held_out = min(VALIDATION_TOKENS, tokens.size // 10)
     if held_out < 2:
         raise DataError(f"{text_path}: {tokens.size} tokens: too few to train on and validate with")
-    write_tokens(val_path, tokens[:held_out], fmt)
-    write_tokens(train_path, tokens[held_out:], fmt)
+    write_tokens(val_path, [tokens[:held_out]], fmt)
+    write_tokens(train_path, [tokens[held_out:]], fmt)
 
 
-def tokenize_stories(text_path: Path, tokens_path: Path, fmt: str, progress: Progress = silent) -> None:
+def tokenize_stories(text_path: Path, tokens_path: Path, fmt: str, progress: Progress) -> None:
     """A large text that holds <|endoftext|> between its documents -> one token file, in constant memory."""
     total, done = text_path.stat().st_size, 0
 
@@ -188,13 +172,13 @@ def tokenize_stories(text_path: Path, tokens_path: Path, fmt: str, progress: Pro
             progress(f"tokenising {text_path.name}", done, total)
             yield encode_text(text)
 
-    write_token_pieces(tokens_path, token_pieces(), fmt)
+    write_tokens(tokens_path, token_pieces(), fmt)
 
 
 # ----------------------------------------------------------------------------------------------------------- downloads
 
 
-def download(url: str, path: Path, expected: str | None = None, progress: Progress = silent) -> None:
+def download(url: str, path: Path, expected: str | None = None, progress: Progress = lambda *_: None) -> None:
     """Fetch url to path unless it is there; what a broken attempt left in path.part is continued.
 
     The SHA-256 is compared with `expected`, or with the one the server states (Hugging Face does). Raises DataError.
@@ -215,27 +199,27 @@ def download(url: str, path: Path, expected: str | None = None, progress: Progre
 
 
 def prepare(
-    source: str, fmt: str = "uint16", directory: str | os.PathLike | None = None, progress: Progress = silent
+    source: str, fmt: str = "uint16", directory: Path | None = None, progress: Progress = lambda *_: None
 ) -> tuple[Path, Path]:
     """The train and validation token files of a named corpus or a text file, made if they are not there.
 
     Raises DataError.
     """
-    directory, text_path, corpus = Path(directory or DATA_DIR), Path(source), CORPORA.get(source)
+    folder, text_path, corpus = directory or DATA_DIR, Path(source), CORPORA.get(source)
     if corpus:
-        stem, directory = source, directory / source
-        text_path = directory / f"{source}.txt"
+        stem, folder = source, folder / source
+        text_path = folder / f"{source}.txt"
     else:
         digest = hashlib.sha256(read_text(text_path).encode()).hexdigest()
         stem = f"{text_path.stem}-{digest[:12]}"  # another text, another file
     suffix = "" if fmt == "uint16" else "_int32"
-    train_path, val_path = (directory / f"{stem}_{part}{suffix}.bin" for part in ("train", "val"))
+    train_path, val_path = (folder / f"{stem}_{part}{suffix}.bin" for part in ("train", "val"))
     if train_path.exists() and val_path.exists():
         return train_path, val_path
     if corpus:
         download(corpus.train_url, text_path, corpus.train_sha256, progress)
     if corpus and corpus.validation_url:
-        val_text = directory / f"{source}_val.txt"
+        val_text = folder / f"{source}_val.txt"
         download(corpus.validation_url, val_text, None, progress)
         tokenize_stories(val_text, val_path, fmt, progress)
         tokenize_stories(text_path, train_path, fmt, progress)

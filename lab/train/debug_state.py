@@ -5,7 +5,6 @@ A debug state file holds one batch and what PyTorch computed from it: header of 
 16 parameters in checkpoint order.
 """
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from lab.checkpoint import (
     Config,
     carve,
     count_parameters,
+    expect,
     parameter_shapes,
     read_checkpoint,
 )
@@ -34,10 +34,7 @@ from lab.train.split import WorkersLike, team
 
 DEBUG_VERSION = 2
 TOLERANCE = 1e-3  # of the largest number in a tensor; the loss and the logits likewise
-
-
-class DebugStateError(Exception):
-    """A file that is not a debug state of this model; the message is one line."""
+VERDICTS = {True: "[green]OK[/]", False: "[red]NOT OK[/]"}
 
 
 @dataclass
@@ -63,33 +60,26 @@ class Row:
     theirs: float
 
 
-def read_debug_state(path: str | os.PathLike, config: Config) -> DebugState:
-    """Read a debug state for a model of this shape. Raises DebugStateError."""
-    path = Path(path)
+def read_debug_state(path: str | Path, config: Config) -> DebugState:
+    """Read a debug state for a model of this shape. Raises CheckpointError."""
     try:
         raw = np.fromfile(path, dtype="<i4")
     except OSError as error:
-        raise DebugStateError(f"{path}: cannot be opened: {error.strerror}") from None
+        raise CheckpointError(f"{path}: cannot be opened: {error.strerror}") from None
     if raw.size < HEADER_INTS:
-        raise DebugStateError(
+        raise CheckpointError(
             f"{path}: not a debug state: {4 * raw.size} bytes, but the header alone is {HEADER_BYTES}"
         )
     magic, version, B, T = (int(value) for value in raw[:4])
-    if (magic, version) != (DEBUG_MAGIC, DEBUG_VERSION):
-        raise DebugStateError(
-            f"{path}: magic and version: found {magic}, {version}, expected {DEBUG_MAGIC}, {DEBUG_VERSION}"
-        )
-    if B < 1 or not 1 <= T <= config.max_seq_len:
-        raise DebugStateError(f"{path}: B and T: found {B}, {T}, expected 1 or more, 1 to {config.max_seq_len}")
-    V = config.vocab_size
-    expected = HEADER_INTS + 2 * B * T + B * T * V + 1 + count_parameters(config)
-    if raw.size != expected:
-        raise DebugStateError(
-            f"{path}: size: found {4 * raw.size} bytes, expected {4 * expected} for a model of this shape"
-        )
+    known = (magic, version) == (DEBUG_MAGIC, DEBUG_VERSION)
+    expect(path, "magic and version", f"{magic}, {version}", known, f"{DEBUG_MAGIC}, {DEBUG_VERSION}")
+    V, longest = config.vocab_size, config.max_seq_len
+    expect(path, "B and T", f"{B}, {T}", B >= 1 and 1 <= T <= longest, f"1 or more, 1 to {longest}")
+    size = HEADER_INTS + 2 * B * T + B * T * V + 1 + count_parameters(config)
+    expect(path, "size", f"{4 * raw.size} bytes", raw.size == size, f"{4 * size} for a model of this shape")
     tokens = raw[HEADER_INTS : HEADER_INTS + 2 * B * T].reshape(2, B, T)
-    if not 0 <= tokens.min() <= tokens.max() < V:
-        raise DebugStateError(f"{path}: tokens: found {tokens.min()} to {tokens.max()}, expected 0 to {V - 1}")
+    least, most = tokens.min(), tokens.max()
+    expect(path, "tokens", f"{least} to {most}", 0 <= least <= most < V, f"0 to {V - 1}")
     floats = raw[HEADER_INTS + 2 * B * T :].view("<f4")
     logits, loss, gradients = floats[: B * T * V], floats[B * T * V], floats[B * T * V + 1 :]
     grads = carve(gradients, parameter_shapes(config))
@@ -111,8 +101,10 @@ def check(model: GPT2, state: DebugState, workers: WorkersLike | None = None) ->
     gradients = Gradients(model.config)
     loss = gpt2_forward(model, state.inputs, state.targets, B, T, workers)
     V = model.config.vocab_size
-    rows = [compare("logits", model.acts.logits[..., :V], state.logits)]
-    rows.append(compare("loss", np.array([loss]), np.array([state.loss])))
+    rows = [
+        compare("logits", model.acts.logits[..., :V], state.logits),
+        compare("loss", np.array([loss]), np.array([state.loss])),
+    ]
     gpt2_backward(model, gradients, state.inputs, state.targets, workers)
     for name, theirs in state.grads.items():
         real = slice(V if name == "wte" else None)
@@ -143,17 +135,15 @@ def training_losses(
 def table(rows: list[Row]) -> Table:
     """The rows for the terminal."""
     headings = ("largest difference", "ours there", "file there", "largest number")
-    numbers = (Column(heading, justify="right") for heading in headings)
-    shown = Table("tensor", *numbers, "", title=f"ours against the file, tolerance {TOLERANCE:g} of the largest number")
+    columns = (Column(heading, justify="right") for heading in headings)
+    shown = Table("tensor", *columns, "", title=f"ours against the file, tolerance {TOLERANCE:g} of the largest number")
     for row in rows:
-        verdict = "[green]OK[/]" if row.ok else "[red]NOT OK[/]"
-        shown.add_row(
-            row.name, f"{row.difference:.2e}", f"{row.ours: .6f}", f"{row.theirs: .6f}", f"{row.largest:.4f}", verdict
-        )
+        numbers = (f"{row.difference:.2e}", f"{row.ours: .6f}", f"{row.theirs: .6f}", f"{row.largest:.4f}")
+        shown.add_row(row.name, *numbers, VERDICTS[row.ok])
     return shown
 
 
-@in_one_line("lab.train.debug_state: ", CheckpointError, DebugStateError)
+@in_one_line("lab.train.debug_state: ", CheckpointError)
 def main(argv: list[str] | None = None) -> int:
     """The command; 0 if everything agrees, 1 if not."""
     parser = Parser(
@@ -171,7 +161,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--workers", type=worker_count, default=1, help="worker threads (default 1)")
     arguments = parser.parse_args(argv)
-    console = Console()
+    console = Console(highlight=False)
     config, params_memory = read_checkpoint(arguments.checkpoint)
     state = read_debug_state(arguments.state, config)
     model = GPT2(config, params_memory.copy())
@@ -179,9 +169,9 @@ def main(argv: list[str] | None = None) -> int:
         rows = check(model, state, workers)
         console.print(table(rows))
         for step, loss in enumerate(training_losses(model, state, arguments.steps, arguments.lr, workers=workers)):
-            console.print(f"step {step}: loss {loss:.6f}", highlight=False)
+            console.print(f"step {step}: loss {loss:.6f}")
     agree = all(row.ok for row in rows)
-    console.print("overall: [green]OK[/]" if agree else "overall: [red]NOT OK[/]")
+    console.print(f"overall: {VERDICTS[agree]}")
     return 0 if agree else 1
 
 

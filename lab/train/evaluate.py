@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--batch", type=whole_number(1), default=2, help="sequences at once (default 2)")
     parser.add_argument("--workers", type=worker_count, help="worker threads (default: the cores, at most 4)")
     arguments = parser.parse_args(argv)
-    console, k = Console(soft_wrap=True), parser.workers(arguments.workers)
+    console, k = Console(soft_wrap=True, highlight=False), parser.workers(arguments.workers)
     config, params_memory = read_checkpoint(arguments.model)
     T = min(arguments.seq or config.max_seq_len, config.max_seq_len)
     parts = load_data(Settings(data=arguments.data, val_data=arguments.val_data), console)
@@ -50,8 +50,7 @@ def main(argv: list[str] | None = None) -> int:
                 loss = evaluate(GPT2(config, params_memory), tokens, arguments.batch, T, 0, workers)
                 console.print(
                     f"{name} loss {loss:.4f} nats per token (perplexity {np.exp(loss):.1f}): "
-                    f"{tokens.size - 1:,} tokens in sequences of {T}",
-                    highlight=False,
+                    f"{tokens.size - 1:,} tokens in sequences of {T}"
                 )
     return 0
 

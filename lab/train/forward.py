@@ -10,13 +10,13 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from lab.serial import GPT2, gpt2_allocate
-from lab.train.split import WorkersLike, blocks, split
+from lab.serial import GPT2, gpt2_allocate, residual_forward
+from lab.train.split import WorkersLike, split
 
 GELU_SCALING_FACTOR = float(np.sqrt(2.0 / np.pi))
 
 
-def encoder_forward(out, inp, wte, wpe, B, T, C, workers=None):
+def encoder_forward(out, inp, wte, wpe, B, T, C):
     """A token's vector plus its position's: out (B,T,C), inp (B,T) of token numbers, wte (V,C), wpe (maxT,C)."""
     np.take(wte, inp, axis=0, out=out)
     out += wpe[:T]
@@ -29,17 +29,16 @@ def layernorm_forward(out, mean, rstd, inp, weight, bias, B, T, C, workers=None)
     """
     x, y, m, s = inp.reshape(B * T, C), out.reshape(B * T, C), mean.reshape(B * T), rstd.reshape(B * T)
 
-    def normalise(piece):
-        for rows in blocks(piece, C):
-            np.mean(x[rows], axis=1, out=m[rows])
-            block = x[rows] - m[rows, None]
-            variance = np.einsum("rc,rc->r", block, block) / C
-            np.divide(1.0, np.sqrt(variance + 1e-5), out=s[rows])
-            block *= s[rows, None]
-            block *= weight
-            np.add(block, bias, out=y[rows])
+    def normalise(rows):
+        np.mean(x[rows], axis=1, out=m[rows])
+        block = x[rows] - m[rows, None]
+        variance = np.einsum("rc,rc->r", block, block) / C
+        np.divide(1.0, np.sqrt(variance + 1e-5), out=s[rows])
+        block *= s[rows, None]
+        block *= weight
+        np.add(block, bias, out=y[rows])
 
-    split(workers, normalise, B * T)
+    split(workers, normalise, B * T, C)
 
 
 def matmul_forward(out, inp, weight, bias, B, T, C, OC, workers=None):
@@ -93,38 +92,31 @@ def gelu_forward(out, inp, N, workers=None):
     """The activation function, in its tanh approximation: out and inp are arrays of N numbers of any shape."""
     x, y = inp.reshape(N), out.reshape(N)
 
-    def part(piece):
-        for block in blocks(piece, 1):
-            u = x[block]
-            inner = u * u
-            inner *= 0.044715 * GELU_SCALING_FACTOR
-            inner += GELU_SCALING_FACTOR
-            inner *= u
-            np.tanh(inner, out=inner)
-            inner += 1.0
-            inner *= 0.5
-            np.multiply(inner, u, out=y[block])
+    def gelu(block):
+        u = x[block]
+        inner = u * u
+        inner *= 0.044715 * GELU_SCALING_FACTOR
+        inner += GELU_SCALING_FACTOR
+        inner *= u
+        np.tanh(inner, out=inner)
+        inner += 1.0
+        inner *= 0.5
+        np.multiply(inner, u, out=y[block])
 
-    split(workers, part, N)
-
-
-def residual_forward(out, inp1, inp2, N, workers=None):
-    """out = inp1 + inp2, arrays of N numbers of any shape."""
-    np.add(inp1, inp2, out=out)
+    split(workers, gelu, N, 1)
 
 
 def softmax_forward(probs, logits, B, T, V, Vp, workers=None):
     """Logits to probabilities: both (B,T,Vp). Only the V real tokens take part; the padding gets probability 0."""
     x, y = logits.reshape(B * T, Vp), probs.reshape(B * T, Vp)
 
-    def part(piece):
-        for rows in blocks(piece, Vp):
-            row = np.subtract(x[rows, :V], x[rows, :V].max(axis=1, keepdims=True), out=y[rows, :V])
-            np.exp(row, out=row)
-            row *= 1.0 / row.sum(axis=1, keepdims=True)
-            y[rows, V:] = 0.0
+    def softmax(rows):
+        row = np.subtract(x[rows, :V], x[rows, :V].max(axis=1, keepdims=True), out=y[rows, :V])
+        np.exp(row, out=row)
+        row *= 1.0 / row.sum(axis=1, keepdims=True)
+        y[rows, V:] = 0.0
 
-    split(workers, part, B * T)
+    split(workers, softmax, B * T, Vp)
 
 
 def crossentropy_forward(losses, probs, targets, B, T, Vp):
@@ -163,33 +155,16 @@ def gpt2_forward(
     """
     config = model.config
     V, Vp, C = config.vocab_size, config.padded_vocab_size, config.channels
-    L, NH = config.num_layers, config.num_heads
     if not 0 < T <= config.max_seq_len:
         raise ValueError(f"{T} tokens: this model takes 1 to {config.max_seq_len}")
     check_tokens(inputs, V)
     gpt2_allocate(model, B, T)
     p, a = model.params, model.acts
-    N = B * T * C
-
-    encoder_forward(a.encoded, inputs, p.wte, p.wpe, B, T, C, workers)
+    encoder_forward(a.encoded, inputs, p.wte, p.wpe, B, T, C)
     drop(a.encoded, masks and masks.encoded)
     residual = a.encoded
-    for l in range(L):
-        layernorm_forward(a.ln1[l], a.ln1_mean[l], a.ln1_rstd[l], residual, p.ln1w[l], p.ln1b[l], B, T, C, workers)
-        matmul_forward(a.qkv[l], a.ln1[l], p.qkvw[l], p.qkvb[l], B, T, C, 3 * C, workers)
-        attention_forward(a.atty[l], a.preatt[l], a.att[l], a.qkv[l], B, T, C, NH, workers)
-        matmul_forward(a.attproj[l], a.atty[l], p.attprojw[l], p.attprojb[l], B, T, C, C, workers)
-        drop(a.attproj[l], masks and masks.attproj[l])
-        residual_forward(a.residual2[l], residual, a.attproj[l], N, workers)
-        layernorm_forward(
-            a.ln2[l], a.ln2_mean[l], a.ln2_rstd[l], a.residual2[l], p.ln2w[l], p.ln2b[l], B, T, C, workers
-        )
-        matmul_forward(a.fch[l], a.ln2[l], p.fcw[l], p.fcb[l], B, T, C, 4 * C, workers)
-        gelu_forward(a.fch_gelu[l], a.fch[l], 4 * N, workers)
-        matmul_forward(a.fcproj[l], a.fch_gelu[l], p.fcprojw[l], p.fcprojb[l], B, T, 4 * C, C, workers)
-        drop(a.fcproj[l], masks and masks.fcproj[l])
-        residual_forward(a.residual3[l], a.residual2[l], a.fcproj[l], N, workers)
-        residual = a.residual3[l]
+    for l in range(config.num_layers):
+        residual = layer_forward(model, l, residual, workers, masks)
     layernorm_forward(a.lnf, a.lnf_mean, a.lnf_rstd, residual, p.lnfw, p.lnfb, B, T, C, workers)
     matmul_forward(a.logits, a.lnf, p.wte, head_bias, B, T, C, Vp, workers)
     softmax_forward(a.probs, a.logits, B, T, V, Vp, workers)
@@ -198,6 +173,26 @@ def gpt2_forward(
     check_tokens(targets, V)
     crossentropy_forward(a.losses, a.probs, targets, B, T, Vp)
     return float(a.losses.mean())
+
+
+def layer_forward(model, l, residual, workers, masks):
+    """Layer l: what comes in, residual (B,T,C), goes on to the next as residual3[l], which is returned."""
+    p, a, B, T = model.params, model.acts, model.batch_size, model.seq_len
+    C = model.config.channels
+    N = B * T * C
+    layernorm_forward(a.ln1[l], a.ln1_mean[l], a.ln1_rstd[l], residual, p.ln1w[l], p.ln1b[l], B, T, C, workers)
+    matmul_forward(a.qkv[l], a.ln1[l], p.qkvw[l], p.qkvb[l], B, T, C, 3 * C, workers)
+    attention_forward(a.atty[l], a.preatt[l], a.att[l], a.qkv[l], B, T, C, model.config.num_heads, workers)
+    matmul_forward(a.attproj[l], a.atty[l], p.attprojw[l], p.attprojb[l], B, T, C, C, workers)
+    drop(a.attproj[l], masks and masks.attproj[l])
+    residual_forward(a.residual2[l], residual, a.attproj[l], N)
+    layernorm_forward(a.ln2[l], a.ln2_mean[l], a.ln2_rstd[l], a.residual2[l], p.ln2w[l], p.ln2b[l], B, T, C, workers)
+    matmul_forward(a.fch[l], a.ln2[l], p.fcw[l], p.fcb[l], B, T, C, 4 * C, workers)
+    gelu_forward(a.fch_gelu[l], a.fch[l], 4 * N, workers)
+    matmul_forward(a.fcproj[l], a.fch_gelu[l], p.fcprojw[l], p.fcprojb[l], B, T, 4 * C, C, workers)
+    drop(a.fcproj[l], masks and masks.fcproj[l])
+    residual_forward(a.residual3[l], a.residual2[l], a.fcproj[l], N)
+    return a.residual3[l]
 
 
 def drop(values: np.ndarray, mask: np.ndarray | None) -> None:

@@ -51,7 +51,7 @@ class Reporter:
         if time.monotonic() - self.last > 2.0 or done == total:
             self.last = time.monotonic()
             share = f" of {total / 1e6:,.1f} MB ({done / total:.0%})" if total else ""
-            self.console.print(f"{what}: {done / 1e6:,.1f} MB{share}", highlight=False)
+            self.console.print(f"{what}: {done / 1e6:,.1f} MB{share}")
 
 
 class Files:
@@ -105,7 +105,7 @@ def claimed(files: Files, step: int, console: Console) -> Iterator[curve.Curve]:
         if curve.is_being_written(files.csv):
             raise TrainingError(f"{files.csv}: another run is writing it; wait until it ends, or give another --out")
         if not step and (kept := files.keep_earlier()):
-            console.print(f"{files.model} existed already: kept as {kept}", highlight=False)
+            console.print(f"{files.model} existed already: kept as {kept}")
         log = curve.Curve(files.csv, step)
     with log.file:
         yield log
@@ -122,7 +122,7 @@ def train(trainer: Trainer, console: Console, show_every: int = 1) -> float:
         while trainer.optimizer.step < settings.steps and not asked.is_set():
             seconds += one_step(trainer, log, console, files, show_every)
             if settings.patience and trainer.waited >= settings.patience:
-                console.print(f"no lower validation loss for {trainer.waited} validations: stopped", highlight=False)
+                console.print(f"no lower validation loss for {trainer.waited} validations: stopped")
                 break
         trainer.save(files.state)
     if asked.is_set():
@@ -130,7 +130,7 @@ def train(trainer: Trainer, console: Console, show_every: int = 1) -> float:
     if settings.keep == "last" or not files.model.exists():
         write_model(trainer, files.model)
     curve.plot(files.csv, files.png)
-    console.print(f"{seconds / 60:.1f} minutes of steps; {files.model}, {files.csv}, {files.png}", highlight=False)
+    console.print(f"{seconds / 60:.1f} minutes of steps; {files.model}, {files.csv}, {files.png}")
     return trainer.best
 
 
@@ -148,13 +148,12 @@ def one_step(trainer: Trainer, log: curve.Curve, console: Console, files: Files,
         console.print(
             f"step {step:5d}/{settings.steps} | train loss {loss:.6f} | lr {rate:.2e} | {seconds * 1000:8.1f} ms | "
             f"{speed:7.0f} tokens/s",
-            highlight=False,
         )
     validation = None
     if due(step, settings.val_every, last):
         before = trainer.best
         validation = trainer.validate()
-        console.print(f"val loss {validation:.6f}", highlight=False)
+        console.print(f"val loss {validation:.6f}")
         if settings.keep == "best" and validation < before:
             write_model(trainer, files.model)
     log.add(
@@ -179,13 +178,12 @@ def show_sample(trainer: Trainer, console: Console) -> None:
     model = GPT2(trainer.config, trainer.full_parameters())
     text = sample_text(model, trainer.settings.sample_tokens, trainer.workers)
     console.rule(f"sample after step {trainer.optimizer.step}", characters="-")
-    console.print(text.strip("\n"), markup=False, highlight=False)
+    console.print(text.strip("\n"), markup=False)
     console.rule(characters="-")
 
 
 def write_model(trainer: Trainer, path: Path) -> None:
     """Write what was learnt as a checkpoint of the version asked for."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_checkpoint(path, trainer.config, trainer.full_parameters(), trainer.settings.version)
 
 
@@ -205,6 +203,5 @@ def run(
         f"{count_parameters(c):,} parameters: L={c.num_layers} NH={c.num_heads} C={c.channels} maxT={c.max_seq_len}; "
         f"{train_tokens.size:,} tokens to train on, {val_tokens.size:,} to validate with; "
         f"B={settings.batch} T={settings.seq}, {trainer.loader.batches} steps are one pass",
-        highlight=False,
     )
     return train(trainer, console, show_every)

@@ -3,7 +3,7 @@
 import importlib
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 from typing import Protocol
 
@@ -27,11 +27,8 @@ def team(k: int) -> Iterator[WorkersLike | None]:
 
     None, which is one thread, for k = 1; also, with a line on stderr that says why, where lab.parallel does not load.
     """
-    workers_class = load_workers() if k > 1 else None
-    if workers_class is None:
-        yield None
-        return
-    with workers_class(k) as workers:
+    make = load_workers() if k > 1 else None
+    with make(k) if make else nullcontext() as workers:
         yield workers
 
 
@@ -46,16 +43,21 @@ def load_workers() -> type | None:
         return None
 
 
-def split(workers: WorkersLike | None, fn: Callable[[slice], object], n: int) -> None:
-    """fn(piece) for slices that cover range(n): the whole range at once without workers, else one piece for each.
+def split(workers: WorkersLike | None, fn: Callable[[slice], object], n: int, width: int | None = None) -> None:
+    """fn(piece) for slices that cover range(n): the whole range at once without workers, else one piece for each; with
+    `width`, the numbers in each of the n rows, a piece is handed over block by block.
 
     The pieces of one call must write to different places; then the order they run in does not matter.
     """
+
+    def work(piece: slice) -> None:
+        for block in [piece] if width is None else blocks(piece, width):
+            fn(block)
+
     if workers is None or workers.k == 1 or n < 2 * workers.k:
-        fn(slice(0, n))
-        return
+        return work(slice(0, n))
     cuts = [n * i // workers.k for i in range(workers.k + 1)]
-    workers.run(fn, [slice(start, stop) for start, stop in pairwise(cuts)])
+    workers.run(work, [slice(start, stop) for start, stop in pairwise(cuts)])
 
 
 def blocks(piece: slice, width: int) -> Iterator[slice]:

@@ -76,8 +76,7 @@ def evaluate(
         if vocabulary is not None:
             piece = vocabulary.compact_tokens(piece)
         inputs, targets = piece[:-1].reshape(rows, length), piece[1:].reshape(rows, length)
-        head_bias = None if vocabulary is None else vocabulary.head_bias
-        gpt2_forward(model, inputs, targets, rows, length, workers, head_bias)
+        gpt2_forward(model, inputs, targets, rows, length, workers, vocabulary and vocabulary.head_bias)
         total += float(model.acts.losses.sum(dtype=np.float64))
         if vocabulary is not None:
             total += float(vocabulary.correction(targets).sum(dtype=np.float64))
@@ -103,7 +102,7 @@ class Trainer:
     ):
         self.settings, self.workers = settings, workers
         self.train_tokens, self.val_tokens = train_tokens, val_tokens
-        self.config, start = self.starting_point()
+        self.config, params_memory = self.starting_point()
         self.check_data()
         self.vocabulary: SharedVocabulary | None = None
         config = self.config
@@ -112,10 +111,10 @@ class Trainer:
             always = (GPT2_EOT,) if config.vocab_size > GPT2_EOT else ()
             self.vocabulary = SharedVocabulary(counts, settings.share_rare, always)
             config = self.vocabulary.compact_config(config)
-        if start is None:
+        if params_memory is None:
             params_memory = initial_parameters(config, settings.seed)
-        else:
-            params_memory = start if self.vocabulary is None else self.vocabulary.compact(self.config, start)
+        elif self.vocabulary:
+            params_memory = self.vocabulary.compact(self.config, params_memory)
         self.model = GPT2(config, params_memory)
         self.gradients = Gradients(config)
         self.optimizer = AdamW(params_memory.size)
@@ -156,14 +155,12 @@ class Trainer:
         """
         s, number = self.settings, self.optimizer.step
         inputs, targets = self.loader.batch(number)
-        head_bias = correction = None
-        if self.vocabulary is not None:
+        head_bias, correction = None, 0.0
+        if self.vocabulary:
             inputs, targets = self.vocabulary.compact_tokens(inputs), self.vocabulary.compact_tokens(targets)
-            head_bias, correction = self.vocabulary.head_bias, self.vocabulary.correction(targets)
+            head_bias, correction = self.vocabulary.head_bias, float(self.vocabulary.correction(targets).mean())
         self.draw_masks(number)
         loss = gpt2_forward(self.model, inputs, targets, s.batch, s.seq, self.workers, head_bias, self.masks)
-        if correction is not None:
-            loss += float(correction.mean())
         gpt2_backward(self.model, self.gradients, inputs, targets, self.workers, self.masks)
         norm, scale = 0.0, 1.0
         if s.clip:
@@ -174,7 +171,7 @@ class Trainer:
             s.beta1, s.beta2, 1e-8, s.weight_decay, self.workers, scale,
         )  # fmt: skip
         self.update_average()
-        return loss, norm
+        return loss + correction, norm
 
     def draw_masks(self, number: int) -> None:
         """Dropout's masks for step `number`; they depend on the seed and the number only, so that a run can resume."""
@@ -204,12 +201,11 @@ class Trainer:
         keep = min(self.settings.average, self.optimizer.step / (self.optimizer.step + 10.0))
         average, params_memory = self.average, self.model.params_memory
 
-        def part(piece: slice) -> None:
-            for block in blocks(piece, 1):
-                average[block] *= keep
-                average[block] += params_memory[block] * (1.0 - keep)
+        def mix(block: slice) -> None:
+            average[block] *= keep
+            average[block] += params_memory[block] * (1.0 - keep)
 
-        split(self.workers, part, average.size)
+        split(self.workers, mix, average.size, 1)
 
     # ---------------------------------------------------------------------------------------------- what it has learnt
 
