@@ -112,18 +112,18 @@ class Mutex(Primitive):
 
     def unlock(self) -> None:
         """Let the next thread hold the mutex. RuntimeError if nobody holds it."""
-        self.state.release()
+        try:
+            self.state.release()
+        except RuntimeError:
+            if self.runtime.failure is None:  # else the failure has unlocked it already, see Runtime.wake_all
+                raise
 
     def __enter__(self) -> "Mutex":
         self.lock()
         return self
 
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        try:
-            self.unlock()
-        except RuntimeError:  # a failure may have unlocked it already, see Runtime.wake_all
-            if kind is not WorkerFailed:
-                raise
+    def __exit__(self, *_: object) -> None:
+        self.unlock()
 
 
 class Cond(Primitive):
@@ -144,8 +144,12 @@ class Cond(Primitive):
         mutex.unlock()
         try:
             self.runtime.wait_for(turn)
-        finally:
-            mutex.lock()  # also when Ctrl-C ends the wait: the caller will unlock
+        except WorkerFailed:
+            raise  # without the mutex: a caller that does not unlock in a `finally` may still need it to end its threads
+        except BaseException:
+            mutex.lock()  # Ctrl-C: the caller will unlock
+            raise
+        mutex.lock()
 
     def signal(self) -> None:
         """Wake the thread that has waited longest; without one nothing happens: a signal is not kept."""
@@ -237,7 +241,7 @@ class Runtime:
                 thread.system.join(ABANDON_AFTER)
         if self.failure is not None:
             failure, self.failure = self.failure, None
-            raise failure
+            raise failure.with_traceback(None)  # without the frames of other threads that it went through
 
     def fail(self, thread: Thread, exception: BaseException) -> None:
         """Keep the first failure, unless the thread was given up before, and let all that wait here find it."""
@@ -262,7 +266,7 @@ class Runtime:
         if self.failure is None:
             turn.acquire()  # fail() releases it too: the turn was kept before failure was looked at
         if self.failure is not None:
-            raise self.failure
+            raise self.failure.with_traceback(None)
 
     def perform(self, fn: Callable[[Any], object], task: Any) -> None:
         """fn(task)"""

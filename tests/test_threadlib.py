@@ -4,6 +4,7 @@ import pydoc
 import subprocess
 import sys
 import textwrap
+import traceback
 from typing import ClassVar
 
 import pytest
@@ -294,6 +295,36 @@ def test_a_program_with_a_failing_worker_ends_with_its_traceback():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20)
     assert done.returncode == 1
     assert "the worker's own line" in done.stderr and "WorkerFailed: worker-2 failed: KeyError" in done.stderr
+
+
+def test_a_failure_ends_a_program_that_unlocks_in_no_finally():
+    """As in C: lock() ... unlock(). The wait in run() raises, and close() needs the mutex."""
+    mutex, more, done, closed = Mutex(), Cond(), Cond(), []
+
+    def works(number):
+        mutex.lock()
+        while not closed:
+            more.wait(mutex)
+        mutex.unlock()
+
+    def closes():
+        mutex.lock()
+        closed.append(True)
+        more.broadcast()
+        mutex.unlock()
+        join()
+
+    threads = [spawn(works), spawn(works), spawn(fails)]
+    with pytest.raises(WorkerFailed, match="worker-3 failed: ZeroDivisionError") as failure:
+        try:
+            mutex.lock()
+            while True:
+                done.wait(mutex)
+        finally:
+            closes()
+    assert "works" not in {frame.name for frame in traceback.extract_tb(failure.tb)}  # the way it went, not that through other threads
+    assert not any(thread.system.is_alive() for thread in threads)
+    run_threads(2, lambda number: None)
 
 
 # ------------------------------------------------------------------------------------------------------------- the seam
