@@ -27,6 +27,8 @@ SETTINGS = {
     # a worker reads it before it is told these settings
     "distributed.nanny.pre-spawn-environ.DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "error",
     "distributed.scheduler.worker-saturation": 1.0,
+    # so long after a loss Dask closes a worker that is not there, even one that is just restarting after another loss
+    "distributed.deploy.lost-worker-timeout": "60s",
     "distributed.worker.preload": [__name__],  # dask_setup
 }
 

@@ -7,5 +7,5 @@
 def generate(model, prompt, n, workers):
     held = []
     while True:
-        held.append(bytearray(64 << 20))
+        held.append(bytearray(1 << 30))
     yield 0
