@@ -1,7 +1,8 @@
 """The locks a program puts on itself before it imports a submission; the kernel keeps them, and nothing takes them off.
 
     die_with_parent()    killed when its parent ends, however that ends
-    refuse_processes()   seccomp: one process, its threads, no other program, no signals to others, no network
+    refuse_processes()   seccomp: one process, its threads, no other program, no signals to others, no network, no locks
+                         on files and no look at what is cached of them: those tell others something
     seal_files(...)      Landlock: no file but the ones named can be opened, and nothing written outside HOME
     lock_in(readable)    the last two: what a program does before it imports a submission
 
@@ -22,7 +23,7 @@ PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 22, 38
 SECCOMP_MODE_FILTER, CLONE_THREAD = 2, 0x10000
 ALLOW, REFUSE, MISSING = 0x7FFF0000, 0x50000 | errno.EPERM, 0x50000 | errno.ENOSYS  # SECCOMP_RET_...
 LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # BPF instructions
-NUMBER, ARCHITECTURE, ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data; the low word of the first argument
+NUMBER, ARCHITECTURE, ARGUMENT, SECOND = 0, 4, 16, 24  # offsets in struct seccomp_data; low words of the arguments
 
 # system call -> its number on x86_64 and on aarch64 (None: not there)
 CALLS = {
@@ -33,8 +34,11 @@ CALLS = {
     "socket": (41, 198), "io_uring_setup": (425, 425),
     "shmget": (29, 194), "msgget": (68, 186), "semget": (64, 190), "mq_open": (240, 180), "add_key": (248, 217),
     "unshare": (272, 97), "setns": (308, 268), "bpf": (321, 280), "perf_event_open": (298, 241),
+    "flock": (73, 32), "fadvise64": (221, 223), "preadv2": (327, 286), "mincore": (27, 232), "cachestat": (451, 451),
+    "inotify_add_watch": (254, 27), "fanotify_init": (300, 262),
 }  # fmt: skip
-CLONE, CLONE3, TGKILL = (56, 220), (435, 435), (234, 131)
+CLONE, CLONE3, TGKILL, FCNTL = (56, 220), (435, 435), (234, 131), (72, 25)
+DUPFD_CLOEXEC, LOCKS = 1030, 5  # of fcntl's commands, those from 5 on: locks, leases, signals of them
 MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # AUDIT_ARCH_...
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # Landlock's system calls, the same everywhere
@@ -86,6 +90,16 @@ def refuse_unless(number: int, test: int, operand: int) -> bytes:
     )  # fmt: skip
 
 
+def refuse_locks(number: int) -> bytes:
+    """fcntl duplicates a descriptor, and reads and sets flags; all else is refused."""
+    return b"".join(
+        (
+            instruction(EQUAL, number, 5), instruction(LOAD, SECOND), instruction(EQUAL, DUPFD_CLOEXEC, 1),
+            instruction(RETURN, ALLOW), instruction(AT_LEAST, LOCKS, 1), instruction(RETURN, REFUSE),
+        )
+    )  # fmt: skip
+
+
 def program(machine: str) -> bytes:
     """The filter: struct sock_filter[]."""
     column = list(MACHINES).index(machine)
@@ -98,6 +112,7 @@ def program(machine: str) -> bytes:
             refuse(CLONE3[column], MISSING),  # its flags lie in memory, where no filter sees them: clone is used then
             refuse_unless(CLONE[column], ANY_BIT, CLONE_THREAD),
             refuse_unless(TGKILL[column], EQUAL, os.getpid()),  # abort() and raise() send to their own process
+            refuse_locks(FCNTL[column]),  # the last of all: it leaves the argument in the place of the number
             instruction(RETURN, ALLOW),
         )
     )

@@ -53,10 +53,13 @@ class Inside:
     visits: list[float] = field(default_factory=list)  # the share of the layers in which it came to attention
     passes: list[float] = field(default_factory=list)  # how often it read each of its weights
     positions: int = 1  # of the prompt
+    main_too: bool = False  # the last of the k is the main thread, which takes its share beside k-1 threads
 
     @property
     def worked(self) -> float:
         """The share of the weights that the workers have read, all together, as far as anybody used it."""
+        if self.main_too and not all(self.used):
+            return 0.0  # the main thread's work alone is not theirs
         return min(1.0, sum(share for share, used in zip(self.weights, self.used, strict=True) if used))
 
     def fair(self, shares: Sequence[float]) -> bool:
@@ -179,6 +182,12 @@ class Watch:
         weights, attention, self.work = notes["weights"], notes["attention"], notes["work"]
         found = {*weights, *attention, *self.work} - {"MainThread"}
         self.names = sorted(found, key=lambda name: (len(name), name))
+        cpu = [seconds for seconds, _ in run.use.threads.values()]
+        crew = [*self.names, "MainThread"]
+        fair = min(weights.get(name, 0.0) for name in crew) >= 0.5 / self.k
+        main_too = fair and len(crew) == len(cpu) + 1 == self.k
+        if main_too:
+            self.names = crew
         while len(self.names) < self.k:
             self.names.append(f"(worker {len(self.names) + 1})")
         shares = [attention.get(name, 0.0) for name in self.names] if len(attention) > 1 or self.k == 1 else []
@@ -186,11 +195,10 @@ class Watch:
             shares = [0.0] * self.k
         visits = [notes["visits"].get(name, 0.0) for name in self.names]
         passes = [notes["passes"].get(name, 0.0) for name in self.names]
-        cpu = [seconds for seconds, _ in run.use.threads.values()]
         read = [weights.get(name, 0.0) for name in self.names]
         return Inside(
             self.k, read, weights.get("MainThread", 0.0), shares, cpu=cpu, visits=visits, passes=passes,
-            positions=len(self.prompt),
+            positions=len(self.prompt), main_too=main_too,
         )  # fmt: skip
 
     def why_not(self, run: Run | None) -> str:

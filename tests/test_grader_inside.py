@@ -110,6 +110,58 @@ def test_three_workers_of_whom_one_does_nothing(box):
     assert sorted(found.used) == [False, True, True]
 
 
+MAIN_TOO = """
+
+class Workers(Workers):
+    def __init__(self, k):
+        super().__init__(k - 1)
+        self.k = k
+
+    def work(self, number):
+        while True:
+            self.start[number - 1].P()
+            if self.end:
+                return
+            for task in self.tasks[number :: len(self.start) + 1]:
+                self.fn(task)
+            self.done.V()
+
+    def run(self, fn, tasks):
+        self.fn, self.tasks = fn, list(tasks)
+        for semaphore in self.start:
+            semaphore.V()
+        for task in self.tasks[:: self.k]:
+            fn(task)
+        for _ in self.start:
+            self.done.P()
+"""
+IDLE = """
+
+right = Workers.run
+
+
+def run(self, fn, tasks):
+    for task in (tasks := list(tasks)):
+        fn(task)
+    right(self, KIND, tasks)
+
+
+Workers.run = run
+"""
+
+
+def test_the_main_thread_may_be_one_of_the_k(box):
+    found = seen(box, BASE.read_text() + MAIN_TOO)
+    assert found.problem == "" and found.shared_products and found.shared_attention and found.worked > 0.9, found
+
+
+@pytest.mark.parametrize("kind", ["lambda task: None", "lambda task: (fn(task), None)[1]"])
+def test_a_main_thread_that_does_it_all_is_none_of_them(box, kind):
+    """Neither beside a thread that does nothing nor beside one that does everything again."""
+    found = seen(box, BASE.read_text() + MAIN_TOO + IDLE.replace("KIND", kind))
+    assert found.problem == "" and not found.shared_products and found.worked < 0.5, found
+
+
 @pytest.mark.parametrize(
     "change, said",
     [

@@ -1,6 +1,7 @@
 """The sandbox: who may do what, and what the parent sees of a program in it."""
 
 import errno
+import json
 import os
 import signal
 import time
@@ -19,7 +20,7 @@ from grader.child import Child, Patience, Run
 from grader.estimates import estimate_scaling
 from grader.examples import BASE, program
 from grader.points import load
-from grader.sandbox import Limits, SandboxError
+from grader.sandbox import CONFINE, Limits, SandboxError
 from grader.timing import Timing
 from grader.workspace import temporary_folder
 
@@ -77,6 +78,33 @@ def test_bubblewrap_shows_little_and_lets_nothing_out():
     assert "etc False" in out and "WROTE" not in out and "network" in out and "disk bound" in out, out
     assert int(out.split("processes ")[1].split()[0]) <= 3
     assert not os.path.exists("/tmp/x")
+
+
+def test_programs_side_by_side_cannot_mark_the_files_that_both_see(each_box):
+    """By a lock on one, or by what of it is in memory: the first to know a token could tell the next."""
+    if not each_box.refuses_processes:
+        pytest.skip("this kernel lacks seccomp")
+    code = CONFINE.read_text() + (
+        "import fcntl, json, sys\n"
+        "descriptor = os.open(os.__file__, os.O_RDONLY)\n"
+        "lock_in(json.loads(sys.argv[1])['readable'])\n"
+        "asked = {name: getattr(fcntl, name, None) for name in ('F_GETLK', 'F_SETLK', 'F_OFD_SETLK', 'F_NOTIFY')}\n"
+        "ways = {'flock': lambda: fcntl.flock(descriptor, fcntl.LOCK_SH),\n"
+        "        'preadv2': lambda: os.preadv(descriptor, [bytearray(1)], 0, os.RWF_NOWAIT),\n"
+        "        'fadvise': lambda: os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED),\n"
+        "        **{name: lambda number=number: fcntl.fcntl(descriptor, number, bytes(32)) for name, number in\n"
+        "           asked.items() if number is not None}}\n"
+        "for name, way in ways.items():\n"
+        "    try: print(name, way())\n"
+        "    except PermissionError: pass\n"
+        "os.read(os.dup(descriptor), 1), os.set_blocking(descriptor, True), os.set_inheritable(descriptor, False)\n"
+        "fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 0)\n"
+        "print('locked')\n"
+    )
+    started = each_box.start(["-c", code, json.dumps(each_box.locks([]))])
+    out, err = started.process.communicate(timeout=60)
+    started.end()
+    assert (out + err).decode() == "locked\n"
 
 
 def test_limits_bind_where_it_is_said(box):
