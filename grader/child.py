@@ -297,7 +297,8 @@ class Child(AbstractContextManager["Child"]):
             run.stamps.append(now - self.begun)
             if self.turns and len(run.tokens) < self.last and not self.pause(now):
                 return "unstoppable"
-            self.look(run)
+            if len(run.tokens) <= self.last:  # after the last one threads may have ended already
+                self.look(run)
             if not self.sandbox.refuses_processes and self.pid and self.started.strays(self.pid):
                 return "processes"
             if len(run.tokens) == self.last or (self.step and len(run.tokens) < self.last):

@@ -15,6 +15,7 @@ from grader.correctness import Outcome
 from grader.places import FILE, place, returns_of
 from grader.runs import Run
 from grader.sandbox import MB, Limits
+from grader.submission import LAB_MODULES
 from lab.command import counted
 from lab.margin import other_sums
 from lab.serial import GPT2, gpt2_build_from_checkpoint, gpt2_forward
@@ -84,7 +85,7 @@ def run_line(
 def tokens_line(tokens: list[int], expected: list[int], count: int, private: bool) -> str:
     """What is wrong with the tokens of a run that has come to its end."""
     if len(tokens) > count and tokens[: len(expected)] == expected:
-        return f"yields more tokens than asked for: {len(tokens)} or more instead of {count}"
+        return f"yields more tokens than asked for: {len(tokens)} or more instead of {count}; n counts the prompt, too"
     if len(tokens) < len(expected) and tokens == expected[: len(tokens)]:
         return f"yields only {len(tokens)} of {counted(count, 'token')}"
     at = next(i for i, (a, b) in enumerate(zip(tokens, expected, strict=False)) if a != b)
@@ -102,7 +103,9 @@ def error_line(chain: list[dict], limits: Limits, source: str = "", private: boo
     try:
         root = chain[-1]
         kind, message = str(root["type"]), str(root["message"])
-        text = (kind if kind in KNOWN_ERRORS else "an exception") if private else f"{kind}: {message}"
+        first = message.split("\n")[0]
+        text = kind if not private or kind in KNOWN_ERRORS else "an exception"
+        text += f": {first}" if first and not private else ""
         own = [line for file, line, *_ in root["frames"] if file == FILE and source]
         places = "; ".join(place(source, line) for line in own[-2:][::-1])
         in_worker = "a worker failed with " if chain[0]["type"] == "WorkerFailed" and len(chain) > 1 else ""
@@ -120,6 +123,10 @@ def error_hint(kind: str, message: str, limits: Limits) -> str:
         return f" (the limit is {limits.processes} threads and processes: {many})"
     if "not allowed here" in message:
         return " (the task needs numpy, lab.threadlib and small parts of the standard library only)"
+    if kind == "ModuleNotFoundError" or "module 'lab.parallel'" in message:
+        return f" (there are numpy, {', '.join(LAB_MODULES)}; all of your own has to be in this one file)"
+    if "ignored GeneratorExit" in message:
+        return " (its iterator was closed early: no yield after that)"
     return ""
 
 

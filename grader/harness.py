@@ -280,7 +280,11 @@ def report_tokens(tokens, most, command, report, go_on):
 
     stop, step = command.get("close_after", 0), command.get("step", False)
     for count, token in enumerate(tokens, 1):
-        number = operator.index(token)
+        try:
+            number = operator.index(token)
+        except TypeError:
+            kind = type(token).__name__
+            raise TypeError(f"generate() yields {kind}, where a token is one whole number, int(token)") from None
         report(f"token {number if abs(number) < 1 << 40 else -1}")
         if count == stop or count + 1 == most or (step and count < most):
             # the parent looks at the threads, before those that end now have ended; then it says go on, or stops this

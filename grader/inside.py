@@ -26,6 +26,7 @@ PAUSES = (0.001, 0.005, 0.02, 0.05)  # seconds that a worker rests in each task 
 HITS, SAMPLES = 2, 16  # products that must matter, of so many
 LEAST = 5  # of them are tried, however late it is: on a busy machine nobody is condemned unheard
 TABLES = ("weights", "attention", "visits", "passes", "work")  # of a report, thread -> number
+MOST_TIMES = 1.5  # what one worker does alone: k workers that do more between them repeat each other's work
 LESS = 0.5  # of the work of an earlier run: the rest was kept from it
 SECONDS = 30.0  # for all of it: then what was seen so far counts
 LAST = 0.97  # samples lie in this part of a worker's work: who does less the next time still reaches them
@@ -53,6 +54,7 @@ class Inside:
     visits: list[float] = field(default_factory=list)  # the share of the layers in which it came to attention
     passes: list[float] = field(default_factory=list)  # how often it read each of its weights
     positions: int = 1  # of the prompt
+    times: float = 1.0  # how many times the work that one worker does alone the k do together
     main_too: bool = False  # the last of the k is the main thread, which takes its share beside k-1 threads
 
     @property
@@ -68,8 +70,8 @@ class Inside:
 
     @property
     def shared_products(self) -> bool:
-        """Whether every worker reads a fair share of the weights, and is needed."""
-        return self.fair(self.weights) and all(self.used)
+        """Whether every worker reads a fair share of the weights, is needed, and does not do it all once more."""
+        return self.fair(self.weights) and all(self.used) and self.times <= MOST_TIMES
 
     @property
     def blocked(self) -> bool:
@@ -95,6 +97,8 @@ class Inside:
         text = f"the main thread reads {self.main:.0%} of the weights, the workers {shares}"
         if not self.blocked:
             text += f", each {max(self.passes):.0f} times for {self.positions} positions"
+        if self.times > MOST_TIMES:
+            text += f"; together they do {self.times:.1f} times the work that one does alone: each repeats others"
         if unused:
             text += f"; what worker {unused[0]} computes is not used"
         if self.attention and not self.shared_attention:
@@ -123,6 +127,7 @@ def look_inside(
                 break
         if seen.problem:
             return seen
+        seen.times = watch.times()
         choose = random.Random(1)
         seen.used += [watch.matters(name, pause, choose, samples) for name in watch.names]
         return seen
@@ -200,6 +205,15 @@ class Watch:
             self.k, read, weights.get("MainThread", 0.0), shares, cpu=cpu, visits=visits, passes=passes,
             positions=len(self.prompt), main_too=main_too,
         )  # fmt: skip
+
+    def times(self) -> float:
+        """The work of the run before over that of a run on 1 worker; 1 if that one shows nothing."""
+        together, k = sum(self.work.values()), self.k
+        self.k = 1
+        run, notes = self.run()
+        self.k = k
+        alone = sum(notes.get("work", {}).values())
+        return together / alone if run is not None and run.tokens == [self.token] and alone else 1.0
 
     def why_not(self, run: Run | None) -> str:
         """Why a run showed nothing."""

@@ -1,6 +1,7 @@
 """Places in the student's file, told from the source we have: what a program reports of its code may say anything."""
 
 import ast
+import io
 from functools import lru_cache
 
 FILE = "parallel.py"
@@ -8,7 +9,7 @@ FILE = "parallel.py"
 
 def place(source: str, line: object) -> str:
     """A line of the student's file: where, in which function, what it says."""
-    lines = source.splitlines()
+    lines = io.StringIO(source, newline=None).readlines()  # as Python counts them: a form feed ends none
     if not isinstance(line, int) or not 0 < line <= len(lines):
         return FILE
     inside = (name for first, last, name in functions_of(source)[::-1] if first <= line <= last)

@@ -253,7 +253,7 @@ def noted(function, inputs, result, out):
     thread = threading.current_thread().name
     inputs = [known(value) for value in inputs]
     weights = [value for value in inputs if is_weight(value)]
-    product = function in PRODUCTS or (function is np.multiply and bool(weights))
+    product = function in PRODUCTS or (function is np.multiply and (bool(weights) or crossed(inputs, result)))
     if not out and type(result) is np.ndarray:
         result = result.view(Noted)
         if function not in PRODUCTS and made_of(function, inputs, result):
@@ -264,13 +264,22 @@ def noted(function, inputs, result, out):
     if weights and not NOTES.poison[0]:
         NOTES.read(weights, thread)
     if product:
-        result = note_product(inputs, result, bool(weights), thread)
+        work = float(np.size(result)) if function is np.multiply else work_of(inputs, result)
+        result = note_product(work, result, bool(weights), thread)
     return (out[0] if len(out) == 1 else out) if out else result
 
 
-def note_product(inputs: list, result: object, weights: bool, thread: str) -> object:
-    """Count its work, in multiplications; poison it; let the others have their turn. Returns the result."""
-    work = work_of([x for x in inputs if isinstance(x, np.ndarray)], result)
+def crossed(inputs: list, result: object) -> bool:
+    """Whether numbers of one operand meet many of the other, as in attention without matmul: the sum comes later. A
+    column beside a table scales its rows, as layernorm and softmax do.
+    """
+    few, many = sorted(inputs, key=np.size)
+    made = np.size(result)
+    return made > np.size(many) or (made > np.size(few) > 1 and np.shape(few)[-1] > 1)
+
+
+def note_product(work: float, result: object, weights: bool, thread: str) -> object:
+    """Count its work; poison it; let the others have their turn. Returns the result."""
     if not weights:
         NOTES.attention[thread] = NOTES.attention.get(thread, 0.0) + work
         if thread not in NOTES.attending:
@@ -300,8 +309,9 @@ def rest(thread: str) -> None:
         time.sleep(NOTES.pause)
 
 
-def work_of(arrays: list[np.ndarray], result: object) -> float:
+def work_of(inputs: list, result: object) -> float:
     """Multiplications of a product: for each number of the result as many as the operands have in common."""
+    arrays = [x for x in inputs if isinstance(x, np.ndarray)]
     if len(arrays) < 2:
         return 0.0
     a, b = arrays[:2]

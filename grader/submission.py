@@ -77,6 +77,8 @@ def read_source(path: Path) -> str:
         os.close(descriptor)
     if not raw.strip():
         raise BadSubmission(f"{path.name} is empty")
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise BadSubmission(f"{path.name} is text in UTF-16, as some Windows programs write it; save it as UTF-8")
     if b"\0" in raw:
         raise BadSubmission(f"{path.name} is a binary file, not a Python program")
     try:

@@ -540,6 +540,22 @@ def test_stacks_of_a_hang_are_told_by_place():
     assert "could not be seen" in explain.stacks_line("", "")
 
 
+@pytest.mark.parametrize(
+    "kind, message, line",
+    [
+        ("AssertionError", "", "AssertionError at parallel.py:3: the_second_line()"),
+        ("AttributeError", "no attribute 'float'.\nIt was\nan alias", "AttributeError: no attribute 'float'. at p"),
+        ("ModuleNotFoundError", "No module named 'pool'", "(there are numpy, lab.checkpoint, lab.kernels, lab.machine"),
+        ("RuntimeError", "generator ignored GeneratorExit", "(its iterator was closed early: no yield after that) at"),
+    ],
+)
+def test_an_exception_is_one_line_that_says_where(kind, message, line):
+    """A form feed ends no line of Python."""
+    chain = [{"type": kind, "message": message, "frames": [["parallel.py", 3, "f", ""]]}]
+    told = explain.error_line(chain, Limits(), "a\n\fb\nthe_second_line()\n")
+    assert line in told and "\n" not in told, told
+
+
 def test_nothing_of_a_hidden_case_is_told():
     """Types, messages, code, names and exit statuses are chosen by the submission, which knows the prompt."""
     source = "def generate(model, prompt, n, workers):\n    raise make(prompt)\n"

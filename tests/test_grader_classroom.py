@@ -118,8 +118,8 @@ def test_when_and_late(tmp_path):
 
 
 def test_a_clone_is_no_later_than_what_was_pushed(tmp_path):
-    files = {"lab-ada/.git/HEAD": "", "lab-ada/parallel.py": "a", "lab-bob/.git/HEAD": "", "lab-bob/lab/parallel.py": "b"}
-    found = collect(lay_out(tmp_path / "class", {**files, "lab-eve/parallel.py": "e"}))
+    clones = {"lab-ada/.git/HEAD": "", "lab-bob/.git/HEAD": "", "lab-bob/lab/parallel.py": "b"}
+    found = collect(lay_out(tmp_path / "class", {**clones, "lab-ada/parallel.py": "a", "lab-eve/parallel.py": "e"}))
     assert [(s.student, s.received is None) for s in found] == [("ada", True), ("bob", True), ("eve", False)]
 
 
@@ -219,6 +219,13 @@ def test_a_member_without_a_name_and_what_macos_adds_are_nobodys(tmp_path):
     files = {".": "x", "ada/parallel.py": "a", "ada/._parallel.py": "macOS", "bob/._parallel.py": "macOS"}
     (tmp_path / "class.zip").write_bytes(zipped({**files, "._eve.py": "macOS"}))
     assert [(s.student, s.source) for s in collect(tmp_path / "class.zip")] == [("ada", b"a"), ("bob", b"")]
+
+
+@pytest.mark.parametrize("who", ["ada_101_9001_", "Ada Lovelace_101_assignsubmission_file_"])
+@pytest.mark.parametrize("file", ["bob_102_9002_parallel.py", "bob_102_assignsubmission_file_parallel.py"])
+def test_the_name_of_a_file_does_not_make_it_somebody_elses(tmp_path, who, file):
+    (found,) = collect(lay_out(tmp_path / "class", {who + file: "x"}))
+    assert found.student == "101"
 
 
 def test_a_helper_beside_the_program_is_no_later_submission(tmp_path):

@@ -141,9 +141,10 @@ right = Workers.run
 
 
 def run(self, fn, tasks):
-    for task in (tasks := list(tasks)):
+    tasks = list(tasks)
+    for task in tasks:
         fn(task)
-    right(self, KIND, tasks)
+    right(self, lambda task: None, tasks)
 
 
 Workers.run = run
@@ -155,10 +156,16 @@ def test_the_main_thread_may_be_one_of_the_k(box):
     assert found.problem == "" and found.shared_products and found.shared_attention and found.worked > 0.9, found
 
 
-@pytest.mark.parametrize("kind", ["lambda task: None", "lambda task: (fn(task), None)[1]"])
-def test_a_main_thread_that_does_it_all_is_none_of_them(box, kind):
-    """Neither beside a thread that does nothing nor beside one that does everything again."""
-    found = seen(box, BASE.read_text() + MAIN_TOO + IDLE.replace("KIND", kind))
+def test_workers_that_each_do_all_the_work_share_nothing(box):
+    found = seen(box, BASE.read_text().replace("self.tasks[number - 1 :: self.k]", "self.tasks"))
+    assert found.problem == "" and not found.shared_products and 1.9 < found.times < 2.1, found
+    assert "each repeats others" in found.words()
+    found = seen(box, BASE.read_text())
+    assert 0.9 < found.times < 1.1 and found.shared_products
+
+
+def test_a_main_thread_that_does_it_all_is_none_of_them(box):
+    found = seen(box, BASE.read_text() + MAIN_TOO + IDLE)
     assert found.problem == "" and not found.shared_products and found.worked < 0.5, found
 
 
@@ -214,6 +221,33 @@ def forward(workers, model, tokens, T):
 def test_what_is_kept_of_a_prompt_does_not_hide_who_does_the_work(box):
     found = seen(box, BASE.read_text() + KEEPING)
     assert found.problem == "" and found.shared_products and found.shared_attention, found
+
+
+BY_SUMS = """
+
+def attention(workers, out, preatt, att, inp, NH):
+    T, C = out.shape
+    hs = C // NH
+    future = np.triu(np.full((T, T), -np.inf, dtype=np.float32), k=1)
+
+    def attention_heads(heads):
+        for h in range(heads.start, heads.stop):
+            query, key, value = (inp[:, i * C + h * hs : i * C + (h + 1) * hs] for i in range(3))
+            for t in range(T):
+                preatt[h, t] = (PRODUCT).sum(axis=1) / np.float32(np.sqrt(hs))
+            weights = np.exp(preatt[h] + future - (preatt[h] + future).max(axis=-1, keepdims=True))
+            att[h] = weights / weights.sum(axis=-1, keepdims=True)
+            out[:, h * hs : (h + 1) * hs] = (att[h][:, :, None] * value[None]).sum(axis=1)
+
+    WHO
+"""
+
+
+@pytest.mark.parametrize("product", ["query[t] * key", "key * query[t : t + 1]"])
+@pytest.mark.parametrize("who", ["workers.run(attention_heads, split(NH, workers.k))", "attention_heads(slice(0, NH))"])
+def test_attention_by_elementwise_products_is_seen(box, who, product):
+    found = seen(box, BASE.read_text() + BY_SUMS.replace("WHO", who).replace("PRODUCT", product))
+    assert found.problem == "" and found.shared_attention == who.startswith("workers"), found
 
 
 GOOD = {

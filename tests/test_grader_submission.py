@@ -18,6 +18,7 @@ BAD = {
     "empty": (b"", "is empty"),
     "blank": (b"\n\n  \n", "is empty"),
     "binary": (bytes(range(256)) * 4, "binary file"),
+    "utf-16": (GOOD.encode("utf-16"), "save it as UTF-8"),
     "latin-1": ("# é\n".encode("latin-1") + GOOD.encode(), "not text in UTF-8"),
     "syntax": (b"def generate(model, prompt, n, workers:\n  pass\n", "syntax error in line 1"),
     "prose": (b"Dear teacher, here is my solution.\n", "syntax error"),

@@ -28,7 +28,7 @@ LARGEST = 1 << 20  # bytes of a submission; the grader reads no larger one eithe
 LARGEST_ZIP = 8 << 20  # bytes of a zip inside the export
 MOST_FILES = 200_000
 SKIPPED = ("__MACOSX", ".git", "__pycache__", ".venv", "node_modules")
-MOODLE = re.compile(r"^(?P<name>.+)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)_?(?P<file>.*)$")
+MOODLE = re.compile(r"^(?P<name>.+?)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)_?(?P<file>.*)$")
 CANVAS = re.compile(r"^(?P<name>[^_]+)_(?P<late>LATE_)?(?P<id>\d+)_\d+_(?P<file>.+)$")
 
 
@@ -255,11 +255,11 @@ def told_no_time(entry: Entry) -> Entry:
 
 
 def student_of(name: str) -> tuple[str, str, bool]:
-    """(id, name, marked late) from a folder's or a file's name."""
-    if match := MOODLE.match(name):
-        return match["id"], match["name"], False
+    """(id, name, marked late) from a folder's or a file's name, of which the student has chosen the end."""
     if match := CANVAS.match(name):
         return match["id"], match["name"], bool(match["late"])
+    if match := MOODLE.match(name):
+        return match["id"], match["name"], False
     stem = re.sub(r"(\.py|\.zip)$", "", name, flags=re.IGNORECASE)
     return stem, stem, False
 

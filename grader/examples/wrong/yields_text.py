@@ -1,6 +1,6 @@
 # Tokens as text.
 # on: base
-# expect: runs failed | 'str' object cannot be interpreted as an integer
+# expect: runs failed | generate() yields str, where a token is one whole number
 
 right_generate = generate
 

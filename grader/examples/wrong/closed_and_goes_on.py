@@ -1,0 +1,14 @@
+# Catches what closes it early, and yields the next token.
+# on: base
+# whole: public partial
+# expect: public failed | (its iterator was closed early: no yield after that)
+
+right = generate
+
+
+def generate(model, prompt, n, workers):
+    for token in right(model, prompt, n, workers):
+        try:
+            yield token
+        except GeneratorExit:
+            pass
