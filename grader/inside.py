@@ -25,7 +25,7 @@ from grader.sandbox import Limits, Sandbox
 PAUSES = (0.001, 0.005, 0.02, 0.05)  # seconds that a worker rests in each task of a tiny model, until all have had some
 HITS, SAMPLES = 2, 16  # products that must matter, of so many
 LEAST = 5  # of them are tried, however late it is: on a busy machine nobody is condemned unheard
-TABLES = ("weights", "attention", "visits", "passes", "work")  # of a report, thread -> number
+TABLES = ("weights", "attention", "visits", "passes", "work", "matrices")  # of a report, thread -> number
 MOST_TIMES = 1.5  # what one worker does alone: k workers that do more between them repeat each other's work
 LESS = 0.5  # of the work of an earlier run: the rest was kept from it
 SECONDS = 30.0  # for all of it: then what was seen so far counts
@@ -54,6 +54,7 @@ class Inside:
     visits: list[float] = field(default_factory=list)  # the share of the layers in which it came to attention
     passes: list[float] = field(default_factory=list)  # how often it read each of its weights
     positions: int = 1  # of the prompt
+    matrices: list[float] = field(default_factory=list)  # the share of the matrices of which it read any
     times: float = 1.0  # how many times the work that one worker does alone the k do together
     main_too: bool = False  # the last of the k is the main thread, which takes its share beside k-1 threads
 
@@ -70,13 +71,22 @@ class Inside:
 
     @property
     def shared_products(self) -> bool:
-        """Whether every worker reads a fair share of the weights, is needed, and does not do it all once more."""
-        return self.fair(self.weights) and all(self.used) and self.times <= MOST_TIMES
+        """Whether every worker reads a fair share of the weights, is needed, and does not do it all once more; nor may
+        a product be done by one worker, the next by another, and so on.
+        """
+        return self.fair(self.weights) and all(self.used) and self.times <= MOST_TIMES and self.together
+
+    @property
+    def together(self) -> bool:
+        """Whether every worker takes part in most products."""
+        return not self.matrices or sorted(self.matrices)[-self.k] > 0.5
 
     @property
     def blocked(self) -> bool:
-        """Whether a product takes several positions at once: then a weight is not read for each of them."""
-        return all(count <= max(1.5, self.positions / 2) for count in self.passes)
+        """Whether a product takes several positions at once: then a weight is not read for each of them, nor for each
+        of a worker's own, should the positions be what is shared.
+        """
+        return all(count <= max(1.5, self.positions / (self.k + 1)) for count in self.passes)
 
     @property
     def shared_attention(self) -> bool:
@@ -97,6 +107,8 @@ class Inside:
         text = f"the main thread reads {self.main:.0%} of the weights, the workers {shares}"
         if not self.blocked:
             text += f", each {max(self.passes):.0f} times for {self.positions} positions"
+        if self.fair(self.weights) and not self.together:
+            text += ", but most products are done by one worker alone"
         if self.times > MOST_TIMES:
             text += f"; together they do {self.times:.1f} times the work that one does alone: each repeats others"
         if unused:
@@ -123,7 +135,7 @@ def look_inside(
         watch = Watch(child, list(prompt), token, k, time.perf_counter() + SECONDS, limits)
         for pause in pauses:
             seen = watch.look(pause)
-            if seen.problem or (seen.fair(seen.weights) and seen.shared_attention):
+            if seen.problem or (seen.fair(seen.weights) and seen.together and seen.shared_attention):
                 break
         if seen.problem:
             return seen
@@ -200,10 +212,11 @@ class Watch:
             shares = [0.0] * self.k
         visits = [notes["visits"].get(name, 0.0) for name in self.names]
         passes = [notes["passes"].get(name, 0.0) for name in self.names]
+        matrices = [notes["matrices"].get(name, 0.0) for name in self.names]
         read = [weights.get(name, 0.0) for name in self.names]
         return Inside(
             self.k, read, weights.get("MainThread", 0.0), shares, cpu=cpu, visits=visits, passes=passes,
-            positions=len(self.prompt), main_too=main_too,
+            positions=len(self.prompt), matrices=matrices, main_too=main_too,
         )  # fmt: skip
 
     def times(self) -> float:

@@ -9,6 +9,8 @@ compute as always, but note for each thread
     how often it comes to such products from one with weights  once a layer if attention is shared; a worker that does
                                                                all of it comes there in the others' place
     how often it reads each of its weights                     once if a product takes all positions
+    the matrices that it reads any of, by their size           all if every product is shared; half of them if two
+                                                               workers do whole products in turns
 
 and can put NaN in place of the result of one product of one thread: if the token is still right, nobody used it.
 
@@ -17,6 +19,7 @@ a plain array is not. What a program that looks for these arrays does differentl
 compares with the runs that are timed.
 """
 
+import math
 import sys
 import threading
 import time
@@ -24,6 +27,8 @@ from collections.abc import Iterable
 from typing import Any, TypeGuard
 
 import numpy as np
+
+from lab.checkpoint import parameter_shapes
 
 PRODUCTS = {np.matmul, np.vecdot, np.dot, np.inner, np.einsum, np.tensordot, np.vdot}
 PRODUCTS |= {np.outer, np.correlate, np.convolve}
@@ -33,6 +38,7 @@ JOINING |= {np.array, np.asarray, np.ascontiguousarray, np.asfortranarray}  # of
 LIKE = {np.empty_like, np.zeros_like, np.ones_like, np.full_like}  # arrays of that shape, with other numbers
 MADE = ("empty", "zeros", "ones", "full")  # functions of numpy whose arrays are noted
 TAKEN = {"asarray": None, "ascontiguousarray": "C", "asfortranarray": "F"}  # ... that would lose the class: their order
+ALL_WEIGHTS = ("weights",)  # the key of the model's own
 MOST_THREADS = 8  # that are told apart
 MOST_REST = 1.0  # seconds of one thread in a run: many small tasks give the others their turn without that
 WAITS = (("Mutex", "lock"), ("Semaphore", "P"), ("Cond", "wait"))  # of lab.threadlib: where a worker gets its next task
@@ -56,6 +62,7 @@ class Notes:
         self.rested: dict[str, float] = {}  # seconds of each thread
         self.resting: set[str] = set()  # threads that have rested since they last waited for anything
         self.memory: Noted | None = None  # all weights
+        self.sizes: list[int] = []  # of the matrices in that memory, one after the other
         self.poison: tuple[str, float] = ("", 0.0)  # thread, and the work after which its next product becomes NaN
         self.poisoned = False
 
@@ -88,8 +95,19 @@ class Notes:
         visits = {thread: count / self.layers for thread, count in self.visits.items()}
         return {
             "weights": weights, "attention": attention, "visits": visits, "passes": passes, "work": self.work,
-            "poisoned": self.poisoned,
+            "matrices": self.matrices(own), "poisoned": self.poisoned,
         }  # fmt: skip
+
+    def matrices(self, own: dict[str, int]) -> dict[str, float]:
+        """For each thread the share of the matrices that are read, of which it reads any; of copies nobody can tell."""
+        marks = self.roots.get(ALL_WEIGHTS)
+        if marks is None:
+            return dict.fromkeys(own, 1.0)
+        sizes, begins = np.array(self.sizes), np.cumsum([0, *self.sizes[:-1]])
+        read = {thread: np.logical_or.reduceat(marks & bit, begins) for thread, bit in self.bits.items()}
+        copies = sum(int(np.count_nonzero(others)) for key, others in self.roots.items() if key != ALL_WEIGHTS)
+        whole = copies + int(sizes[np.logical_or.reduceat(marks, begins)].sum())
+        return {thread: (copies + int(sizes[any_of_it].sum())) / max(1, whole) for thread, any_of_it in read.items()}
 
 
 NOTES = Notes()
@@ -378,9 +396,11 @@ def begin(model, pause: float = 0.0, poison: str = "", after: float = 0.0) -> No
     NOTES.__init__()
     NOTES.pause, NOTES.poison = pause, (poison, after)
     NOTES.layers, NOTES.large = model.config.num_layers, model.config.channels**2
+    for first, *others in parameter_shapes(model.config).values():
+        NOTES.sizes += [math.prod(others)] * first if len(others) == 2 else [first * math.prod(others)]
     memory = model.params_memory.view(np.ndarray)
     array = memory.view(Noted)
-    array.root = Root(array, ("weights",))
+    array.root = Root(array, ALL_WEIGHTS)
     NOTES.memory = array
     model.__init__(model.config, array)
     sys.setswitchinterval(1e-3)

@@ -205,6 +205,28 @@ def test_a_product_for_each_position_reads_its_weights_for_each(box):
     assert found.blocked and max(found.passes) < 1.5, found
 
 
+OVER_POSITIONS = """
+
+def matmul(workers, out, inp, weight, bias):
+    def some(positions):
+        PRODUCT
+        if bias is not None:
+            out[positions] += bias
+
+    workers.run(some, split(len(inp), workers.k))
+"""
+
+
+@pytest.mark.parametrize(
+    "product, blocked",
+    [("out[positions] = inp[positions] @ weight.T", True),
+     ("for t in range(positions.start, positions.stop): out[t] = weight @ inp[t]", False)],
+)  # fmt: skip
+def test_positions_may_be_what_is_shared_but_not_one_by_one(box, product, blocked):
+    found = seen(box, BASE.read_text() + OVER_POSITIONS.replace("PRODUCT", product), pauses=(0.0,))
+    assert found.problem == "" and found.shared_products and found.blocked == blocked, found
+
+
 KEEPING = """
 
 kept, right = {}, forward
@@ -221,6 +243,37 @@ def forward(workers, model, tokens, T):
 def test_what_is_kept_of_a_prompt_does_not_hide_who_does_the_work(box):
     found = seen(box, BASE.read_text() + KEEPING)
     assert found.problem == "" and found.shared_products and found.shared_attention, found
+
+
+IN_TURNS = """
+
+class Workers(Workers):
+    turn = 0
+
+    def run(self, fn, tasks):
+        tasks = list(tasks)
+        self.turn = (self.turn + EVERY) % self.k
+        super().run(lambda task: [fn(task) for task in tasks], [None] * self.turn + [0])
+
+
+class Workers(Workers):
+    def work(self, number):
+        while True:
+            self.start[number - 1].P()
+            if self.end:
+                return
+            if number == len(self.tasks):
+                self.fn(0)
+            self.done.V()
+"""
+
+
+@pytest.mark.parametrize("every", ["1", "(fn.__name__ == 'attention_heads')"])
+def test_whole_products_that_now_this_worker_does_and_now_that_one_are_not_shared(box, every):
+    """One after the other, or those of one layer and then those of the next: nothing is done at the same time."""
+    found = seen(box, BASE.read_text() + IN_TURNS.replace("EVERY", every), pauses=(0.0,))
+    assert found.problem == "" and found.fair(found.weights) and not found.shared_products, found
+    assert "most products are done by one worker alone" in found.words()
 
 
 BY_SUMS = """
@@ -252,7 +305,7 @@ def test_attention_by_elementwise_products_is_seen(box, who, product):
 
 GOOD = {
     "weights": {"MainThread": 0.1, "worker-1": 0.9}, "attention": {}, "visits": {"worker-1": 1.0},
-    "passes": {"worker-1": 1.0}, "work": {"worker-1": 5.0}, "poisoned": False,
+    "passes": {"worker-1": 1.0}, "work": {"worker-1": 5.0}, "matrices": {"worker-1": 1.0}, "poisoned": False,
 }  # fmt: skip
 
 
@@ -268,6 +321,7 @@ GOOD = {
         {"work": []},
         {"visits": None},
         {"passes": {"worker-1": -1}},
+        {"matrices": {"worker-1": "all"}},
     ],
 )
 def test_a_forged_report_says_nothing(change):
