@@ -32,6 +32,7 @@ GIVEN = (  # of the lab: what a submission may import, and what these and the ha
     *("machine.py", "measure/__init__.py", "measure/recorder.py"),
 )
 STAGES = ("tokens", "checks", "timing")
+NOT_ASKED = "not asked for (--stages)"
 
 
 class OptionError(Exception):
@@ -124,7 +125,7 @@ def run_stages(evidence: Evidence, box: Sandbox, folder: Path, options: Options)
         checking = build_tree(folder / "check", (*GIVEN, *files_of("check")), evidence.source)
         evidence.findings = threads.explore(box, checking, seconds=options.check_seconds)
     if "timing" not in options.stages:
-        evidence.untimed = "not asked for (--stages)"
+        evidence.untimed = NOT_ASKED
     elif evidence.right or not evidence.correctness.outcomes:
         run_timing(evidence, box, tree, folder, options)
 

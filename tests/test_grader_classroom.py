@@ -27,6 +27,7 @@ from grader.classroom.policy import Policy, chosen, read_policy, standings
 from grader.classroom.similar import Pair, fingerprints, groups, similar
 from grader.classroom.task import Settings
 from grader.examples import BASE
+from grader.grade import NOT_ASKED
 from grader.points import PointsError, load
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -466,6 +467,15 @@ def test_who_was_not_timed_has_none_of_the_points_for_threads(tmp_path):
     assert page.stages(lines) == [{"title": "threads, 2 workers", "full": 1, "some": 0, "none": 1}]
     assert [line["threads-2"] for line in csv.DictReader(io.StringIO(gradebook_csv(lines)))] == ["0.0", "25.0"]
     assert page.stages(lines[:1]) == [{"title": "threads", "full": 0, "some": 0, "none": 1}]
+
+
+def test_what_was_not_asked_for_is_nobodys_failure(tmp_path):
+    row = {"name": "speed", "score": 0.0, "max_score": 15.0, "tags": ["speed"], "output": NOT_ASKED}
+    with book_of(tmp_path / "g", (submission("ada"), 1.0)) as book:
+        (ada,) = book.records()
+        book.store(ada.id, Result("x", GRADED, {"tests": [row]}))
+        lines = standings(book.records(), Policy())
+    assert page.stages(lines) == [] and page.causes(lines) == []
 
 
 def test_a_thousand_results_are_below_five_megabytes(tmp_path):

@@ -13,6 +13,7 @@ from grader.classroom.exports import file_name, row_names
 from grader.classroom.gradebook import GRADED, INCONCLUSIVE
 from grader.classroom.policy import Standing
 from grader.classroom.similar import Pair, groups
+from grader.grade import NOT_ASKED
 from grader.report import template, ticks
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 380, 44, 110, 16, 50
@@ -133,11 +134,11 @@ def histogram(values: Sequence[float], most: float) -> list[dict[str, float]]:
 
 
 def stages(standings: Sequence[Standing]) -> list[dict[str, Any]]:
-    """For each row of the grade: how many have all its points, some, none."""
+    """For each row of the grade that was asked for: how many have all its points, some, none."""
     found = []
     for name in row_names(standings):
         tests = [test for s in standings if (test := s.row(name)) and test.get("max_score")]
-        if not tests:
+        if all(test.get("output") == NOT_ASKED for test in tests):
             continue
         full = sum(test["score"] >= test["max_score"] for test in tests)
         none = sum(test["score"] <= 0 for test in tests)
