@@ -340,6 +340,19 @@ def test_a_gradebook_that_cannot_be_used_is_one_line(tmp_path):
         Gradebook(tmp_path / "new")
 
 
+def test_a_damaged_gradebook_is_one_line(tmp_path, capsys):
+    path = tmp_path / "gradebook.sqlite"
+    with book_of(path, *((submission("ada", "x" * 9000 + str(i)), 50.0) for i in range(9))) as book:
+        book.db.execute("update result set report = '{' where id = 3")
+    assert main(["report", "--out", str(tmp_path)]) == 2
+    with path.open("r+b") as file:
+        file.seek(5 * 4096)
+        file.write(b"\xff" * 40000)
+    assert main(["report", "--out", str(tmp_path)]) == 2
+    for line in capsys.readouterr().err.strip().splitlines():
+        assert f"{path}: damaged: " in line, line
+
+
 def test_a_result_that_cannot_be_written_leaves_the_others(tmp_path):
     with book_of(tmp_path / "g", (submission("ada"), 50.0)) as book:
         book.db.execute("pragma max_page_count = 1")

@@ -89,10 +89,10 @@ def entries_of(source: Path) -> list[Entry]:
 
 def in_folder(folder: Path) -> Iterator[Entry]:
     """Files below a folder; links are not followed. Those of a clone are as old as the clone, which tells nothing."""
-    clones: list[Path] = []
+    clones: set[Path] = set()
     for place, folders, files in os.walk(folder):
         if ".git" in folders and Path(place) != folder:
-            clones.append(Path(place))
+            clones.add(Path(place))
         folders[:] = sorted(name for name in folders if name not in SKIPPED)
         if Path(place) != folder:
             yield folder_entry(PurePosixPath(*map(printable, Path(place).relative_to(folder).parts)))
@@ -105,8 +105,7 @@ def in_folder(folder: Path) -> Iterator[Entry]:
                 yield Entry(relative, 0, None, path.read_bytes, f"cannot be read: {error.strerror}")
                 continue
             trouble = "" if stat.S_ISREG(status.st_mode) else "not a regular file"
-            cloned = any(path.is_relative_to(clone) for clone in clones)
-            changed = None if cloned else datetime.fromtimestamp(status.st_mtime, UTC)
+            changed = datetime.fromtimestamp(status.st_mtime, UTC) if clones.isdisjoint(path.parents) else None
             yield Entry(relative, status.st_size, changed, path.read_bytes, trouble)
 
 

@@ -187,14 +187,17 @@ class Gradebook(AbstractContextManager["Gradebook"]):
     # ---------------------------------------------------------------------------------------------------------- reading
 
     def records(self) -> list[Record]:
-        """All submissions with their newest results, by student and time."""
-        rows = self.db.execute(
+        """All submissions with their newest results, by student and time. Raises GradebookError."""
+        query = (
             "select s.id, s.student, s.name, s.source, s.received, s.marked_late, s.problem,"
             f" (select count(*) from result where submission = s.id), {OF_RESULT}"
             " from submission s left join result r on r.id = (select max(id) from result where submission = s.id)"
             " order by s.student, s.received, s.id"
         )
-        return [self.record(*row) for row in rows]
+        try:
+            return [self.record(*row) for row in self.db.execute(query)]
+        except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+            raise GradebookError(f"{self.path}: damaged: {error}; take a copy of it, or give another --out") from None
 
     @staticmethod
     def record(
