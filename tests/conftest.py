@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -104,6 +105,22 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[]
         return pickle.loads(kept.read_bytes())
 
     return made
+
+
+@pytest.fixture
+def called(capfd: pytest.CaptureFixture[str]) -> Callable[..., subprocess.CompletedProcess]:
+    """called(main, *words): what `python -m` would give with these words, but without the start of another Python."""
+
+    def run(main: Callable[[list[str]], int], *words: object) -> subprocess.CompletedProcess:
+        arguments = list(map(str, words))
+        capfd.readouterr()
+        try:
+            code = main(arguments)
+        except SystemExit as stop:
+            code = stop.code
+        return subprocess.CompletedProcess(arguments, code, *capfd.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -3,22 +3,24 @@
 import os
 import re
 import subprocess
-import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from lab.cases import with_main
-from lab.exercises import EXERCISES
+from lab.exercises import EXERCISES, main
 
 ROOT = Path(__file__).parent.parent
 SOLUTIONS = ROOT / "solutions" / "exercises"
 
 
-def exercise(number: object, *options: object) -> subprocess.CompletedProcess:
-    """Run the command."""
-    words = [sys.executable, "-m", "lab.exercises", str(number), *map(str, options)]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=100)
+@pytest.fixture
+def exercise(called: Callable, monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.CompletedProcess]:
+    """exercise(number, *options) runs the command, which tries the cases in a process of its own."""
+    monkeypatch.chdir(ROOT)
+    return partial(called, main)
 
 
 def test_each_exercise_has_all_its_files():
@@ -31,7 +33,7 @@ def test_each_exercise_has_all_its_files():
 
 
 @pytest.mark.parametrize("number", EXERCISES)
-def test_solutions_pass(number: int):
+def test_solutions_pass(exercise: Callable, number: int):
     done = exercise(number, "--file", SOLUTIONS / f"{EXERCISES[number][0]}.py")
     assert done.returncode == 0 and re.search(r"✓ all \d cases passed", done.stdout), done.stdout + done.stderr
 
@@ -45,7 +47,7 @@ CAUSES = {
 
 
 @pytest.mark.parametrize("number", EXERCISES)
-def test_starters_fail_and_the_message_names_the_cause(number: int):
+def test_starters_fail_and_the_message_names_the_cause(exercise: Callable, number: int):
     done = exercise(number)
     assert done.returncode == 1 and re.search(CAUSES[number], done.stdout), done.stdout + done.stderr
 
@@ -69,7 +71,7 @@ WRONG = [  # exercise, what stands in the solution, what instead, exit code, wha
 
 
 @pytest.mark.parametrize("case", WRONG, ids=lambda case: f"{case[0]} {case[2].strip()[:40]}")
-def test_mistakes_are_found(tmp_path: Path, case: tuple):
+def test_mistakes_are_found(exercise: Callable, tmp_path: Path, case: tuple):
     number, there, instead, code, said = case
     source = (SOLUTIONS / f"{EXERCISES[number][0]}.py").read_text()
     assert there in source
@@ -79,14 +81,14 @@ def test_mistakes_are_found(tmp_path: Path, case: tuple):
     assert done.returncode == code and re.search(said, done.stdout), done.stdout + done.stderr
 
 
-def test_one_serial_thread_does_not_pass_as_a_parallel_sum(tmp_path: Path):
+def test_one_serial_thread_does_not_pass_as_a_parallel_sum(exercise: Callable, tmp_path: Path):
     file = tmp_path / "mine.py"
     file.write_text("def parallel_sum(numbers, k):\n    return float(numbers.sum())\n")
     done = exercise(4, "--file", file)
     assert done.returncode == 1 and re.search(r"expected  3 threads for k = 3\n +got       0 threads", done.stdout)
 
 
-def test_a_pipe_is_no_program(tmp_path: Path):
+def test_a_pipe_is_no_program(exercise: Callable, tmp_path: Path):
     os.mkfifo(tmp_path / "mine.py")
     done = exercise(1, "--file", tmp_path / "mine.py")
     assert done.returncode == 2 and done.stderr.endswith("mine.py: not a regular file\n")
@@ -99,7 +101,7 @@ def test_a_program_is_read_in_the_coding_that_it_names(tmp_path: Path):
         assert 'said = "屏障"' in program.source and program.source.endswith("def main():\n    pass\n")
 
 
-def test_the_failing_schedule_becomes_a_page(tmp_path: Path):
+def test_the_failing_schedule_becomes_a_page(exercise: Callable, tmp_path: Path):
     page = tmp_path / "failure.html"
     done = exercise(2, "--out", page)
     assert done.stdout.endswith(f"step by step, in a browser: {page}\n")
@@ -118,7 +120,9 @@ def test_the_failing_schedule_becomes_a_page(tmp_path: Path):
         ("", "", "no exercise: give 1 to 4, as in make exercise E=2"),
     ],
 )
-def test_what_cannot_be_tried_is_one_line(tmp_path: Path, number: object, text: str | None, said: str):
+def test_what_cannot_be_tried_is_one_line(
+    exercise: Callable, tmp_path: Path, number: object, text: str | None, said: str
+):
     file = tmp_path / "mine.py"
     if text is not None:
         file.write_text(text)

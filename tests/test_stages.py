@@ -3,9 +3,13 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+
+from lab.stages import main
 
 ROOT = Path(__file__).parent.parent
 STAGE4 = ROOT / "solutions" / "stage4.py"
@@ -17,15 +21,16 @@ REACHED = {  # file -> the stages whose cases it passes
 }
 
 
-def stage(number: object, file: Path) -> subprocess.CompletedProcess:
-    """Run the command."""
-    words = [sys.executable, "-m", "lab.stages", str(number), str(file)]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120)
+@pytest.fixture
+def stage(called: Callable, monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.CompletedProcess]:
+    """stage(number, file) runs the command, which tries the cases in a process of its own."""
+    monkeypatch.chdir(ROOT)
+    return partial(called, main)
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("file", REACHED)
-def test_each_program_passes_the_stages_it_has_reached(file: str, number: int):
+def test_each_program_passes_the_stages_it_has_reached(stage: Callable, file: str, number: int):
     done = stage(number, ROOT / file)
     assert done.returncode == (number not in REACHED[file]), done.stdout + done.stderr
     assert ("cases passed\n" in done.stdout and "✗" not in done.stdout) or re.search(
@@ -67,7 +72,7 @@ WRONG = {  # (stage, what stands there, what instead): exit code, expected, got
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_the_first_failing_case_shows_expected_and_got(tmp_path: Path, name: str):
+def test_the_first_failing_case_shows_expected_and_got(stage: Callable, tmp_path: Path, name: str):
     number, there, instead, code, expected, got = WRONG[name]
     source = STAGE4.read_text()
     assert there in source
@@ -80,7 +85,7 @@ def test_the_first_failing_case_shows_expected_and_got(tmp_path: Path, name: str
         assert ("def main():" in done.stdout and "with Workers" in done.stdout) or "Workers(2)" in done.stdout
 
 
-def test_functions_of_other_names_are_tried_on_tokens(tmp_path: Path):
+def test_functions_of_other_names_are_tried_on_tokens(stage: Callable, tmp_path: Path):
     file = tmp_path / "mine.py"
     file.write_text(STAGE4.read_text().replace("matmul_forward", "product").replace("scores *= scale", "scores *= 2"))
     done = stage(3, file)
@@ -89,6 +94,10 @@ def test_functions_of_other_names_are_tried_on_tokens(tmp_path: Path):
 
 
 def test_an_exception_shows_the_students_lines(tmp_path: Path):
+    def stage(number: int, file: Path) -> subprocess.CompletedProcess:  # the traceback of a real command
+        words = [sys.executable, "-m", "lab.stages", str(number), str(file)]
+        return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
     file = tmp_path / "mine.py"
     file.write_text(STAGE4.read_text().replace("+= bias[columns]", "+= bais[columns]"))
     done = stage(3, file)
@@ -114,7 +123,9 @@ def test_an_exception_shows_the_students_lines(tmp_path: Path):
         ("", "", "no stage: give 1 to 5, as in make stage S=2"),
     ],
 )
-def test_what_cannot_be_tried_is_one_line(tmp_path: Path, number: object, text: str | None, said: str):
+def test_what_cannot_be_tried_is_one_line(
+    stage: Callable, tmp_path: Path, number: object, text: str | None, said: str
+):
     file = tmp_path / "mine.py"
     if text is not None:
         file.write_text(text)

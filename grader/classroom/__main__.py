@@ -11,21 +11,21 @@ from dataclasses import replace
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from grader import grade
 from grader.cases import CasesError
-from grader.classroom import cluster, example, gradescope, handout, page, watch
+from grader.classroom import example, gradescope, handout, page, watch
 from grader.classroom.collect import CollectError, collect
 from grader.classroom.exports import feedback, file_name, write_exports
 from grader.classroom.gradebook import INCONCLUSIVE, NOT_GRADED, Gradebook, GradebookError, Record, Result
 from grader.classroom.policy import Policy, Standing, read_policy, standings
 from grader.classroom.proof import Proof
-from grader.classroom.run import ClassRun, summary
 from grader.classroom.similar import similar
-from grader.classroom.task import Settings, WrongProgram
+from grader.classroom.task import ClusterError, Settings, WrongProgram
 from grader.points import PointsError, load
 from grader.sandbox import BACKENDS, SandboxError, choose
 from lab.command import INTERRUPTED, Parser, counted, in_one_line, quietly, whole_number
@@ -35,7 +35,7 @@ from lab.models import ModelError, find, timing_model
 OUT, DIST = PROFILES / "class", ROOT / "dist"
 GIVEN = (example.STARTER,)  # what everybody starts from
 ERRORS = (
-    CollectError, GradebookError, cluster.ClusterError, WrongProgram, PointsError, CasesError, ModelError, SandboxError,
+    CollectError, GradebookError, ClusterError, WrongProgram, PointsError, CasesError, ModelError, SandboxError,
     WriteError, handout.HandoutError, grade.OptionError,
 )  # fmt: skip
 
@@ -131,6 +131,9 @@ def recorded(path: Path | None) -> dict:
 
 def grade_class(options: argparse.Namespace, console: Console) -> int:
     """Collect, grade, report. Raises ERRORS."""
+    from grader.classroom import cluster  # Dask takes longer to load than all the rest, in every process that grades
+    from grader.classroom.run import ClassRun, summary
+
     policy, settings = read_policy(options.policy), settings_of(options)
     found = collect(options.submissions)
     with Gradebook(options.out / "gradebook.sqlite") as book, book.reserved():
@@ -145,7 +148,7 @@ def grade_class(options: argparse.Namespace, console: Console) -> int:
             console.print(
                 f"{counted(len(found), 'submission')} in {shown(options.submissions)}; gradebook {shown(book.path)}"
             )
-            console.print(f"{hosts(client)}; {dashboard(client)}")
+            console.print(f"{hosts(len(cluster.threads(client)))}; {dashboard(client)}")
             try:
                 with progress(console) as tell:
                     done = ClassRun(book, client, settings, tell).grade(options.again)
@@ -159,13 +162,12 @@ def grade_class(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def hosts(client: cluster.Client) -> str:
+def hosts(count: int) -> str:
     """How many there are to grade on."""
-    count = len(cluster.threads(client))
     return f"grading on {counted(count, 'host')}" if count else "waiting for workers"
 
 
-def dashboard(client: cluster.Client) -> str:
+def dashboard(client: Any) -> str:
     """Where Dask shows what runs."""
     if find_spec("bokeh") is None:
         return "Dask's dashboard needs bokeh: .venv/bin/pip install -e '.[dashboard]'"
@@ -272,6 +274,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.verb == "grade":
         return grade_class(options, console)
     if options.verb == "worker":
+        from grader.classroom import cluster
+
         cluster.run_worker(options.scheduler, load(options.points).workers)
         return 0
     if options.verb in WRITERS:

@@ -16,6 +16,7 @@ import dask.config
 from distributed import Client, LocalCluster, Nanny
 from distributed.comm.core import connect
 
+from grader.classroom.task import ClusterError
 from lab import machine
 
 TIMED_SLOTS = 2
@@ -36,10 +37,6 @@ SETTINGS = {
 def dask_setup(worker: object) -> None:
     """Called in each worker. Ctrl-C reaches the whole terminal: the run, which ends its workers, answers it alone."""
     signal.signal(signal.SIGINT, lambda *_: None)
-
-
-class ClusterError(Exception):
-    """No cluster to grade on; the message is one line."""
 
 
 def no_answer(address: str, error: Exception) -> ClusterError:

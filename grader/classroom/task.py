@@ -34,6 +34,10 @@ PRELOAD = [  # a process runs its parent's main module anew; here its imports ar
 ]
 
 
+class ClusterError(Exception):
+    """No cluster to grade on; the message is one line."""
+
+
 class WrongProgram(Exception):
     """A worker whose grader is another one than that of the run; the message is one line."""
 
