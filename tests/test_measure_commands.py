@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,7 +20,7 @@ from test_measure import check_trace
 from lab import kernels
 from lab.checkpoint import Config
 from lab.measure import __file__ as measure_file
-from lab.measure import machine, perf, plots, profile, reference, report, runner, scale, style, timeline
+from lab.measure import capacity, machine, perf, plots, profile, reference, report, runner, scale, style, timeline
 from lab.measure.load import Load
 from lab.models import synthetic_checkpoint
 
@@ -63,7 +64,7 @@ def make_report(model: Path, out: Path) -> Path:
         patch.setattr(scale, "REPEATS", 1)
         patch.setattr(scale, "ROUNDS", 1)
         patch.setattr(profile, "MOST_ROUNDS", 1)
-        patch.setattr(machine, "READ_BYTES", 1 << 24)
+        measure_soon(patch)
         assert main_of(report, "--model", model, "-n", 60, "--workers", 2, "--out", out, "--title", "Ada's report") == 0
     return out
 
@@ -293,10 +294,25 @@ def test_misbehaviour_is_reported_and_leaves_no_file(tiny, tmp_path, capsys, sou
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Predictions for few numbers of workers, from one recording of each."""
+    """Predictions for few numbers of workers, one recording of each; a machine soon measured, pictures soon drawn."""
     monkeypatch.setattr(scale, "COUNTS", (1, 2, 5))
     monkeypatch.setattr(scale, "REPEATS", 1)
-    monkeypatch.setattr(machine, "READ_BYTES", 1 << 24)
+    measure_soon(monkeypatch)
+    monkeypatch.setattr(style, "save", sketch)
+
+
+def measure_soon(patch: pytest.MonkeyPatch) -> None:
+    """The machine's memory and arithmetic are measured with less of both."""
+    patch.setattr(machine, "READ_BYTES", 1 << 24)
+    patch.setattr(capacity, "MOST_BYTES", 1 << 24)
+    patch.setattr(plots, "peak", partial(machine.peak, size=128))
+
+
+def sketch(figure, stem: Path) -> list[Path]:
+    """Draw all of a figure, once and small: style.save, which the report's pictures are made by, writes two files."""
+    figure.savefig(f"{stem}.png", dpi=40)
+    style.pyplot().close(figure)
+    return [Path(f"{stem}.png")]
 
 
 def read(path: Path) -> dict:

@@ -123,9 +123,7 @@ def test_an_exception_shows_the_students_lines(tmp_path: Path):
         ("", "", "no stage: give 1 to 5, as in make stage S=2"),
     ],
 )
-def test_what_cannot_be_tried_is_one_line(
-    stage: Callable, tmp_path: Path, number: object, text: str | None, said: str
-):
+def test_what_cannot_be_tried_is_one_line(stage: Callable, tmp_path: Path, number: object, text: str | None, said: str):
     file = tmp_path / "mine.py"
     if text is not None:
         file.write_text(text)
