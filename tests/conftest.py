@@ -66,11 +66,14 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test the marker of its stage, so that `pytest -m parallel` runs one stage."""
+    """Give each test the marker of its stage, so that `pytest -m parallel` runs one stage; the long ones begin, so that
+    none of them is left to run alone at the end.
+    """
     for item in items:
         stage = STAGES.get(item.path.stem.removeprefix("test_").split("_")[0])
         if stage:
             item.add_marker(stage)
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(autouse=True)

@@ -136,6 +136,7 @@ def test_nothing_is_cut_off_at_any_width(driver, tmp_path, size, width):
         driver.set_window_size(1280, 900)
 
 
+@pytest.mark.long
 def test_a_thousand_open_and_sort(driver, tmp_path):
     path = write_class(tmp_path, 1000)
     assert path.stat().st_size < 5_000_000

@@ -95,6 +95,7 @@ def test_stages_that_are_not_asked_for_are_not_run(tmp_path, client, monkeypatch
     assert run(tmp_path, client, {"ada": "score 90"}, stages=("tokens",))["ada"] == (GRADED, 20.0, 1, None)
 
 
+@pytest.mark.long
 def test_a_worker_that_is_killed_loses_no_submission(tmp_path):
     """One submission kills its worker each time; all others are graded, and it says what happened."""
     with cluster.connected(None, WORKERS) as client:
@@ -111,6 +112,7 @@ def test_a_worker_that_is_lost_once_costs_no_grade(tmp_path, monkeypatch, first_
         assert run(tmp_path, client, {"ada": f"lost 1 {first_stage}"})["ada"] == (GRADED, 100.0, 1, 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stage", ["tokens", "timing"])
 def test_bad_luck_with_the_workers_costs_no_grade(tmp_path, monkeypatch, stage):
     """A file whose worker is lost time and again is tried once more when all others are done."""
@@ -125,6 +127,7 @@ def test_bad_luck_with_the_workers_costs_no_grade(tmp_path, monkeypatch, stage):
 KILLS = int(os.environ.get("CLASSROOM_KILLS", "3"))  # CLASSROOM_KILLS=10 for longer
 
 
+@pytest.mark.long
 def test_a_worker_that_is_killed_at_any_moment_changes_nothing(tmp_path):
     """The same table as without, nothing lost, nothing twice."""
     programs = {f"s{i:02}": f"score {20 + i} slow" for i in range(5 * KILLS)} | {"max": "shaky", "zoe": "wrong"}
@@ -209,6 +212,7 @@ def test_a_thousand_in_the_queue_are_handed_out_a_few_at_a_time(tmp_path, client
         assert most <= 2 * sum(client.nthreads().values())
 
 
+@pytest.mark.long
 def test_a_run_that_is_killed_continues_where_it_was(tmp_path):
     programs = {f"s{i:02}": f"score {50 + i}" for i in range(16)}
     folder, log = write_class(tmp_path / "class", programs), tmp_path / "log"
@@ -262,6 +266,7 @@ def by_hand(tmp_path: Path, *names: str) -> Iterator[tuple[str, subprocess.Popen
             process.wait(timeout=30)
 
 
+@pytest.mark.long
 def test_a_cluster_of_two_worker_processes(tmp_path):
     folder, log = write_class(tmp_path / "class", {f"s{i}": "slow 0.2" for i in range(8)}), tmp_path / "log"
     with by_hand(tmp_path, "one", "two") as (address, _):
@@ -396,6 +401,7 @@ def test_another_server_than_a_scheduler_is_one_line(monkeypatch, answer):
     assert time.monotonic() - begin < 10
 
 
+@pytest.mark.long
 def test_a_class_is_graded_for_real(tmp_path):
     """From the export to the report with the command itself; only the timings are recorded ones."""
     try:

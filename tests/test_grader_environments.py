@@ -8,6 +8,7 @@ import pytest
 from tests.grader_environments import ENVIRONMENTS, Unable
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_environment(name):
     with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to other users

@@ -61,6 +61,7 @@ def test_the_zip(place):
         subprocess.run(["sh", "-n", str(script)], check=True)
 
 
+@pytest.mark.long
 def test_a_submission_is_graded(place, monkeypatch):
     """Found wherever it lies; timing is left out here, it needs the 124M."""
     hand_in(place, {"work/parallel.py": BASE.read_text(), "notes.txt": "x"})

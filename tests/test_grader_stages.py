@@ -17,6 +17,7 @@ from tests.grader_selftest import STAGES
 
 ROOT = grade.LAB.parent
 STARTER = ROOT / "handout" / "parallel.py"
+pytestmark = pytest.mark.long
 
 
 def stage_2() -> str:

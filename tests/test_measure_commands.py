@@ -69,6 +69,7 @@ def make_report(model: Path, out: Path) -> Path:
     return out
 
 
+@pytest.mark.long
 def test_report_has_made_everything(measured, data):
     assert not [path for path in measured.iterdir() if ".part" in path.name]
     for name in FILES:
@@ -83,6 +84,7 @@ def test_report_has_made_everything(measured, data):
         assert path.read_bytes().startswith(b"\x89PNG"), path
 
 
+@pytest.mark.long
 def test_numbers_of_the_report_hang_together(measured):
     hot, times, prediction, parts = (
         json.loads((measured / f"{name}.json").read_text())
@@ -97,6 +99,7 @@ def test_numbers_of_the_report_hang_together(measured):
     assert set(parts["seconds"]) >= {"serial", "1"} and parts["seconds"]["serial"]["matmul_forward"] > 0
 
 
+@pytest.mark.long
 def test_report_is_one_page_without_network(measured):
     page = (measured / "report.html").read_text()
     assert "Ada&#39;s report" in page and "matmul_forward" in page and "python -m lab.measure.timeline" in page
@@ -145,6 +148,7 @@ def try_flame_graph(driver, svg):
     assert is_as_before() and not svg.find_elements("css selector", ".hit")
 
 
+@pytest.mark.long
 def test_report_works_in_a_browser(measured):
     driver = browser()
     try:
@@ -320,6 +324,7 @@ def read(path: Path) -> dict:
     return json.loads(path.read_text())
 
 
+@pytest.mark.long
 def test_names_and_shapes_of_activations_are_the_programs_own(small, programs, tmp_path, capsys, quick):
     common = ["--engine", programs / "shares.py", "--model", small, "--prompt", 5, "-n", 8, "--out", tmp_path]
     assert main_of(timeline, *common, "--workers", 2) == 0
@@ -341,6 +346,7 @@ def test_names_and_shapes_of_activations_are_the_programs_own(small, programs, t
     assert read(tmp_path / "shares.profile.json")["samples"] > 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("answer", ["solutions/stage3.py", "solutions/stage4.py", "lab/parallel.py"])
 def test_the_answers_of_all_stages_are_measured(small, tmp_path, capsys, quick, answer):
     file = runner.ROOT / answer

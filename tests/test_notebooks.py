@@ -60,6 +60,7 @@ def with_parameters(book, parameters, more=""):
     return book
 
 
+@pytest.mark.long
 @jupyter
 @pytest.mark.parametrize("source", SOURCES, ids=names(SOURCES))
 def test_a_chapter_runs_and_its_notebook_stays_as_it_is(source, tmp_path, monkeypatch):

@@ -68,6 +68,7 @@ def safe_cases(model, count, n=12):
     return cases
 
 
+@pytest.mark.long
 def test_fifty_random_prompts(model):
     for prompt, tokens in safe_cases(model, 50):
         for engine in ENGINES.values():
