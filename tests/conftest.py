@@ -126,6 +126,19 @@ def called(capfd: pytest.CaptureFixture[str]) -> Callable[..., subprocess.Comple
     return run
 
 
+@pytest.fixture
+def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are drawn in full, but once and small, for tests that look at none of the files."""
+    from lab.measure import style
+
+    def save(figure: Any, stem: Path) -> list[Path]:
+        figure.savefig(f"{stem}.png", dpi=40)
+        style.pyplot().close(figure)
+        return [Path(f"{stem}.png")]
+
+    monkeypatch.setattr(style, "save", save)
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of golden files."""

@@ -90,7 +90,7 @@ def test_each_rung_stands_on_the_good_ones_before_it(stand_in, tmp_path):
         ("broken", "RuntimeError: no kernel"),
     ],
 )
-def test_a_rung_that_fails_says_why_and_the_next_does_without_it(stand_in, capsys, fate, why):
+def test_a_rung_that_fails_says_why_and_the_next_does_without_it(stand_in, sketched, capsys, fate, why):
     code, report = stand_in("good", fate, "good")
     assert code == 0
     assert [rung["status"] for rung in report["rungs"]] == ["measured", "failed", "measured"]
@@ -99,7 +99,7 @@ def test_a_rung_that_fails_says_why_and_the_next_does_without_it(stand_in, capsy
     assert f"{fate} 1: failed: {why}" in capsys.readouterr().out
 
 
-def test_show_draws_an_earlier_run_again(stand_in, tmp_path, capsys):
+def test_show_draws_an_earlier_run_again(stand_in, sketched, tmp_path, capsys):
     stand_in("good", "refused")
     (tmp_path / "training.png").unlink()
     capsys.readouterr()
@@ -109,7 +109,7 @@ def test_show_draws_an_earlier_run_again(stand_in, tmp_path, capsys):
     assert "no ladder was measured into this folder" in capsys.readouterr().err
 
 
-def test_what_is_kept_after_each_rung_can_be_shown(stand_in, tmp_path, monkeypatch, capsys):
+def test_what_is_kept_after_each_rung_can_be_shown(stand_in, sketched, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ladder, "conclude", lambda *_: None)  # as if it had been killed
     stand_in("good", "good")
     monkeypatch.undo()
@@ -130,7 +130,7 @@ def test_numbers_of_neighbours_do_not_cover_each_other():
     assert first.xyann == (7, 0) and second.xyann[1] >= 10
 
 
-def test_ctrl_c_keeps_the_rungs_that_are_done(stand_in, capsys, tmp_path):
+def test_ctrl_c_keeps_the_rungs_that_are_done(stand_in, sketched, capsys, tmp_path):
     code, report = stand_in("good", "good", "interrupt", "good")
     assert code == INTERRUPTED
     assert [rung["status"] for rung in report["rungs"]] == ["measured", "measured"]
@@ -138,14 +138,14 @@ def test_ctrl_c_keeps_the_rungs_that_are_done(stand_in, capsys, tmp_path):
     assert "interrupted: the rungs above are kept" in capsys.readouterr().out
 
 
-def test_another_program_is_not_timed(stand_in, monkeypatch, capsys):
+def test_another_program_is_not_timed(stand_in, sketched, monkeypatch, capsys):
     monkeypatch.setenv("LADDER_LOSS", "5.0")
     code, report = stand_in("good")
     assert code == 2 and report == {}
     assert re.search(r"the first loss is 5.000000, lab.train's \d+\.\d+: not the same program", capsys.readouterr().err)
 
 
-def test_a_gpu_takes_the_largest_batch_that_fits(stand_in, monkeypatch, capsys):
+def test_a_gpu_takes_the_largest_batch_that_fits(stand_in, sketched, monkeypatch, capsys):
     monkeypatch.setenv("LADDER_DEVICE", "cuda")
     monkeypatch.setenv("LADDER_FITS", "20")
     code, report = stand_in("good", "good")

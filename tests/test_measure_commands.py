@@ -297,12 +297,11 @@ def test_misbehaviour_is_reported_and_leaves_no_file(tiny, tmp_path, capsys, sou
 
 
 @pytest.fixture
-def quick(monkeypatch):
+def quick(monkeypatch, sketched):
     """Predictions for few numbers of workers, one recording of each; a machine soon measured, pictures soon drawn."""
     monkeypatch.setattr(scale, "COUNTS", (1, 2, 5))
     monkeypatch.setattr(scale, "REPEATS", 1)
     measure_soon(monkeypatch)
-    monkeypatch.setattr(style, "save", sketch)
 
 
 def measure_soon(patch: pytest.MonkeyPatch) -> None:
@@ -310,13 +309,6 @@ def measure_soon(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(machine, "READ_BYTES", 1 << 24)
     patch.setattr(capacity, "MOST_BYTES", 1 << 24)
     patch.setattr(plots, "peak", partial(machine.peak, size=128))
-
-
-def sketch(figure, stem: Path) -> list[Path]:
-    """Draw all of a figure, once and small: style.save, which the report's pictures are made by, writes two files."""
-    figure.savefig(f"{stem}.png", dpi=40)
-    style.pyplot().close(figure)
-    return [Path(f"{stem}.png")]
 
 
 def read(path: Path) -> dict:

@@ -23,7 +23,7 @@ sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr
 def copy(request, tmp_path_factory) -> Path:
     """A folder with such a copy."""
     folder = tmp_path_factory.mktemp(request.param)
-    shutil.copytree(ROOT / "lab", folder / "lab", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "lab", folder / "lab")  # compiled as it is
     (folder / "sitecustomize.py").write_text(ALONE)
     for name in ("parallel", "cached"):
         file = folder / "lab" / f"{name}.py"

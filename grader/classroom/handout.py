@@ -10,7 +10,7 @@ import posixpath
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
@@ -70,11 +70,12 @@ def files() -> dict[str, bytes]:
     found = {name: (ROOT / name).read_bytes() for name in names}
     found["Makefile"] = student_makefile(found["Makefile"].decode()).encode()
     found["README.md"] = found.pop(OWN_README)
+    there = found.keys() | {str(folder) for name in found for folder in PurePosixPath(name).parents}
     for name in found:
         if name.endswith(".md"):
-            found[name] = without_dead_links(name, found[name].decode(), found).encode()
+            found[name] = without_dead_links(name, found[name].decode(), there).encode()
         elif name.endswith(".ipynb"):
-            found[name] = notebook_without_dead_links(name, found[name], found)
+            found[name] = notebook_without_dead_links(name, found[name], there)
     return found
 
 
@@ -94,23 +95,22 @@ def student_makefile(text: str) -> str:
     return start + "#== for everybody\n" + "\n".join(kept) + "\n\n" + names + "\n" + end
 
 
-def without_dead_links(name: str, text: str, there: Mapping[str, bytes]) -> str:
-    """Links to what is left out become their text."""
-    folders = {str(parent) for file in there for parent in PurePosixPath(file).parents}
+def without_dead_links(name: str, text: str, there: Set[str]) -> str:
+    """Links to what is left out become their text; `there` are the files and folders that are not."""
 
     def link(match: re.Match) -> str:
         target = match[3]
         if re.match(r"[a-z]+:", target):
             return match[0]
         path = posixpath.normpath(PurePosixPath(name).parent / target)
-        if path in there or path in folders:
+        if path in there:
             return match[0]
         return "" if match[1] else match[2]
 
     return LINK.sub(link, text)
 
 
-def notebook_without_dead_links(name: str, data: bytes, there: Mapping[str, bytes]) -> bytes:
+def notebook_without_dead_links(name: str, data: bytes, there: Set[str]) -> bytes:
     """The same for the texts of a notebook; one that has none stays as it is."""
     book = json.loads(data)
     changed = False
