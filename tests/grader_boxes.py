@@ -1,19 +1,32 @@
 """What the tests of the grader share that start programs: sandboxes, and programs in them."""
 
+import atexit
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from grader import grade, sandbox
-from grader.cases import public_cases
+from grader import cases, grade, sandbox
+from grader.cases import CaseSet, public_cases
 from grader.child import Child
 from grader.sandbox import Limits, SandboxError
 from grader.workspace import temporary_folder
 
 GOOD = "def generate(model, prompt, n, workers):\n    yield 0\n"
+
+
+@cache
+def watched_cases() -> list[CaseSet]:
+    """Those that show who does the work: always the same, so they are made once for all tests of this process."""
+    folder = Path(tempfile.mkdtemp(prefix="watched-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder.chmod(0o755)  # other users read the models
+    return cases.inside_cases(folder, public_cases(folder))
 
 
 def backend(name: str) -> sandbox.Sandbox:
@@ -28,7 +41,8 @@ def backend(name: str) -> sandbox.Sandbox:
 def started(box: sandbox.Sandbox, source: str, **more: object) -> Iterator[Child]:
     """A program on the public cases' model, loaded."""
     with temporary_folder() as name:
-        model = public_cases(Path(name)).model
+        model = Path(name) / "model.bin"
+        cases.case_model(model, cases.PUBLIC_CONFIG, cases.PUBLIC_SEED)
         tree = grade.build_tree(Path(name) / "lab", grade.GIVEN, source)
         with Child(box, tree, model, **more) as child:
             assert child.wait_ready() is None

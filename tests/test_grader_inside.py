@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from grader_boxes import watched_cases
 
-from grader import cases, grade, inside, shares
+from grader import grade, inside, shares
 from grader.child import Patience
 from grader.examples import BASE, LOOPS_SPLIT, program
 from grader.inside import Inside, look_inside, well_formed
@@ -87,7 +88,7 @@ def seen(box, source: str, k: int = 2, **more: object) -> Inside:
     with temporary_folder() as name:
         folder = Path(name)
         tree = grade.build_tree(folder / "lab", grade.GIVEN, source)
-        watched = cases.inside_cases(folder, cases.public_cases(folder))[1]  # the small model
+        watched = watched_cases()[1]  # the small model
         case, model = watched.cases[0], box.readable(watched.model, folder)
         how = {"limits": Limits(), "patience": Patience(), **more}
         return look_inside(box, tree, model, case.prompt, case.tokens[0], k, **how)

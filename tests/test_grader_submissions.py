@@ -12,9 +12,9 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from grader_boxes import backend, limits_bind
+from grader_boxes import backend, limits_bind, watched_cases
 
-from grader import grade, inside, sandbox, threads
+from grader import cases, grade, inside, sandbox, threads
 from grader.cases import CaseSet
 from grader.child import Patience
 from grader.correctness import Outcome
@@ -59,7 +59,8 @@ def graded(path: Path, box: sandbox.Sandbox, sets: list[CaseSet], folder: Path) 
     some = [replace(s, cases=tuple(case for case in s.cases if case.kind in kinds)) for s in sets]
     patience = replace(QUICK, token=0.5) if path.stem in NEVER else QUICK
     options = grade.Options(sandbox=box, stages=("tokens",), sets=some, patience=patience, limits=LIMITS)
-    with patch.object(inside, "SECONDS", 1.0 if path.stem in AT_LENGTH else inside.SECONDS):
+    seconds = 1.0 if path.stem in AT_LENGTH else inside.SECONDS
+    with patch.object(inside, "SECONDS", seconds), patch.object(cases, "inside_cases", lambda *_: watched_cases()):
         verdict = grade.grade(submission, options)
     if "timing" in wanted:
         evidence = verdict.evidence
