@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,6 +125,15 @@ def called(capfd: pytest.CaptureFixture[str]) -> Callable[..., subprocess.Comple
         return subprocess.CompletedProcess(arguments, code, *capfd.readouterr())
 
     return run
+
+
+@pytest.fixture
+def checker(called: Callable, monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.CompletedProcess]:
+    """checker(*words): `python -m lab.check`, which looks at a program in a process of its own."""
+    from lab.check.__main__ import main
+
+    monkeypatch.chdir(DATA.parents[1])
+    return partial(called, main)
 
 
 @pytest.fixture

@@ -389,10 +389,10 @@ def test_other_threads_are_refused_with_the_reason(line: str, tmp_path: Path):
         assert "cannot see its threads and locks" in result.findings[0].message
 
 
-def test_command_refuses_in_one_line(tmp_path: Path):
+def test_command_refuses_in_one_line(checker, tmp_path: Path):
     program = tmp_path / "other.py"
     program.write_text("import threading\n\ndef main():\n    pass\n")
-    run = command("explore", str(program))
+    run = checker("explore", str(program))
     assert run.returncode == 2
     assert len(run.stderr.splitlines()) == 1
     assert "cannot be explored, because" in run.stderr
@@ -406,11 +406,11 @@ def test_command_refuses_in_one_line(tmp_path: Path):
         ("x = 1\n", "has neither generate(model, prompt, n, workers) nor main()"),
     ],
 )
-def test_what_is_no_program_gets_one_line(text: str | None, says: str, tmp_path: Path):
+def test_what_is_no_program_gets_one_line(checker, text: str | None, says: str, tmp_path: Path):
     program = tmp_path / "bad.py"
     if text is not None:
         program.write_text(text)
-    run = command("races", str(program))
+    run = checker("races", str(program))
     assert run.returncode == 2
     assert says in run.stderr
     assert len(run.stderr.splitlines()) == 1
@@ -426,14 +426,14 @@ def test_asserts_count_however_python_was_started(tmp_path: Path):
     assert run.returncode == 4 and "1 + 1 == 3" in run.stdout, run.stdout + run.stderr
 
 
-def test_explore_replay_and_picture(tmp_path: Path):
+def test_explore_replay_and_picture(checker, tmp_path: Path):
     program = str(ZOO / "wrong" / "ab_ba.py")
-    run = command("explore", program)
+    run = checker("explore", program)
     assert run.returncode == 4
     assert run.stdout.startswith(f"{program}\ndeadlock: ")
     schedule = re.search(r"--replay (\S+)", run.stdout)[1]
     picture = tmp_path / "failure.svg"
-    again = command("explore", program, "--replay", schedule, "--picture", str(picture))
+    again = checker("explore", program, "--replay", schedule, "--picture", str(picture))
     assert again.returncode == 4
     assert again.stdout.splitlines()[0] == run.stdout.splitlines()[0]
     svg = picture.read_text()
@@ -441,8 +441,14 @@ def test_explore_replay_and_picture(tmp_path: Path):
     assert "worker-2" in svg
 
 
-def test_json_can_be_read_back():
-    run = command("races", str(ZOO / "wrong" / "overlapping_slices.py"), "--json", "--schedules", "4")
+def test_a_command_follows_what_was_explored_in_the_same_process(checker):
+    """Its own process, forked from this one, has none of the threads that are kept here for the next run."""
+    api.explore_submission(ZOO / "wrong" / "ab_ba.py", schedules=20)
+    assert checker("explore", ZOO / "wrong" / "ab_ba.py").stdout.splitlines()[1].startswith("deadlock: ")
+
+
+def test_json_can_be_read_back(checker):
+    run = checker("races", str(ZOO / "wrong" / "overlapping_slices.py"), "--json", "--schedules", "4")
     printed = json.loads(run.stdout)
     result = Findings.from_json(printed)
     assert run.returncode == 4 == result.exit_code and result.to_json() == printed
@@ -451,8 +457,8 @@ def test_json_can_be_read_back():
     assert re.search(r"out\[4, :\] written by worker \d at overlapping_slices.py:16 and worker \d", first.message)
 
 
-def test_clean_program_exits_with_0():
-    run = command("explore", str(ZOO / "right" / "counter.py"), "--schedules", "20")
+def test_clean_program_exits_with_0(checker):
+    run = checker("explore", str(ZOO / "right" / "counter.py"), "--schedules", "20")
     assert run.returncode == 0
     assert "20 schedules" in run.stdout or "distinct" in run.stdout
 

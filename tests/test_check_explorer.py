@@ -242,8 +242,8 @@ def test_endless_polling_under_a_mutex_is_a_livelock(tmp_path: Path):
 # -------------------------------------------------------------------------------------------------------------- limits
 
 
-def test_the_time_is_kept_whatever_the_program_does():
-    run = command(
+def test_the_time_is_kept_whatever_the_program_does(checker):
+    run = checker(
         "explore", str(ZOO / "right" / "philosophers_in_order.py"), "--seconds", "1.5", "--schedules", "999999"
     )
     assert run.returncode == 0
@@ -271,9 +271,9 @@ def test_a_call_that_never_returns_is_told_in_time(tmp_path: Path):
     assert "c.py:5" in finding["where"]
 
 
-def test_a_program_that_takes_the_process_with_it_is_told(tmp_path: Path):
+def test_a_program_that_takes_the_process_with_it_is_told(checker, tmp_path: Path):
     program = write(tmp_path / "kill.py", "def main():\n    os.kill(os.getpid(), 9)\n")
-    run = command("races", str(program))
+    run = checker("races", str(program))
     assert run.returncode == 4
     assert "SIGKILL" in run.stdout
 
@@ -505,15 +505,15 @@ def test_main_with_arguments_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize("seconds", ["-1", "0", "soon", "inf", "nan"])
-def test_a_time_that_is_none_is_refused(seconds: str):
-    run = command("explore", "x.py", "--seconds", seconds)
+def test_a_time_that_is_none_is_refused(checker, seconds: str):
+    run = checker("explore", "x.py", "--seconds", seconds)
     assert run.returncode == 2
     assert "is not a number of seconds" in run.stderr
 
 
-def test_wrong_use_is_one_line():
+def test_wrong_use_is_one_line(checker):
     for words in (["explore"], ["races", "x.py", "--workers", "0"], ["nosuch"], []):
-        run = command(*words)
+        run = checker(*words)
         assert run.returncode == 2
         assert run.stdout == "" and run.stderr.count("\n") == 1, words
 

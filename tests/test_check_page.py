@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import browser
-from test_check_explorer import command, write
+from test_check_explorer import write
 
 from lab.check import api, states
 from lab.check.explorer import Explorer, prepared
@@ -162,9 +162,9 @@ def data_of(html: str) -> dict:
     return json.loads(re.search(r'<script type="application/json" id="data">(.*)</script>', html)[1])
 
 
-def test_explore_writes_one_page_without_network(tmp_path: Path):
+def test_explore_writes_one_page_without_network(checker, tmp_path: Path):
     out = tmp_path / "new" / "page.html"
-    done = command("explore", str(ZOO / "wrong" / "ab_ba.py"), "--out", str(out))
+    done = checker("explore", str(ZOO / "wrong" / "ab_ba.py"), "--out", str(out))
     assert done.returncode == 4 and done.stdout.endswith(f"step by step, in a browser: {out}\n"), done
     html = out.read_text()
     assert not re.search(r"""(src|href)=["'](?!data:)|https?://(?!www\.w3\.org)|@import|url\(""", html)
@@ -173,23 +173,23 @@ def test_explore_writes_one_page_without_network(tmp_path: Path):
     assert data["graph"]["kinds"]
 
 
-def test_a_right_program_gets_the_page_of_a_run(tmp_path: Path):
+def test_a_right_program_gets_the_page_of_a_run(checker, tmp_path: Path):
     out = tmp_path / "page.html"
-    done = command("explore", str(ZOO / "right" / "counter.py"), "--schedules", "20", "--out", str(out))
+    done = checker("explore", str(ZOO / "right" / "counter.py"), "--schedules", "20", "--out", str(out))
     assert done.returncode == 0, done
     data = data_of(out.read_text())
     assert data["finding"] is None and "a run without a failure" in out.read_text()
     assert set(data["graph"]["kinds"]) == {"", "end"}
 
 
-def test_a_page_is_never_written_over_a_program_nor_left_from_before(tmp_path: Path):
+def test_a_page_is_never_written_over_a_program_nor_left_from_before(checker, tmp_path: Path):
     program = write(tmp_path / "mine.py", "def main():\n    pass\n")
-    done = command("explore", str(program), "--out", str(program))
+    done = checker("explore", str(program), "--out", str(program))
     assert done.returncode == 2 and "never written over a program" in done.stderr and "def main" in program.read_text()
     old = tmp_path / "page.html"
     old.write_text("of yesterday")
     program = write(tmp_path / "leaves.py", "def main():\n    os.kill(os.getpid(), 9)\n")
-    assert command("explore", str(program), "--out", str(old)).returncode == 4
+    assert checker("explore", str(program), "--out", str(old)).returncode == 4
     assert not old.exists()
 
 

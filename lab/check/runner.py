@@ -1,5 +1,6 @@
 """The threads of a program under the explorer: what is known of each, and the real threads that carry them."""
 
+import os
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -78,6 +79,8 @@ class Carrier:
 
 
 idle: list[Carrier] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=idle.clear)  # none of these threads is in the process that is forked
 
 
 def nothing() -> None:
