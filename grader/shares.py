@@ -272,6 +272,7 @@ def noted(function, inputs, result, out):
     inputs = [known(value) for value in inputs]
     weights = [value for value in inputs if is_weight(value)]
     product = function in PRODUCTS or (function is np.multiply and (bool(weights) or crossed(inputs, result)))
+    product &= len(inputs) != 2 or inputs[0] is not inputs[1]  # a layernorm's square of a vector is no attention
     if not out and type(result) is np.ndarray:
         result = result.view(Noted)
         if function not in PRODUCTS and made_of(function, inputs, result):

@@ -297,6 +297,30 @@ def attention(workers, out, preatt, att, inp, NH):
 """
 
 
+PLAIN = """
+
+def attention(workers, out, preatt, att, inp, NH):
+    T, C = out.shape
+    hs = C // NH
+    qkv = np.frombuffer(bytearray(inp.tobytes()), np.float32).reshape(inp.shape)
+
+    def attention_heads(heads):
+        for h in range(heads.start, heads.stop):
+            query, key, value = (qkv[:, i * C + h * hs : i * C + (h + 1) * hs] for i in range(3))
+            scores = np.where(np.tri(T, dtype=bool), query @ key.T / np.float32(np.sqrt(hs)), np.float32(-np.inf))
+            weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+            out[:, h * hs : (h + 1) * hs] = weights / weights.sum(axis=-1, keepdims=True) @ value
+
+    workers.run(attention_heads, split(NH, workers.k))
+"""
+
+
+def test_a_layernorm_on_the_main_thread_is_no_attention(box):
+    """It multiplies vectors with themselves; of arrays of a submission's own making attention cannot be seen."""
+    found = seen(box, BASE.read_text() + PLAIN, pauses=(0.0,))
+    assert found.problem == "" and found.shared_products and found.shared_attention, found
+
+
 @pytest.mark.parametrize("product", ["query[t] * key", "key * query[t : t + 1]"])
 @pytest.mark.parametrize("who", ["workers.run(attention_heads, split(NH, workers.k))", "attention_heads(slice(0, NH))"])
 def test_attention_by_elementwise_products_is_seen(box, who, product):
