@@ -141,6 +141,8 @@ def test_what_students_say_of_time_and_name_does_not_count(tmp_path):
     mine = "export/submission_11/submission_metadata.yml"  # in a zip it may come before Gradescope's own
     (tmp_path / "g.zip").write_bytes(zipped({mine: told, **SHAPES["Gradescope"][0]}))
     assert [s.source for s in collect(tmp_path / "g.zip")] == [b"a", b"g", b"g"]
+    unpacked = lay_out(tmp_path / "g", {".DS_Store": "", **SHAPES["Gradescope"][0]})
+    assert [s.source for s in collect(unpacked)] == [b"a", b"g", b"g"]
 
 
 def test_a_zip_that_a_student_uploaded(tmp_path):
@@ -220,6 +222,9 @@ def test_a_member_without_a_name_and_what_macos_adds_are_nobodys(tmp_path):
     files = {".": "x", "ada/parallel.py": "a", "ada/._parallel.py": "macOS", "bob/._parallel.py": "macOS"}
     (tmp_path / "class.zip").write_bytes(zipped({**files, "._eve.py": "macOS"}))
     assert [(s.student, s.source) for s in collect(tmp_path / "class.zip")] == [("ada", b"a"), ("bob", b"")]
+    clutter = {".DS_Store": "", "class/.DS_Store": "", "class/Thumbs.db": "", "class/bob/._x": ""}  # hides no wrapping
+    folder = lay_out(tmp_path / "class", {**clutter, "class/ada/parallel.py": "a", "class/eve/parallel.py": "e"})
+    assert [(s.student, s.source) for s in collect(folder)] == [("ada", b"a"), ("bob", b""), ("eve", b"e")]
 
 
 @pytest.mark.parametrize("who", ["ada_101_9001_", "Ada Lovelace_101_assignsubmission_file_"])

@@ -15,7 +15,7 @@ import os
 import re
 import stat
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -77,13 +77,25 @@ def entries_of(source: Path) -> list[Entry]:
     if not source.is_dir() and not source.is_file():  # a device or a pipe may never end
         raise CollectError(f"{source}: neither a folder nor a zip file")
     try:
-        found = list(in_folder(source) if source.is_dir() else in_zip(source.read_bytes()))
+        found = without_clutter(in_folder(source) if source.is_dir() else in_zip(source.read_bytes()))
     except Damaged:
         raise CollectError(f"{source}: neither a folder nor a zip file") from None
     except OSError as error:
         raise CollectError(f"{source}: cannot be read: {error.strerror or error}") from None
     if len(found) > MOST_FILES:
         raise CollectError(f"{source}: more than {MOST_FILES} files; is this an export of submissions?")
+    return found
+
+
+def without_clutter(entries: Iterable[Entry]) -> list[Entry]:
+    """Without what a desktop leaves in folders, ._parallel.py for instance; the folders stay."""
+    found = []
+    for entry in entries:
+        clutter = entry.path.name.startswith(".") or entry.path.name.lower() in ("thumbs.db", "desktop.ini")
+        if entry.folder or not clutter:
+            found.append(entry)
+        elif entry.path.parent.parts:
+            found.append(folder_entry(entry.path.parent))
     return found
 
 
@@ -204,10 +216,11 @@ def collect(source: str | os.PathLike) -> list[Submission]:
 
 
 def metadata_of(entries: list[Entry]) -> Entry | None:
-    """Gradescope's file, which lies beside all submissions; one among a student's files says nothing of the others."""
+    """Gradescope's file, which lies beside all programs; one among a student's files says nothing of the others."""
+    programs = [entry.path for entry in entries if entry.path.suffix.lower() in (".py", ".zip") and not entry.folder]
     for entry in entries:
-        beside = entry.path.name == "submission_metadata.yml" and not entry.folder and not entry.trouble
-        if beside and all(other.path.is_relative_to(entry.path.parent) for other in entries if not other.folder):
+        named = entry.path.name == "submission_metadata.yml" and not entry.folder and not entry.trouble
+        if named and all(path.is_relative_to(entry.path.parent) for path in programs):
             return entry
     return None
 
@@ -240,7 +253,7 @@ def by_name(entries: list[Entry]) -> list[Submission]:
             groups.setdefault(top, []).append(entry)
     found = [one(*student_of(name), files) for name, files in groups.items()]
     alone = [entry for entry in entries if len(entry.path.parts) == 1 and not entry.folder]
-    alone = [e for e in alone if e.path.suffix.lower() in (".py", ".zip") and not e.path.name.startswith(".")]
+    alone = [e for e in alone if e.path.suffix.lower() in (".py", ".zip")]
     ours = {student_of(e.path.name)[0] for e in alone if is_ours(e.path.name)}
     alone = [e for e in alone if is_ours(e.path.name) or student_of(e.path.name)[0] not in ours]  # no helper.py beside
     found += [one(*student_of(e.path.name), [told_no_time(e)]) for e in alone]
@@ -321,7 +334,6 @@ def one(student: str, name: str, marked_late: bool, files: list[Entry]) -> Submi
 
 def the_file(files: list[Entry]) -> tuple[Entry | None, str]:
     """(the file, "") or (None, why there is none): parallel.py nearest to the top, or the only .py file there is."""
-    files = [entry for entry in files if not entry.path.name.startswith(".")]  # ._parallel.py is macOS's, no program
     bad = next((entry for entry in files if entry.trouble), None)
     files = [entry for entry in files if not entry.trouble and not entry.folder]
     packed = [entry for entry in files if entry.path.suffix.lower() == ".zip"]
@@ -352,7 +364,7 @@ def from_zip(packed: list[Entry]) -> tuple[Entry | None, str]:
     if packed[0].size > LARGEST_ZIP:
         return None, f"{packed[0].path.name} is larger than {LARGEST_ZIP >> 20} MB"
     try:
-        inside = list(in_zip(packed[0].read()))
+        inside = without_clutter(in_zip(packed[0].read()))
     except OSError:
         return None, f"{packed[0].path.name} is not a readable zip file"
     kinds = {entry.path.suffix.lower() for entry in inside if not entry.folder}
