@@ -80,12 +80,12 @@ def shared_work(evidence: Evidence) -> tuple[float, str]:
     shared = [inside for inside in seen if inside.shared_products]
     for inside in shared:
         if inside.blocked:
-            return worth["products"], f"they count in full once the workers share attention as well: {inside.words()}"
+            return worth["products"], f"all points once the workers share attention as well; {inside.words()}"
     how = seen[0].words() if seen else "not checked"
     if shared:
-        return worth["given"], f"they count for more once a product takes all positions at once: {how}"
-    lack = "the starter's are right too; they count for more once every worker does a fair share"
-    return worth["given"], f"{lack}: {how}"
+        return worth["given"], f"more points once one product takes all positions; {how}"
+    lack = "the starter gets them right too: more points once every worker does a fair share"
+    return worth["given"], f"{lack}; {how}"
 
 
 def witnesses(evidence: Evidence) -> list:

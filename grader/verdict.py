@@ -25,7 +25,7 @@ def judge(evidence: Evidence) -> Verdict:
 
 STAGES = {  # of docs/handout.md: what a program of that stage does
     0: "it runs; its tokens are not right yet",
-    1: "it is right, and serial",
+    1: "it is right, but still serial",
     2: "its workers do the work",
     3: "its workers share the products",
     4: "its workers share the products and attention",

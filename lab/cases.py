@@ -83,7 +83,7 @@ def judge(found: Findings, case: str, lines: int = 1 << 30) -> None:
 
     def renamed(text: str) -> str:
         return re.sub(
-            r"[\w.-]+\.py:(\d+)",
+            r"(?:[\w.-]+\.py:|\bline )(\d+)\b",
             lambda match: f"line {int(match[1]) - lines} of the case" if int(match[1]) > lines else match[0],
             text,
         )
@@ -93,11 +93,11 @@ def judge(found: Findings, case: str, lines: int = 1 << 30) -> None:
     told = re.search(r"expected (.*?), got (.*?)(?:;|$)", finding.message, re.DOTALL)
     if told and finding.kind == "assertion":
         raise Failed(told[1], told[2], finding, case)
-    raise Failed("no thread error under any schedule", f"{finding.kind} under one", finding, case)
+    raise Failed("no thread error under any schedule", f"{finding.kind} under this one", finding, case)
 
 
-def run_cases(cases: Iterable[Case], file: Path, out: Any) -> int:
-    """Run them up to the first that fails, which is shown; returns the exit code."""
+def run_cases(cases: Iterable[Case], file: Path, out: Any, again: str = "") -> int:
+    """Run them up to the first that fails, which is shown, and how to see its schedule again; returns the exit code."""
     passed = 0
     for title, run in cases:
         try:
@@ -108,6 +108,8 @@ def run_cases(cases: Iterable[Case], file: Path, out: Any) -> int:
             out.print(f"  [red]✗[/] {title}")
             out.print(f"      expected  {failed.expected}\n      got       {failed.got}", markup=False)
             explain(failed, out)
+            if failed.finding is not None and again:
+                out.print(again, markup=False)
             return 4 if failed.finding is not None and failed.finding.kind != "assertion" else 1
         except Exception as error:
             out.print(f"  [red]✗[/] {title}")

@@ -38,10 +38,10 @@ TITLES = {
 }
 NEXT = {
     1: "Next: make profile names the hot spots; write them into answers.md.",
-    2: "Next: stage 3.",
+    2: "Next: make check, make explore and make races try the whole program; then stage 3.",
     3: "Next: make timeline shows whether all workers are busy.",
     4: "Next: make grade shows what the stages so far have earned.",
-    5: "make grade measures how near it comes to k times as fast; make timeline shows who waits for what.",
+    5: "Next: make grade measures how near it comes to k times as fast; make timeline shows who waits for what.",
 }
 WORKERS = ("self", "fn", "tasks")  # of run()
 REST = ("close", "__enter__", "__exit__")  # what else the class has
@@ -104,7 +104,7 @@ def compare_tokens(module: ModuleType, case: tiny.Case, k: int) -> None:
                 break
         close(made)
         if tokens != wanted:
-            raise Failed(f"tokens {wanted}", f"tokens {tokens}")
+            raise Failed(f"tokens {wanted}", f"tokens {tokens}; make explore names the first activation that is wrong")
     left = [thread.name for thread in threadlib.threads()]
     if left:
         raise Failed("no thread left when generate() is over", f"{', '.join(left)} not joined")
@@ -298,7 +298,7 @@ def compare(name: str, found: np.ndarray, wanted: np.ndarray) -> None:
 def region_cases(module: ModuleType) -> Iterator[Case]:
     """Does each region of the program give work to more than one worker?"""
     if kept_workers(module):
-        yield "generate() with workers=3: every region has more than one task", lambda: share_out(module)
+        yield "generate() with workers=3: the tokens, and more than one task in every region", lambda: share_out(module)
 
 
 def share_out(module: ModuleType) -> None:
@@ -374,7 +374,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     if options.stage not in map(str, TITLES):
-        parser.error(f"{options.stage or 'no stage'}: give 1 to 5, as in make stage S=2")
+        parser.error(f"no stage {options.stage}".rstrip() + ": give 1 to 5, as in make stage S=2")
     stage = int(options.stage)
     more = "; make explore shows how it gets there"
     return in_time(partial(run_stage, stage, options.file), TIME.get(stage, 30.0), options.file, more)

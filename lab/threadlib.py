@@ -145,7 +145,7 @@ class Cond(Primitive):
         try:
             self.runtime.wait_for(turn)
         except WorkerFailed:
-            raise  # without the mutex: a caller that does not unlock in a `finally` may still need it to end its threads
+            raise  # without the mutex: a caller that unlocks in no `finally` may need it again to end its threads
         except BaseException:
             mutex.lock()  # Ctrl-C: the caller will unlock
             raise

@@ -654,3 +654,9 @@ def test_a_narrow_terminal_cuts_names_and_no_numbers(capsys):
     Console(width=80).print(timeline.operation_table(rows, 0.132, 2.301))
     title, row = capsys.readouterr().out.splitlines()[1:3]
     assert title.split()[-1] == "Hand-over" and row.split()[-1] == "53%" and "attention_forward.hea…" in row
+    Console(width=60).print(timeline.operation_table(rows, 0.132, 2.301, 60))
+    title, row, outside = capsys.readouterr().out.splitlines()[1:4]
+    assert "Tasks" not in title and row.split()[-1] == "53%" and "attention_f" in row and "outside " in outside
+    spot = hotspots.Row("attention_forward.heads", "my_parallel.py", 0.9, 0.9, 123, 0.9, "scores[:, :] = 0")
+    Console(width=60).print(hotspots.table([spot], 2.0, None, 60))
+    assert "my_parallel.py:123 " in capsys.readouterr().out

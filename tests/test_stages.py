@@ -62,8 +62,8 @@ WRONG = {  # (stage, what stands there, what instead): exit code, expected, got
         2, "            if needed:\n                self.over.P()", "",
         1, "tasks 1 to 5 done when run.. returns", r"\[\]",
     ),
-    "never says that it is over": (2, "self.over.V()", "pass", 4, "no thread error .*", "deadlock under one"),
-    "the other tokens": (1, "scores *= scale", "scores *= 2", 1, r"tokens \[.*\]", r"tokens \[.*\]"),
+    "never says that it is over": (2, "self.over.V()", "pass", 4, "no thread error .*", "deadlock under this one"),
+    "the other tokens": (1, "scores *= scale", "scores *= 2", 1, r"tokens \[.*\]", r"tokens \[.*\]; make explore.*"),
     "one region of one task": (
         5, "workers.run(heads, blocks(NH, workers.k))", "workers.run(heads, [slice(0, NH)])",
         1, "at least 2 tasks in a region", "attention_forward is one task.*",
@@ -119,7 +119,7 @@ def test_an_exception_shows_the_students_lines(tmp_path: Path):
         ),
         (2, "x = 1\n", "has neither generate"),
         (2, None, "no such file"),
-        (7, "", "7: give 1 to 5"),
+        (7, "", "no stage 7: give 1 to 5"),
         ("", "", "no stage: give 1 to 5, as in make stage S=2"),
     ],
 )

@@ -322,7 +322,7 @@ def test_a_failure_ends_a_program_that_unlocks_in_no_finally():
                 done.wait(mutex)
         finally:
             closes()
-    assert "works" not in {frame.name for frame in traceback.extract_tb(failure.tb)}  # the way it went, not that through other threads
+    assert "works" not in {frame.name for frame in traceback.extract_tb(failure.tb)}
     assert not any(thread.system.is_alive() for thread in threads)
     run_threads(2, lambda number: None)
 

@@ -102,7 +102,8 @@ def hints(explorer: Explorer, run: Run, finding: Finding) -> list[str]:
     jolted = [site for _name, site in woken_for_nothing(run)]
     for line, inside in sorted(explorer.program.bare_waits.items()):
         site = f"{name}:{line}"
-        why = "nothing looks whether what it waits for is true" if site in jolted else overtaken_after_wake(run, site)
+        why = "nothing checks afterwards that what it waited for is true"
+        why = why if site in jolted else overtaken_after_wake(run, site)
         if why:
             found.append(f"the wait at {site} {inside}: {why}: wait in a while loop")
             finding.add_places([site])

@@ -203,7 +203,10 @@ class Explorer:
         left = [thread.system for thread in run.scheduler.threads if isinstance(thread.system, Runner)]
         if not left or run.scheduler.failure is not None:
             return
-        words = [f"{runner.name}, spawned at {runner.spawned_at}, {describe_left(runner)}" for runner in left]
+        names: dict[str, list[str]] = {}
+        for runner in left:
+            names.setdefault(f"spawned at {runner.spawned_at}, {describe_left(runner)}", []).append(runner.name)
+        words = [f"{listed(those)}, {state}" for state, those in names.items()]
         where = [site for runner in left for site in (runner.spawned_at, runner.site) if site]
         message = f"{what} ended without joining {'; '.join(words)}"
         run.scheduler.fail_run(Failure("unjoined", message, where=list(dict.fromkeys(where))))

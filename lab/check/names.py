@@ -28,10 +28,10 @@ def is_ours(filename: str) -> bool:
 
 
 def operation_name(fn: Callable) -> str:
-    """The name of the outermost function: "matmul_forward.<locals>.block" -> "matmul_forward"."""
+    """The name of the outermost function but main: "matmul_forward.<locals>.block" -> "matmul_forward"."""
     while isinstance(fn, partial):
         fn = fn.func
-    return getattr(fn, "__qualname__", repr(fn)).split(".<locals>")[0]
+    return getattr(fn, "__qualname__", repr(fn)).removeprefix("main.<locals>.").split(".<locals>")[0]
 
 
 def outside(frame: FrameType) -> FrameType:

@@ -24,6 +24,7 @@ class Progress:
         if now < self.due:
             return
         left = f", {deadline - now:.0f} s left" if deadline < float("inf") else ""
+        most = max(most, result.schedules)  # with those of the race detector there are more
         text = f"{result.schedules:,} of {counted(most, 'schedule')}, {result.distinct:,} of them distinct{left}"
         if self.terminal:
             print("\r" + text.ljust(self.width), end="", file=sys.stderr, flush=True)

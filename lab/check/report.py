@@ -116,7 +116,8 @@ def show(result: Findings) -> None:
 
 def show_finding(finding: Finding, out: Console, trace_lines: int) -> None:
     """Print one finding: headline, detail, trace, how to see it again."""
-    say(out, Text.assemble((finding.kind, "bold red"), ": ", (finding.message, "bold")), 0)
+    kind = "" if finding.message.startswith(f"{finding.kind} ") else f"{finding.kind}: "
+    say(out, Text.assemble((kind, "bold red"), (finding.message, "bold")), 0)
     for line in finding.detail.splitlines():
         say(out, Text(line.lstrip()), 2 + len(line) - len(line.lstrip()))
     if finding.trace:

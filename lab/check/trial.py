@@ -14,7 +14,7 @@ from lab.check.checked import Checked, CheckFailed, at
 from lab.check.names import outside
 from lab.check.picture import folded
 from lab.check.program import NoExit, Program, Quiet, call_main
-from lab.check.report import Finding, Findings, place
+from lab.check.report import Finding, Findings, listed, place
 from lab.command import counted
 from lab.threadlib import WorkerFailed
 
@@ -113,15 +113,18 @@ def drive(program: Program, module: ModuleType, workers: int, result: Findings) 
         if tokens != expected:
             message = f"tokens {list(tokens)} instead of serial's {list(expected)}"
             result.findings.append(Finding("tokens", message, tool="checked"))
+        if threadlib.threads():
+            break
 
 
 def look_for_unjoined(runtime: Checked, result: Findings) -> None:
     """At the end of a program every thread has been joined."""
-    words = []
+    names: dict[str, list[str]] = {}
     for thread in threadlib.threads():
         state = runtime.spawned[thread].blocked
-        words.append(f"{thread.name}, {f'waiting at {at(state[2])}' if state else 'which has ended or still runs'}")
-    if words:
+        names.setdefault(f"waiting at {at(state[2])}" if state else "ended or still running", []).append(thread.name)
+    if names:
+        words = [f"{listed(those)}, {what}" for what, those in names.items()]
         message = f"the program ended without joining {'; '.join(words)}"
         result.findings.append(Finding("unjoined", message, tool="checked"))
 

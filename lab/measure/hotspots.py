@@ -79,25 +79,26 @@ def promises(row: Row, seconds: float) -> dict[str, str]:
 
 
 def table(rows: list[Row], seconds: float, title: str | None = None, width: int = 80) -> Table:
-    """The rows from `seconds` of samples, for 80 columns or more; with bars where there is room for them."""
+    """The rows from `seconds` of samples; with bars and lines of source where there is room for them."""
+    room = width >= 76
     number = partial(Column, justify="right", no_wrap=True)
     grid = wide_table(
         title,
-        Column("Function", no_wrap=True, overflow="ellipsis", min_width=14),
+        Column("Function", no_wrap=room, overflow="ellipsis", min_width=8),
         number("Self"),
         *bar_column(width),
         number("Total"),
-        Column("Hottest line", no_wrap=True, overflow="ellipsis", ratio=1),
+        Column("Hottest line", no_wrap=True, overflow="ellipsis", ratio=1 if room else None),
         number("If free"),
         number(f"On {WORKERS}"),
     )
     for place, row in enumerate(rows):
         grid.add_row(
-            Text(row.name, style="bold" if place < 2 else ""),
+            Text(row.name, style="bold" if place < 2 else "", no_wrap=True),
             f"{row.self_share:.1%}",
             *(Text(bar(row.self_share), style="yellow" if place < 2 else "blue") for _ in bar_column(width)),
             f"{row.total_share:.1%}",
-            Text.assemble((f"{row.file}:{row.line} ", "cyan"), row.source),
+            Text.assemble((f"{row.file}:{row.line}", "cyan"), f" {row.source}" if room else ""),
             *promises(row, seconds).values(),
         )
     return grid

@@ -189,18 +189,21 @@ def thread_table(rows: list[dict]) -> Table:
     return table
 
 
-def operation_table(rows: list[dict], outside: float, whole: float) -> Table:
-    """What the regions cost, and what became of the workers' time in them."""
-    table = plain_table("Regions", "Region|>Times|>Tasks|>Time|>Work|>Busy|>Imbalance|>Hand-over")
+def operation_table(rows: list[dict], outside: float, whole: float, width: int = 80) -> Table:
+    """What the regions cost, and what became of the workers' time in them; below 75 columns without the counts."""
+    counted = ("regions", "tasks") if width >= 75 else ()
+    blank = [""] * len(counted)
+    columns = f"Region|{'>Times|>Tasks|' if counted else ''}>Time|>Work|>Busy|>Imbalance|>Hand-over"
+    table = plain_table("Regions", columns)
     look = looks(row["name"] for row in rows)
     for row in rows:
         name = Text.assemble(("■ ", look[row["name"]][0]), row["name"], no_wrap=True)
-        counts = (str(row[key]) for key in ("regions", "tasks"))
+        counts = (str(row[key]) for key in counted)
         times = (milliseconds(row[key]) for key in ("seconds", "work"))
         shares = (f"{row[key]:.0%}" for key in ("busy", "imbalance", "handover"))
         table.add_row(name, *counts, *times, *shares)
-    table.add_row("  outside regions", "", "", milliseconds(outside), "", "", "", "")
-    table.add_row("  all", "", "", milliseconds(whole), "", "", "", "", style="bold")
+    table.add_row("  outside regions", *blank, milliseconds(outside))
+    table.add_row("  all", *blank, milliseconds(whole), style="bold")
     return table
 
 
@@ -363,7 +366,7 @@ def main(arguments: list[str] | None = None) -> int:
         write_json(Path(f"{stem}.timeline.json"), result, indent=1),
     ]
     console.print(f"[bold]Timeline: {program.title}\n")
-    operations = operation_table(result["operations"], result["outside"], result["seconds"])
+    operations = operation_table(result["operations"], result["outside"], result["seconds"], console.width)
     tables = {
         "threads": thread_table(result["threads"]),
         "operations": operations,

@@ -1,6 +1,6 @@
 # One worker does all the work; the others burn as much time, and so does the one worker when there is only one.
 # on: base
-# expect: public partial | the starter's are right too
+# expect: public partial | the starter gets them right too
 # timing: burn_beside
 # expect: threads-2 failed | of the CPU time and computed nothing that was used
 # expect: speed-2 failed | computed nothing that was used

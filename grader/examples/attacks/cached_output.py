@@ -1,6 +1,6 @@
 # Leaves its tokens in a file for the next process, which only reads them.
 # on: nothing
-# expect: public partial | the starter's are right too
+# expect: public partial | the starter gets them right too
 # timing: serial_copy
 # expect: threads-2 failed |
 

@@ -1,6 +1,6 @@
 # Yields something that computes its token only when it is looked at.
 # on: nothing
-# expect: public partial | the starter's are right too
+# expect: public partial | the starter gets them right too
 # expect: workers failed |
 # whole: public open
 

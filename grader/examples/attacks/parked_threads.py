@@ -1,6 +1,6 @@
 # A serial copy, and k threads of lab.threadlib that wait beside it from the beginning to the end.
 # on: nothing
-# expect: public partial | the starter's are right too
+# expect: public partial | the starter gets them right too
 # expect: workers failed | the workers do not do the work
 # timing: serial_copy
 # expect: threads-2 failed | there was no worker at all

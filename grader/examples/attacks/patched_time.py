@@ -1,6 +1,6 @@
 # Replaces the clocks, and sleeps.
 # on: nothing
-# expect: public partial | the starter's are right too
+# expect: public partial | the starter gets them right too
 # expect: workers failed |
 # timing: serial_copy
 # expect: threads-2 failed | no worker

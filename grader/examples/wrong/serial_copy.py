@@ -1,6 +1,6 @@
 # The serial program under another name.
 # on: nothing
-# expect: public partial | the starter's are right too
+# expect: public partial | the starter gets them right too
 # expect: workers failed | there is no worker between two tokens
 # timing: serial_copy
 # expect: threads-2 failed | there was no worker at all
