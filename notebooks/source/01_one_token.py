@@ -129,7 +129,7 @@ print("Your guess:", my_guess or "none yet")
 # %% [markdown]
 # ## Vectors become words
 #
-# After the last layer the vector of the last position is multiplied with every row of `wte`: V *logits*, one for each
+# After the last layer the vector of the last position is multiplied by every row of `wte`: V *logits*, one for each
 # token. `softmax_forward` turns them into probabilities, and `sample_mult` takes the first token at which their running
 # sum exceeds 0.5. No dice: the same sentence always goes on in the same way, or you could not compare two programs.
 

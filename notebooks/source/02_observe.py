@@ -4,8 +4,8 @@
 # **The question: where does the time go? And how do you know?**
 #
 # You have read `serial.py` and counted operations in chapter 1. Now the program runs, and a *profiler* looks at it a
-# hundred times a second and notes which function it is in. Whoever starts to optimise before this works on the wrong
-# function: nearly everybody's guess is wrong somewhere.
+# hundred times a second and notes which function it is in. If you optimise before you have looked, you work on the
+# wrong function: nearly everybody's guess is wrong somewhere.
 
 # %% tags=["parameters"]
 MODEL = None  # None is GPT-2 124M, or a random one of the same shape

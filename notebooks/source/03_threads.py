@@ -70,8 +70,8 @@ long_work(0)
 notebook.picture(timeline.draw_whole(watch(lambda: side_by_side(long_work)), "Two long operations"))
 
 # %% [markdown]
-# Both bars lie below each other: at the same time. Now the same *amount* of arithmetic in small pieces: thousands of
-# products of a short vector instead of one product of two matrices.
+# The two bars lie one above the other: the tasks ran at the same time. Now the same *amount* of arithmetic in small
+# pieces: thousands of products of a short vector instead of one product of two matrices.
 #
 # **Predict** the speedup of both kinds on the workers you have: one after the other, divided by side by side.
 
@@ -152,8 +152,8 @@ print(f"{count} increments were counted, of {100 * WORKERS}")
 #
 # ## Producer and consumers: condition variables
 #
-# One thread makes items, the others use them; a buffer in between has room for three. Who finds it full, or empty, has
-# to *wait until* that changes. That is what a condition variable is for, and the pattern never changes:
+# One thread makes items, the others use them; a buffer in between has room for three. A thread that finds it full, or
+# empty, has to *wait until* that changes. That is what a condition variable is for, and the pattern never changes:
 #
 #     with mutex:
 #         while not what_I_need:
@@ -230,7 +230,7 @@ waits = [
 notebook.table("who|waits for|>times|>in all", waits)
 
 # %% [markdown]
-# In the beginning the consumers wait, for there is nothing yet. Then the buffer fills, and the producer waits: it can
+# At first the consumers wait, because there is nothing yet. Then the buffer fills, and the producer waits: it can
 # be no faster than those who use what it makes. **Whoever waits is not the bottleneck.** That sentence is worth an hour
 # of your time when you read the timeline of your own program.
 #
@@ -283,6 +283,6 @@ assert sorted(used) == list(range(ITEMS))
 # 2. `run()` returns only when all tasks are *done*, not when all are *taken*. What must be counted?
 # 3. `close()` has to wake threads that wait for a task that never comes.
 #
-# **What to look for**: `make check` says nothing, `make explore` says nothing (chapter 4 is about what it says
-# otherwise), and `make timeline` shows your workers as lanes: short tasks with white between them, for the products are
-# not split yet.
+# **What to look for**: `make check` finds nothing, `make explore` finds nothing (chapter 4 is about what it says
+# otherwise), and `make timeline` shows your workers as lanes: short tasks with white between them, because the products
+# are not split yet.

@@ -123,8 +123,8 @@ def main():
 found = explore(ab_ba)
 
 # %% [markdown]
-# Read the last lines first: who holds what, who waits for what. A cycle of waits is a deadlock, and it is enough for
-# *one* arrow to turn round to break it.
+# Read the last lines first: who holds what, who waits for what. A cycle of waits is a deadlock, and turning
+# *one* arrow round is enough to break it.
 #
 # ## Step by step
 #
@@ -153,7 +153,7 @@ for name, at in steps["end"]["positions"].items():
 # %% [markdown]
 # The same as a page: step forward and back with the arrow keys, look where each thread is in the source, and who waits
 # for whom. The graph has *every* state this program can come to, whatever the schedule; red ones are deadlocks, and
-# from a pale red one every road leads there. Find the step after which nothing can be saved. (For your own program,
+# from one with red dashes every road leads there. Find the step after which nothing can be saved. (For your own program,
 # `make explore OUT=failure.html` writes such a page.)
 
 # %%
@@ -162,7 +162,7 @@ notebook.embed(api.page(ab_ba, schedule, found.findings[0]), folder)
 # %% [markdown]
 # ## Mend it
 #
-# One order for all: who needs both accounts takes ada's first. Change the second function in the cell below, run it,
+# One order for all: whoever needs both accounts takes ada's first. Change the second function in the cell below, run it,
 # and the explorer has nothing to say. The same search, this time through *all* schedules with at most two changes of
 # thread at moments when the running one could have gone on:
 
@@ -228,7 +228,7 @@ print("Your guess:", my_guess or "none yet")
 #
 # ## A race
 #
-# Two accesses to the same place, at least one of them a write, and nothing that orders them. A race need not do harm in
+# Two accesses to the same place, at least one of them a write, and nothing that orders them. A race may do no harm in
 # the run you see. The detector finds it anyway, because it follows who knows of what, not who came first. Here a worker
 # writes into an array, and the main thread reads it without waiting for the end:
 

@@ -12,7 +12,7 @@
 # | $E_k = T_1 / T_k$ | self-scaling | what the threads alone gain |
 # | $C_k$ | capacity | what this machine can gain at all, just now |
 #
-# The grade looks at the *gain* $(E_k - 1)/(C_k - 1)$: which part of the possible your threads have got.
+# The grade looks at the *gain* $(E_k - 1)/(C_k - 1)$: how much of the possible gain your threads reach.
 
 # %% tags=["parameters"]
 MODEL = None  # None is GPT-2 124M, or a random one of the same shape
@@ -42,8 +42,8 @@ print("your program:", file)
 # %% [markdown]
 # ## What the machine can do
 #
-# Threads that do nothing but the matrix products of GPT-2, with no word to each other. Nobody scales better than they
-# do.
+# Threads that do nothing but the matrix products of GPT-2, and never talk to each other. Nobody scales better than
+# they do.
 #
 # **Predict** $C_2$ on two cores.
 
@@ -57,8 +57,8 @@ notebook.compare(prediction, {f"C_{WORKERS}": found}, "{:.2f}")
 # %% [markdown]
 # ## Why C_k is not k
 #
-# Cores share what they need: the memory behind the caches, the clock frequency (more cores at work, each of them
-# slower), on many machines even the arithmetic units (two *hyperthreads* are one core). In the cloud they also share
+# Cores share what they need: the memory behind the caches, the clock frequency (the more cores are at work, the
+# slower each of them is), on many machines even the arithmetic units (two *hyperthreads* are one core). In the cloud they also share
 # with neighbours you cannot see. So C_k changes from minute to minute, and every honest measurement of scaling measures
 # it along with the program.
 #
@@ -121,7 +121,7 @@ notebook.picture(plots.draw_roofline(roofs, plots.points(seconds, costs), f"Roof
 #
 # `make scale` records every task of a program one at a time and computes how k workers would share them, k up to 64:
 # what the tasks divide into, the interpreter lock and handing out the work, the memory that all share. Amdahl's law
-# knows only the serial part, and is the most cheerful of all predictions.
+# knows only the serial part, and is the most optimistic of all predictions.
 #
 # **Predict** how many times as fast as on one core the answer to stage 5 would be on 64 cores with this machine's
 # memory.

@@ -150,7 +150,7 @@ notebook.picture(notebook.REFERENCE / "ladder" / "training.png", width=760)
 # %% [markdown]
 # ## Your turn
 #
-# This rung is for fun; it earns no scaling points, for a cache makes the work smaller and the threads less useful.
+# This rung is for fun; it earns no scaling points: a cache makes the work smaller and the threads less useful.
 #
 # 1. Which arrays of your `gpt2_forward` would have to outlive one token? How many megabytes are they at 1,024
 #    positions, with L = 12 and C = 768? Compare with the weights.
