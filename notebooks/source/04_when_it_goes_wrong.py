@@ -153,8 +153,8 @@ for name, at in steps["end"]["positions"].items():
 # %% [markdown]
 # The same as a page: step forward and back with the arrow keys, look where each thread is in the source, and who waits
 # for whom. The graph has *every* state this program can come to, whatever the schedule; red ones are deadlocks, and
-# from one with red dashes every road leads there. Find the step after which nothing can be saved. (For your own program,
-# `make explore OUT=failure.html` writes such a page.)
+# from one with red dashes every road leads there. Find the step after which nothing can be saved. (For your own
+# program, `make explore OUT=failure.html` writes such a page.)
 
 # %%
 notebook.embed(api.page(ab_ba, schedule, found.findings[0]), folder)
@@ -162,9 +162,9 @@ notebook.embed(api.page(ab_ba, schedule, found.findings[0]), folder)
 # %% [markdown]
 # ## Mend it
 #
-# One order for all: whoever needs both accounts takes ada's first. Change the second function in the cell below, run it,
-# and the explorer has nothing to say. The same search, this time through *all* schedules with at most two changes of
-# thread at moments when the running one could have gone on:
+# One order for all: whoever needs both accounts takes ada's first. Change the second function in the cell below, run
+# it, and the explorer has nothing to say. The same search, this time through *all* schedules with at most two changes
+# of thread at moments when the running one could have gone on:
 
 # %%
 mended = program(

@@ -58,9 +58,9 @@ notebook.compare(prediction, {f"C_{WORKERS}": found}, "{:.2f}")
 # ## Why C_k is not k
 #
 # Cores share what they need: the memory behind the caches, the clock frequency (the more cores are at work, the
-# slower each of them is), on many machines even the arithmetic units (two *hyperthreads* are one core). In the cloud they also share
-# with neighbours you cannot see. So C_k changes from minute to minute, and every honest measurement of scaling measures
-# it along with the program.
+# slower each of them is), on many machines even the arithmetic units (two *hyperthreads* are one core). In the cloud
+# they also share with neighbours you cannot see. So C_k changes from minute to minute, and every honest measurement of
+# scaling measures it along with the program.
 #
 # ## Your file beside the stages
 #
