@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 DATA = Path(__file__).parent / "data"
 ENVIRONMENT = ("GPT_MODEL", "GPT_MODELS_DIR", "GPT_MIRROR", "GPT_WORKERS")
-sys.modules.setdefault("rfc3987_syntax", None)  # jsonschema would take 2 s to load it, for a format no schema here has
+for unused in ("rfc3987_syntax", "isoduration"):  # jsonschema would load them, the first for 2 s; no schema has the format
+    sys.modules.setdefault(unused, None)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a run in the background; what it starts would ignore it as well
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup, likewise

@@ -22,12 +22,13 @@ import pytest
 from classroom_stub import perform, perform_nothing
 
 from grader.classroom import cluster, example
+from grader.classroom import run as class_run
 from grader.classroom.__main__ import main
 from grader.classroom.collect import collect
 from grader.classroom.exports import write_exports
 from grader.classroom.gradebook import GRADED, INCONCLUSIVE, NOT_GRADED, Gradebook, GradebookError
 from grader.classroom.policy import Policy, standings
-from grader.classroom.run import DEATHS, RETRIES, ClassRun
+from grader.classroom.run import RETRIES, ClassRun
 from grader.classroom.task import Settings
 from grader.points import load
 from grader.sandbox import SandboxError, choose
@@ -117,8 +118,9 @@ def test_a_worker_that_is_lost_once_costs_no_grade(tmp_path, monkeypatch, first_
 def test_bad_luck_with_the_workers_costs_no_grade(tmp_path, monkeypatch, stage):
     """A file whose worker is lost time and again is tried once more when all others are done."""
     monkeypatch.setenv("CLASSROOM_LOG", str(tmp_path / "log"))
+    monkeypatch.setattr(class_run, "DEATHS", 1)
     with cluster.connected(None, WORKERS) as client:
-        found = run(tmp_path, client, {"ada": f"lost {DEATHS + 1} {stage}", **{f"s{i}": "score 50" for i in range(4)}})
+        found = run(tmp_path, client, {"ada": f"lost 2 {stage}", **{f"s{i}": "score 50" for i in range(4)}})
     assert found == {"ada": (GRADED, 100.0, 1, 1), **{f"s{i}": (GRADED, 50.0, 1, 1) for i in range(4)}}
     words, stages, *_ = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()][-1]
     assert (words[0], stages) == ("lost", ["timing"])  # the others came before
