@@ -13,7 +13,7 @@ import pytest
 
 from lab import chat as chat_module
 from lab import gpt as gpt_module
-from lab import kernels
+from lab import kernels, models
 from lab.chat import pieces
 from lab.checkpoint import Config
 from lab.models import synthetic_checkpoint
@@ -197,14 +197,16 @@ def test_more_workers_than_make_sense_are_refused(gpt, tiny, engine, monkeypatch
 
 
 @pytest.mark.parametrize("module", ["lab.train", "lab.train.evaluate", "lab.train.bench", "lab.measure.profile"])
-def test_workers_of_the_environment_in_the_other_commands(module, monkeypatch, tiny, capsys):
+def test_workers_of_the_environment_in_the_other_commands(module, monkeypatch, tiny, tmp_path, capsys):
     monkeypatch.setenv("GPT_WORKERS", "x")
+    monkeypatch.setattr(models, "MODELS_DIR", tmp_path)
     arguments = {"lab.train.evaluate": [tiny], "lab.measure.profile": ["--engine", "parallel", "--model", tiny]}
     main = importlib.import_module(f"{module}.__main__" if module == "lab.train" else module).main
     code, _, err = outcome(main, arguments.get(module, []), capsys)
     assert code == 2 and err.endswith(
         f"{module}: GPT_WORKERS='x' must be a positive integer (see python -m {module} --help)\n"
     )
+    assert not list(tmp_path.iterdir()), "no model is made before"
 
 
 def test_threads_that_the_system_does_not_allow(gpt, tiny, monkeypatch):

@@ -161,11 +161,12 @@ def main(argv: list[str] | None = None) -> int:
         "--torch-python", metavar="PYTHON", help="a Python that has torch and numpy (default: this one, if it has)"
     )
     arguments = parser.parse_args(argv)
+    count = parser.workers(arguments.workers)  # before a model is made
     console = Console(soft_wrap=True, highlight=False)
     path = timing_model(arguments.model)
     if arguments.seq > (most := read_header(path)[1].max_seq_len):
         raise ModelError(f"--seq {arguments.seq}: this model takes at most {most} positions")
-    with team(parser.workers(arguments.workers)) as workers:
+    with team(count) as workers:
         compare(arguments, path, workers, console)
     return 0
 
