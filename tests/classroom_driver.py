@@ -7,15 +7,16 @@ import sys
 
 from classroom_stub import perform_in_process
 
-from grader.classroom.cluster import connected
 from grader.classroom.collect import collect
 from grader.classroom.gradebook import Gradebook
-from grader.classroom.run import ClassRun
 from grader.classroom.task import Settings
 from grader.points import load
 
 
 def run(submissions: str, gradebook: str, address: str | None = None) -> None:
+    from grader.classroom.cluster import connected  # here, as in the command: each grading process runs this file anew
+    from grader.classroom.run import ClassRun
+
     settings = Settings(load())
     with Gradebook(gradebook) as book:
         book.add(collect(submissions))
