@@ -111,7 +111,8 @@ def read_checkpoint(path: str | os.PathLike, verify: bool = False) -> tuple[Conf
     else:
         params_memory = np.memmap(path, dtype="<f4", mode="r", offset=HEADER_BYTES).view(np.ndarray)
     if verify or version == 5 or params_memory.nbytes < 64 << 20:
-        check_finite(path, config, params_memory)
+        for name, tensor in carve(params_memory, parameter_shapes(config)).items():
+            check_finite(path, name, tensor)
     params_memory.flags.writeable = False
     return config, params_memory
 
@@ -166,13 +167,14 @@ def check_size(path: Path, expected: int) -> None:
         raise CheckpointError(f"{path}: size: found {found} bytes, {word} than the {expected} its header says")
 
 
-def check_finite(path: str | os.PathLike, config: Config, params_memory: np.ndarray) -> None:
-    """Refuse NaN and infinity, naming the tensor. Raises CheckpointError."""
-    for name, tensor in carve(params_memory, parameter_shapes(config)).items():
-        for piece in pieces(tensor.reshape(-1)):
-            if not np.isfinite(piece).all():
-                bad = piece[~np.isfinite(piece)][0]
-                raise CheckpointError(f"{path}: {name}: found {bad}, expected finite weights only")
+def check_finite(
+    path: str | os.PathLike, name: str, tensor: np.ndarray, error: type[Exception] = CheckpointError, advice: str = ""
+) -> None:
+    """Refuse NaN and infinity. Raises CheckpointError, or another error, with the advice."""
+    for piece in pieces(tensor.reshape(-1)):
+        finite = np.isfinite(piece)
+        if not finite.all():
+            raise error(f"{path}: {name}: found {piece[~finite][0]}, expected finite weights only{advice}")
 
 
 def expect(

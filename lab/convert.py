@@ -29,7 +29,9 @@ from lab.checkpoint import (
     Config,
     carve,
     check_config,
+    check_finite,
     count_parameters,
+    expect,
     foreign,
     parameter_shapes,
     widen_bfloat16,
@@ -181,21 +183,17 @@ class Weights:
     def get(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """A tensor as float32, if it has the shape expected and finite numbers. Raises ConvertError."""
         found = self.shape(name)
-        if found != shape:
-            raise ConvertError(f"{self.path}: {name}: found shape {found}, expected {shape}")
+        expect(self.path, name, f"shape {found}", found == shape, shape, ConvertError)
         path, file, stored = self.places[name]
-        kind = file.get_slice(stored).get_dtype()
+        kind, known = file.get_slice(stored).get_dtype(), ("F64", "F32", "F16", "BF16")
+        allowed = "F32, F16 or BF16: save it as one of these"
+        expect(path, name, f"numbers of type {kind}", kind in known, allowed, ConvertError)
         if kind == "BF16":
             values = read_bfloat16(path, stored).reshape(shape)
-        elif kind in ("F64", "F32", "F16"):
+        else:
             with np.errstate(over="ignore"):
                 values = file.get_tensor(stored).astype(np.float32, copy=False)
-        else:
-            expected = "F32, F16 or BF16: save it as one of these"
-            raise ConvertError(f"{path}: {name}: found numbers of type {kind}, expected {expected}")
-        if not np.isfinite(values).all():
-            bad = values[~np.isfinite(values)][0]
-            raise ConvertError(f"{path}: {name}: found {bad}, expected finite weights only: download or train it again")
+        check_finite(path, name, values, ConvertError, ": download or train it again")
         return values
 
     def config(self, heads: int | None, padded: bool) -> Config:
@@ -219,17 +217,17 @@ class Weights:
         path = self.folder / "config.json"
         if not path.is_file():
             return None
-        stated = read_json(path)
-        stated = {SYNONYMS.get(field, field): value for field, value in stated.items()}
+        stated = {SYNONYMS.get(field, field): value for field, value in read_json(path).items()}
         for field, value in shape.items():
             if stated.get(field, value) != value:
                 raise ConvertError(f"{path}: {field}: found {stated[field]!r}, but the weights have {value}")
         for field, (allowed, why) in COMPUTED.items():
-            if field in stated and not allowed(stated[field], shape):
-                raise ConvertError(f"{path}: {field}: found {stated[field]!r}, expected {why}: gpt.c computes no other")
+            if field in stated:
+                holds, found = allowed(stated[field], shape), repr(stated[field])
+                expect(path, field, found, holds, f"{why}: gpt.c computes no other", ConvertError)
         heads = stated.get("n_head")
-        if heads is not None and (type(heads) is not int or heads < 1):
-            raise ConvertError(f"{path}: n_head: found {heads!r}, expected a positive integer")
+        possible = heads is None or (type(heads) is int and heads > 0)
+        expect(path, "n_head", repr(heads), possible, "a positive integer", ConvertError)
         return heads
 
     def check_names(self) -> None:
@@ -258,12 +256,9 @@ def fill(tensors: dict[str, np.ndarray], weights: Weights, config: Config) -> No
     for ours, theirs in OTHER_TENSORS.items():
         shape = (V, C) if ours == "wte" else tensors[ours].shape
         tensors[ours][: shape[0]] = weights.get(theirs, shape)
-    if "lm_head.weight" in weights.places and not np.array_equal(
-        weights.get("lm_head.weight", (V, C)), tensors["wte"][:V]
-    ):
-        raise ConvertError(
-            f"{weights.path}: lm_head.weight differs from wte.weight; a checkpoint holds one tensor for both"
-        )
+    head = "lm_head.weight"
+    if head in weights.places and not np.array_equal(weights.get(head, (V, C)), tensors["wte"][:V]):
+        raise ConvertError(f"{weights.path}: {head} differs from wte.weight; a checkpoint holds one tensor for both")
     for ours, (theirs, transposed) in LAYER_TENSORS.items():
         for l, tensor in enumerate(tensors[ours]):
             value = weights.get(f"h.{l}.{theirs}", tensor.shape[::-1] if transposed else tensor.shape)

@@ -8,7 +8,6 @@
 With n = 10 tokens in all, as in gpt.c; `python -m lab.tokenizer "hello there"` says what the tokens of a text are.
 """
 
-import importlib
 import json
 import re
 import resource
@@ -96,9 +95,8 @@ def run(options) -> None:
     if options.time:
         touch_pages(model.params_memory)
     loaded = time.perf_counter()
-    show = show_text if options.text else show_tokens
     try:
-        made = show(prompt, generate(model, prompt, options.n))
+        made = show(prompt, generate(model, prompt, options.n), options.text)
     except EngineError as error:
         raise UsageError(f"--engine {options.engine}: {error}") from None
     except RuntimeError as error:
@@ -131,12 +129,10 @@ def vocabulary_token(text: str, vocab_size: int) -> int:
 
 def engine(name: str, workers: int | None):
     """The function generate(model, prompt, n) of an engine. Raises UsageError."""
-    if name == "serial":
-        if workers is not None:
-            raise UsageError("--workers: the serial engine has none; add --engine parallel or cached")
-        return importlib.import_module("lab.serial").generate
+    if name == "serial" and workers is not None:
+        raise UsageError("--workers: the serial engine has none; add --engine parallel or cached")
     try:
-        workers = workers or default_workers()
+        workers = 1 if name == "serial" else workers or default_workers()
     except ValueError as error:
         raise UsageError(str(error)) from None
     try:
@@ -146,25 +142,25 @@ def engine(name: str, workers: int | None):
     return lambda model, prompt, n: start(module, model, prompt, n, workers)
 
 
-def show_tokens(prompt: list[int], tokens: Iterator[int]) -> int:
-    """Print each token as it is made; returns how many."""
-    made = 0
-    for token in tokens:
-        print(token, flush=True)
-        made += 1
-    return made
+def show(prompt: list[int], tokens: Iterator[int], text: bool) -> int:
+    """Print each token as it is made; with `text` its text beside it, then prompt and completion as one text.
 
-
-def show_text(prompt: list[int], tokens: Iterator[int]) -> int:
-    """Print each token with its text, then prompt and completion as one text; returns how many tokens were made."""
-    from lab.tokenizer import decode  # here, because the plain program does without
-
+    Returns how many tokens were made.
+    """
     made = []
     for token in tokens:
-        print(f"{token}\t{json.dumps(decode([token]), ensure_ascii=False)}", flush=True)
+        print(f"{token}\t{json.dumps(text_of([token]), ensure_ascii=False)}" if text else token, flush=True)
         made.append(token)
-    print(f"\n{decode(prompt + made)}")
+    if text:
+        print(f"\n{text_of(prompt + made)}")
     return len(made)
+
+
+def text_of(tokens: list[int]) -> str:
+    """The text of tokens."""
+    from lab.tokenizer import decode  # here, because the plain program does without
+
+    return decode(tokens)
 
 
 def say(message: str, code: int) -> int:

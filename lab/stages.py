@@ -12,6 +12,7 @@ import argparse
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -49,9 +50,12 @@ SIGNATURES = {  # of the starter
     "matmul_forward": ["workers", "out", "inp", "weight", "bias", "B", "T", "C", "OC"],
     "attention_forward": ["workers", "out", "preatt", "att", "inp", "B", "T", "C", "NH"],
 }
+FUNCTIONS = {3: "matmul_forward", 4: "attention_forward"}  # of a stage
+SIZES = {
+    "matmul_forward": ((1, 1, 8, 12), (1, 5, 8, 13), (2, 3, 6, 7), (1, 4, 8, 2)),
+    "attention_forward": ((1, 1, 6, 3), (1, 5, 12, 4), (2, 4, 10, 5), (1, 6, 4, 1)),
+}
 COUNTS = (1, 2, 3, 5)  # workers
-MATMULS = ((1, 1, 8, 12), (1, 5, 8, 13), (2, 3, 6, 7), (1, 4, 8, 2))  # B, T, C, OC
-ATTENTIONS = ((1, 1, 6, 3), (1, 5, 12, 4), (2, 4, 10, 5), (1, 6, 4, 1))  # B, T, C, NH
 TIME = {2: 90.0}  # seconds for all cases of a stage; else 30
 TOLERANCE = 1e-4  # relative and absolute: products in another order of sums differ by about 1e-6
 
@@ -199,52 +203,39 @@ def count_threads(module: ModuleType) -> None:
 # -------------------------------------------------------------------------------------------- stages 3 and 4: functions
 
 
-def matmul_cases(module: ModuleType) -> Iterator[Case]:
-    """matmul_forward beside serial.py's."""
-    for B, T, C, OC in MATMULS:
+def function_cases(module: ModuleType, name: str) -> Iterator[Case]:
+    """A function beside serial.py's."""
+    letters = SIGNATURES[name][-4:]
+    for sizes in SIZES[name]:
+        shape = " ".join(f"{letter}={size}" for letter, size in zip(letters, sizes, strict=True))
+        bias = "" if name != "matmul_forward" else ", bias" if sizes[1] % 2 else ", no bias"
         for k in COUNTS:
-            bias = "bias" if T % 2 else "no bias"
-            title = f"matmul_forward: B={B} T={T} C={C} OC={OC}, {bias}, {counted(k, 'worker')}"
-            yield title, lambda sizes=(B, T, C, OC), k=k: compare_matmul(module, sizes, k)
+            title = f"{name}: {shape}{bias}, {counted(k, 'worker')}"
+            yield title, lambda sizes=sizes, k=k: compare_function(module, name, sizes, k)
 
 
-def compare_matmul(module: ModuleType, sizes: Sequence[int], k: int) -> None:
+def compare_function(module: ModuleType, name: str, sizes: tuple[int, ...], k: int) -> None:
     """Raises Failed at the first difference."""
-    B, T, C, OC = sizes
-    random = np.random.default_rng(sum(sizes))
-    inp, weight = normal(random, B, T, C), normal(random, OC, C)
-    bias = normal(random, OC) if T % 2 else None
-    wanted, out = np.zeros((B, T, OC), np.float32), normal(random, B, T, OC)
-    serial.matmul_forward(wanted, inp, weight, bias, *sizes)
-    with_team(module, k, lambda team: module.matmul_forward(team, out, inp, weight, bias, *sizes), [out], min(k, OC))
-    compare("out", out, wanted)
+    function, (out, rest) = getattr(module, name), operands(name, *sizes)
+    wanted = np.zeros_like(out)
+    getattr(serial, name)(wanted, *deepcopy(rest), *sizes)
+    arrays = [out, *(array for array in rest if array is not None)]
+    with_team(module, k, lambda team: function(team, out, *rest, *sizes), arrays, min(k, sizes[-1]))
+    compare(out, wanted)
 
 
-def attention_cases(module: ModuleType) -> Iterator[Case]:
-    """attention_forward beside serial.py's."""
-    for B, T, C, NH in ATTENTIONS:
-        for k in COUNTS:
-            title = f"attention_forward: B={B} T={T} C={C} NH={NH}, {counted(k, 'worker')}"
-            yield title, lambda sizes=(B, T, C, NH), k=k: compare_attention(module, sizes, k)
+def operands(name: str, B: int, T: int, C: int, last: int) -> tuple[np.ndarray, list[np.ndarray | None]]:
+    """out, which anything may have been left in, and the other arrays of a function; last: OC or NH."""
+    random = np.random.default_rng(B + T + C + last)
 
+    def normal(*shape: int) -> np.ndarray:
+        return random.standard_normal(shape).astype(np.float32)
 
-def compare_attention(module: ModuleType, sizes: Sequence[int], k: int) -> None:
-    """Raises Failed at the first difference."""
-    B, T, C, NH = sizes
-    random = np.random.default_rng(sum(sizes))
-    inp, out, wanted = normal(random, B, T, 3 * C), normal(random, B, T, C), np.zeros((B, T, C), np.float32)
-    preatt, att = normal(random, B, NH, T, T), normal(random, B, NH, T, T)  # as an earlier pass has left them
-    serial.attention_forward(wanted, preatt.copy(), att.copy(), inp, *sizes)
-    with_team(
-        module, k, lambda team: module.attention_forward(team, out, preatt, att, inp, *sizes), [out, preatt, att],
-        min(k, NH),
-    )  # fmt: skip
-    compare("out", out, wanted)
-
-
-def normal(random: np.random.Generator, *shape: int) -> np.ndarray:
-    """Float32 numbers."""
-    return random.standard_normal(shape).astype(np.float32)
+    if name == "matmul_forward":
+        rest = [normal(B, T, C), normal(last, C), normal(last) if T % 2 else None]  # inp, weight, bias
+        return normal(B, T, last), rest
+    inp, out = normal(B, T, 3 * C), normal(B, T, C)
+    return out, [normal(B, last, T, T), normal(B, last, T, T), inp]  # preatt, att, inp
 
 
 def with_team(module: ModuleType, k: int, call: Callable[[Any], None], arrays: list[np.ndarray], least: int) -> None:
@@ -263,12 +254,9 @@ def with_team(module: ModuleType, k: int, call: Callable[[Any], None], arrays: l
             writers += arrays[0] != before[0]
             for array, old in zip(arrays, before, strict=True):
                 array[...] = old
-        if writers.size and writers.max() > 1:
-            place = tuple(int(i) for i in np.unravel_index(writers.argmax(), writers.shape))
-            raise Failed(
-                "each element of out written by one task",
-                f"out[{', '.join(map(str, place))}] written by {writers.max()} of {len(tasks)} tasks",
-            )
+        if writers.max() > 1:
+            found = f"{highest(writers)} written by {writers.max()} of {len(tasks)} tasks"
+            raise Failed("each element of out written by one task", found)
         run(fn, tasks)
 
     team.run = watched
@@ -281,15 +269,18 @@ def with_team(module: ModuleType, k: int, call: Callable[[Any], None], arrays: l
         raise Failed(f"at least {counted(least, 'task')} for {counted(k, 'worker')}", counted(most[0], "task") + alone)
 
 
-def compare(name: str, found: np.ndarray, wanted: np.ndarray) -> None:
+def compare(out: np.ndarray, wanted: np.ndarray) -> None:
     """Raises Failed at the first element that differs by more than rounding."""
-    wrong = ~np.isclose(found, wanted, rtol=TOLERANCE, atol=TOLERANCE)
+    wrong = ~np.isclose(out, wanted, rtol=TOLERANCE, atol=TOLERANCE)
     if wrong.any():
-        place = tuple(int(i) for i in np.argwhere(wrong)[0])
-        at = f"{name}[{', '.join(map(str, place))}]"
-        raise Failed(
-            f"{at} = {wanted[place]:.6g}", f"{at} = {found[place]:.6g} ({wrong.sum()} of {wrong.size} elements differ)"
-        )
+        at, first = highest(wrong), wrong.argmax()
+        differ = f"{wrong.sum()} of {wrong.size} elements differ"
+        raise Failed(f"{at} = {wanted.flat[first]:.6g}", f"{at} = {out.flat[first]:.6g} ({differ})")
+
+
+def highest(values: np.ndarray) -> str:
+    """The element of out at the place of the first of the largest values, as people write it."""
+    return f"out{[int(i) for i in np.unravel_index(values.argmax(), values.shape)]}"
 
 
 # --------------------------------------------------------------------------------------------------------- stage 5: all
@@ -328,10 +319,8 @@ def cases(stage: int, module: ModuleType, file: Path) -> Iterator[Case]:
     """Those of a stage, the telling ones first."""
     if stage == 2:
         yield from worker_cases(module, file)
-    if stage == 3 and kept(module, "matmul_forward"):
-        yield from matmul_cases(module)
-    if stage == 4 and kept(module, "attention_forward"):
-        yield from attention_cases(module)
+    if stage in FUNCTIONS and kept(module, FUNCTIONS[stage]):
+        yield from function_cases(module, FUNCTIONS[stage])
     if stage == 5:
         yield from region_cases(module)
     yield from token_cases(module)
@@ -339,8 +328,9 @@ def cases(stage: int, module: ModuleType, file: Path) -> Iterator[Case]:
 
 def on_functions(stage: int, module: ModuleType) -> bool:
     """Is the stage tried on functions of the starter, or on tokens only?"""
-    name = {3: "matmul_forward", 4: "attention_forward"}.get(stage)
-    return kept(module, name) if name else kept_workers(module) or stage == 1
+    if stage in FUNCTIONS:
+        return kept(module, FUNCTIONS[stage])
+    return kept_workers(module) or stage == 1
 
 
 @in_one_line("", ProgramError, code=2)

@@ -29,14 +29,10 @@ class Row(NamedTuple):
     line_share: float
     source: str
 
-    @property
-    def bound(self) -> float:
-        """The speedup of the whole if this function took no time (Amdahl's law)."""
-        return amdahl(self.self_share, float("inf"))
-
-    def bound_on(self, workers: int) -> float:
-        """The speedup of the whole if this function ran `workers` times as fast."""
-        return amdahl(self.self_share, workers)
+    def bound(self, factor: float = float("inf")) -> str:
+        """The speedup of the whole if this function ran `factor` times as fast, or took no time: "8.1x", "> 100x"."""
+        speedup = amdahl(self.self_share, factor)
+        return f"{speedup:.1f}x" if speedup < 99.95 else "> 100x"
 
 
 def amdahl(share: float, factor: float) -> float:
@@ -73,9 +69,9 @@ def hot_spots(samples: list[Sample], most: int = 10) -> list[Row]:
 
 
 def promises(row: Row, seconds: float) -> dict[str, str]:
-    """{"if_free", "on_workers"}: the bounds of a row as text; none for less than a second of samples."""
-    bounds = {"if_free": row.bound, "on_workers": row.bound_on(WORKERS)}
-    return {name: times(bound) if seconds >= ENOUGH else "" for name, bound in bounds.items()}
+    """{"if_free", "on_workers"}: the bounds of a row; none for less than a second of samples."""
+    bounds = {"if_free": row.bound(), "on_workers": row.bound(WORKERS)}
+    return bounds if seconds >= ENOUGH else dict.fromkeys(bounds, "")
 
 
 def table(rows: list[Row], seconds: float, title: str | None = None, width: int = 80) -> Table:
@@ -123,11 +119,6 @@ def bar(share: float) -> str:
     return "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
 
 
-def times(factor: float) -> str:
-    """A speedup as text: "8.1x", "> 100x"."""
-    return f"{factor:.1f}x" if factor < 99.95 else "> 100x"
-
-
 def sentence(rows: list[Row], seconds: float) -> str:
     """What the first row promises, in words; of less than a second of samples, that they promise nothing."""
     if seconds < ENOUGH:
@@ -137,8 +128,8 @@ def sentence(rows: list[Row], seconds: float) -> str:
         )
     first = rows[0]
     return (
-        f"If {first.name} were free, the whole would be at most {times(first.bound)} as fast; "
-        f"on {WORKERS} workers, which share its work evenly, at most {times(first.bound_on(WORKERS))} (Amdahl's law)."
+        f"If {first.name} were free, the whole would be at most {first.bound()} as fast; "
+        f"on {WORKERS} workers, which share its work evenly, at most {first.bound(WORKERS)} (Amdahl's law)."
     )
 
 

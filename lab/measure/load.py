@@ -43,8 +43,7 @@ class Load:
         self.others, self.stolen, self.waiting = max(0.0, busy - own), max(0.0, stolen), max(0.0, waiting)
         return self
 
-    def __enter__(self) -> "Load":
-        return self.start()
+    __enter__ = start
 
     def __exit__(self, *exception: object) -> None:
         self.stop()

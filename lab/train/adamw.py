@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lab.train.split import WorkersLike, split
+from lab.train.split import WorkersLike, blocks, split
 
 
 class AdamW:
@@ -37,22 +37,23 @@ def gpt2_update(
     m_correction, v_correction = 1.0 - beta1**optimizer.step, 1.0 - beta2**optimizer.step
     root = v_correction**0.5
 
-    def update(block):
-        # sqrt(v / c) + eps = (sqrt(v) + eps sqrt(c)) / sqrt(c): the corrections become one factor of the step
-        p, g, m, v = params_memory[block], grads_memory[block], m_memory[block], v_memory[block]
-        work = g * ((1.0 - beta1) * scale)
-        m *= beta1
-        m += work
-        np.multiply(g, g, out=work)
-        work *= (1.0 - beta2) * scale * scale
-        v *= beta2
-        v += work
-        np.sqrt(v, out=work)
-        work += eps * root
-        np.divide(m, work, out=work)
-        work *= learning_rate * root / m_correction
-        if weight_decay:
-            p *= 1.0 - learning_rate * weight_decay
-        p -= work
+    def part(piece):
+        for block in blocks(piece, 1):
+            # sqrt(v / c) + eps = (sqrt(v) + eps sqrt(c)) / sqrt(c): the corrections become one factor of the step
+            p, g, m, v = params_memory[block], grads_memory[block], m_memory[block], v_memory[block]
+            work = g * ((1.0 - beta1) * scale)
+            m *= beta1
+            m += work
+            np.multiply(g, g, out=work)
+            work *= (1.0 - beta2) * scale * scale
+            v *= beta2
+            v += work
+            np.sqrt(v, out=work)
+            work += eps * root
+            np.divide(m, work, out=work)
+            work *= learning_rate * root / m_correction
+            if weight_decay:
+                p *= 1.0 - learning_rate * weight_decay
+            p -= work
 
-    split(workers, update, params_memory.size, 1)
+    split(workers, part, params_memory.size)

@@ -19,7 +19,7 @@ import numpy as np
 from lab.checkpoint import Config, carve, count_numbers, count_parameters, parameter_shapes
 from lab.serial import GPT2
 from lab.train.forward import GELU_SCALING_FACTOR, drop, heads
-from lab.train.split import WorkersLike, split
+from lab.train.split import WorkersLike, blocks, split
 
 
 def crossentropy_softmax_backward(dlogits, dlosses, probs, targets, B, T, V, Vp, workers=None):
@@ -30,11 +30,12 @@ def crossentropy_softmax_backward(dlogits, dlosses, probs, targets, B, T, V, Vp,
     dx, p = dlogits.reshape(B * T, Vp), probs.reshape(B * T, Vp)
     d, chosen = dlosses.reshape(B * T), targets.reshape(B * T)
 
-    def derive(rows):
-        np.multiply(p[rows], d[rows, None], out=dx[rows])
-        dx[np.arange(rows.start, rows.stop), chosen[rows]] -= d[rows]
+    def part(piece):
+        for rows in blocks(piece, Vp):
+            np.multiply(p[rows], d[rows, None], out=dx[rows])
+            dx[np.arange(rows.start, rows.stop), chosen[rows]] -= d[rows]
 
-    split(workers, derive, B * T, Vp)
+    split(workers, part, B * T)
 
 
 def matmul_backward(dinp, dweight, dbias, dout, inp, weight, B, T, C, OC, workers=None):
@@ -62,19 +63,20 @@ def layernorm_backward(dinp, dweight, dbias, dout, inp, weight, mean, rstd, B, T
     m, s = mean.reshape(B * T), rstd.reshape(B * T)
     shares = {}  # each block's part of dweight and dbias, added up in order at the end
 
-    def derive(rows):
-        norm = x[rows] - m[rows, None]
-        norm *= s[rows, None]
-        shares[rows.start] = np.einsum("rc,rc->c", dy[rows], norm), dy[rows].sum(axis=0)
-        dnorm = dy[rows] * weight
-        projection = np.einsum("rc,rc->r", dnorm, norm) / C
-        dnorm -= dnorm.mean(axis=1, keepdims=True)
-        norm *= projection[:, None]
-        dnorm -= norm
-        dnorm *= s[rows, None]
-        dx[rows] += dnorm
+    def part(piece):
+        for rows in blocks(piece, C):
+            norm = x[rows] - m[rows, None]
+            norm *= s[rows, None]
+            shares[rows.start] = np.einsum("rc,rc->c", dy[rows], norm), dy[rows].sum(axis=0)
+            dnorm = dy[rows] * weight
+            projection = np.einsum("rc,rc->r", dnorm, norm) / C
+            dnorm -= dnorm.mean(axis=1, keepdims=True)
+            norm *= projection[:, None]
+            dnorm -= norm
+            dnorm *= s[rows, None]
+            dx[rows] += dnorm
 
-    split(workers, derive, B * T, C)
+    split(workers, part, B * T)
     dweight[...] = sum(shares[start][0] for start in sorted(shares))
     dbias[...] = sum(shares[start][1] for start in sorted(shares))
 
@@ -108,25 +110,26 @@ def gelu_backward(dinp, inp, dout, N, workers=None):
     """dinp, inp and dout are arrays of N numbers of any shape; dinp may be dout."""
     x, dx, dy = inp.reshape(N), dinp.reshape(N), dout.reshape(N)
 
-    def derive(block):
-        u = x[block]
-        square = u * u
-        tanh = square * (0.044715 * GELU_SCALING_FACTOR)
-        tanh += GELU_SCALING_FACTOR
-        tanh *= u
-        np.tanh(tanh, out=tanh)
-        square *= 3 * 0.044715 * GELU_SCALING_FACTOR  # becomes the derivative of what tanh is taken of
-        square += GELU_SCALING_FACTOR
-        square *= u
-        slope = tanh * tanh
-        np.subtract(1.0, slope, out=slope)
-        slope *= square
-        slope += tanh
-        slope += 1.0
-        slope *= 0.5
-        np.multiply(slope, dy[block], out=dx[block])
+    def part(piece):
+        for block in blocks(piece, 1):
+            u = x[block]
+            square = u * u
+            tanh = square * (0.044715 * GELU_SCALING_FACTOR)
+            tanh += GELU_SCALING_FACTOR
+            tanh *= u
+            np.tanh(tanh, out=tanh)
+            square *= 3 * 0.044715 * GELU_SCALING_FACTOR  # becomes the derivative of what tanh is taken of
+            square += GELU_SCALING_FACTOR
+            square *= u
+            slope = tanh * tanh
+            np.subtract(1.0, slope, out=slope)
+            slope *= square
+            slope += tanh
+            slope += 1.0
+            slope *= 0.5
+            np.multiply(slope, dy[block], out=dx[block])
 
-    split(workers, derive, N, 1)
+    split(workers, part, N)
 
 
 def encoder_backward(dwte, dwpe, dout, inp, B, T, C):

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from lab.serial import GPT2, gpt2_allocate, residual_forward
-from lab.train.split import WorkersLike, split
+from lab.train.split import WorkersLike, blocks, split
 
 GELU_SCALING_FACTOR = float(np.sqrt(2.0 / np.pi))
 
@@ -29,16 +29,17 @@ def layernorm_forward(out, mean, rstd, inp, weight, bias, B, T, C, workers=None)
     """
     x, y, m, s = inp.reshape(B * T, C), out.reshape(B * T, C), mean.reshape(B * T), rstd.reshape(B * T)
 
-    def normalise(rows):
-        np.mean(x[rows], axis=1, out=m[rows])
-        block = x[rows] - m[rows, None]
-        variance = np.einsum("rc,rc->r", block, block) / C
-        np.divide(1.0, np.sqrt(variance + 1e-5), out=s[rows])
-        block *= s[rows, None]
-        block *= weight
-        np.add(block, bias, out=y[rows])
+    def part(piece):
+        for rows in blocks(piece, C):
+            np.mean(x[rows], axis=1, out=m[rows])
+            block = x[rows] - m[rows, None]
+            variance = np.einsum("rc,rc->r", block, block) / C
+            np.divide(1.0, np.sqrt(variance + 1e-5), out=s[rows])
+            block *= s[rows, None]
+            block *= weight
+            np.add(block, bias, out=y[rows])
 
-    split(workers, normalise, B * T, C)
+    split(workers, part, B * T)
 
 
 def matmul_forward(out, inp, weight, bias, B, T, C, OC, workers=None):
@@ -92,31 +93,33 @@ def gelu_forward(out, inp, N, workers=None):
     """The activation function, in its tanh approximation: out and inp are arrays of N numbers of any shape."""
     x, y = inp.reshape(N), out.reshape(N)
 
-    def gelu(block):
-        u = x[block]
-        inner = u * u
-        inner *= 0.044715 * GELU_SCALING_FACTOR
-        inner += GELU_SCALING_FACTOR
-        inner *= u
-        np.tanh(inner, out=inner)
-        inner += 1.0
-        inner *= 0.5
-        np.multiply(inner, u, out=y[block])
+    def part(piece):
+        for block in blocks(piece, 1):
+            u = x[block]
+            inner = u * u
+            inner *= 0.044715 * GELU_SCALING_FACTOR
+            inner += GELU_SCALING_FACTOR
+            inner *= u
+            np.tanh(inner, out=inner)
+            inner += 1.0
+            inner *= 0.5
+            np.multiply(inner, u, out=y[block])
 
-    split(workers, gelu, N, 1)
+    split(workers, part, N)
 
 
 def softmax_forward(probs, logits, B, T, V, Vp, workers=None):
     """Logits to probabilities: both (B,T,Vp). Only the V real tokens take part; the padding gets probability 0."""
     x, y = logits.reshape(B * T, Vp), probs.reshape(B * T, Vp)
 
-    def softmax(rows):
-        row = np.subtract(x[rows, :V], x[rows, :V].max(axis=1, keepdims=True), out=y[rows, :V])
-        np.exp(row, out=row)
-        row *= 1.0 / row.sum(axis=1, keepdims=True)
-        y[rows, V:] = 0.0
+    def part(piece):
+        for rows in blocks(piece, Vp):
+            row = np.subtract(x[rows, :V], x[rows, :V].max(axis=1, keepdims=True), out=y[rows, :V])
+            np.exp(row, out=row)
+            row *= 1.0 / row.sum(axis=1, keepdims=True)
+            y[rows, V:] = 0.0
 
-    split(workers, softmax, B * T, Vp)
+    split(workers, part, B * T)
 
 
 def crossentropy_forward(losses, probs, targets, B, T, Vp):

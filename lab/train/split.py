@@ -43,25 +43,24 @@ def load_workers() -> type | None:
         return None
 
 
-def split(workers: WorkersLike | None, fn: Callable[[slice], object], n: int, width: int | None = None) -> None:
-    """fn(piece) for slices that cover range(n): the whole range at once without workers, else one piece for each; with
-    `width`, the numbers in each of the n rows, a piece is handed over block by block.
+def split(workers: WorkersLike | None, fn: Callable[[slice], object], n: int) -> None:
+    """fn(piece) for slices that cover range(n): the whole range at once without workers, else one piece for each.
 
     The pieces of one call must write to different places; then the order they run in does not matter.
     """
-
-    def work(piece: slice) -> None:
-        for block in [piece] if width is None else blocks(piece, width):
-            fn(block)
-
     if workers is None or workers.k == 1 or n < 2 * workers.k:
-        return work(slice(0, n))
+        fn(slice(0, n))
+        return
     cuts = [n * i // workers.k for i in range(workers.k + 1)]
-    workers.run(work, [slice(start, stop) for start, stop in pairwise(cuts)])
+    workers.run(fn, [slice(start, stop) for start, stop in pairwise(cuts)])
 
 
 def blocks(piece: slice, width: int) -> Iterator[slice]:
-    """`piece`, a range of rows of `width` numbers each, in consecutive blocks of about BLOCK numbers."""
+    """`piece`, a range of rows of `width` numbers each, in consecutive blocks of about BLOCK numbers.
+
+    To be looped over within one call: a loop keeps its temporaries until the next block has its own, where a call for
+    each block would return their pages to the system every time.
+    """
     rows = max(1, BLOCK // max(width, 1))
     for start in range(piece.start, piece.stop, rows):
         yield slice(start, min(start + rows, piece.stop))

@@ -201,11 +201,12 @@ class Trainer:
         keep = min(self.settings.average, self.optimizer.step / (self.optimizer.step + 10.0))
         average, params_memory = self.average, self.model.params_memory
 
-        def mix(block: slice) -> None:
-            average[block] *= keep
-            average[block] += params_memory[block] * (1.0 - keep)
+        def part(piece: slice) -> None:
+            for block in blocks(piece, 1):
+                average[block] *= keep
+                average[block] += params_memory[block] * (1.0 - keep)
 
-        split(self.workers, mix, average.size, 1)
+        split(self.workers, part, average.size)
 
     # ---------------------------------------------------------------------------------------------- what it has learnt
 
