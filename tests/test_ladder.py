@@ -109,6 +109,16 @@ def test_show_draws_an_earlier_run_again(stand_in, sketched, tmp_path, capsys):
     assert "no ladder was measured into this folder" in capsys.readouterr().err
 
 
+def test_a_ladder_that_somebody_has_edited_is_one_line(stand_in, sketched, tmp_path, capsys):
+    _, report = stand_in("good")
+    capsys.readouterr()
+    for key, said in (("first_loss", "KeyError: 'first_loss'"), ("rungs", "no ladder was measured into this folder")):
+        (tmp_path / "ladder.json").write_text(json.dumps({name: report[name] for name in report if name != key}))
+        assert main(["--show", f"--out={tmp_path}"]) in (1, 2)
+        error = capsys.readouterr().err
+        assert error.startswith(f"lab.ladder: {tmp_path}/ladder.json: ") and said in error and error.count("\n") == 1
+
+
 def test_what_is_kept_after_each_rung_can_be_shown(stand_in, sketched, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ladder, "conclude", lambda *_: None)  # as if it had been killed
     stand_in("good", "good")

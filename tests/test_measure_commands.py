@@ -21,6 +21,7 @@ from lab import kernels
 from lab.checkpoint import Config
 from lab.measure import __file__ as measure_file
 from lab.measure import capacity, machine, perf, plots, profile, reference, report, runner, scale, style, timeline
+from lab.measure.freshness import digest
 from lab.measure.load import Load
 from lab.models import synthetic_checkpoint
 
@@ -106,6 +107,35 @@ def test_report_is_one_page_without_network(measured):
     assert page.count("data:image/svg+xml;base64,") == 4 and page.count('class="flame"') == 2
     links = re.findall(r"""(?:src|href)=["']([^"']+)""", page)
     assert links and all(link.startswith(("#", "data:")) for link in links)
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "key"),
+    [
+        (report, "parallel.profile", "title"),
+        (report, "serial.profile", "rows"),
+        (report, "parallel.timeline", "threads"),
+        (report, "parallel.scale", "rows"),
+        (report, "parallel.plots", "command"),
+        (plots, "parallel.scale", "title"),
+        (plots, "parallel.scale", "rows"),
+        (plots, "bench", "contenders"),
+    ],
+)
+def test_results_of_another_version_are_one_line(measured, small, tmp_path, capsys, monkeypatch, command, name, key):
+    shutil.copytree(measured, tmp_path, dirs_exist_ok=True)
+    if name == "bench":
+        digests = {"parallel": digest("parallel")}
+        found = {"model": small.name, "prompt_length": 3, "n": 60, "digests": digests, "contenders": [], "capacity": {}}
+    else:
+        found = json.loads((tmp_path / f"{name}.json").read_text())
+    del found[key]
+    (tmp_path / f"{name}.json").write_text(json.dumps(found))
+    monkeypatch.setattr(plots, "measure_operations", None)  # it fails before anything is measured
+    assert main_of(command, "--model", small, "-n", 60, "--workers", 2, "--out", tmp_path) == 1
+    where = tmp_path if command is report else tmp_path / f"{name}.json"
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"{where}: not as this version of the lab writes it (") and key in last
 
 
 def try_flame_graph(driver, svg):

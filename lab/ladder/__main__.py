@@ -26,6 +26,7 @@ from lab.files import PROFILES, ROOT, ready_for_files, shown, write_json
 from lab.ladder import show
 from lab.ladder.climb import Climb, Job, Result, check_first_loss, flops_per_token, largest_batch
 from lab.ladder.peer import LadderError, Peer, describe
+from lab.measure.freshness import ResultError, as_written
 from lab.measure.load import Load
 from lab.measure.machine import cores, summary
 from lab.measure.operations import Cost, pass_costs
@@ -224,18 +225,20 @@ def generation_cost(engine: str, prompt: int, n: int) -> Cost:
 
 
 def show_again(folder: Path, console: Console) -> int:
-    """The tables and pictures of an earlier run. Raises LadderError."""
+    """The tables and pictures of an earlier run. Raises LadderError, ResultError."""
+    path = folder / "ladder.json"
     try:
-        report = json.loads((folder / "ladder.json").read_text(encoding="utf-8"))
+        report = json.loads(path.read_text(encoding="utf-8"))
         results = [Result(**rung) for rung in report.pop("rungs")]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise LadderError(f"{folder / 'ladder.json'}: no ladder was measured into this folder") from None
-    conclude(folder, report, results, console)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise LadderError(f"{path}: no ladder was measured into this folder") from None
+    with as_written(path, "measure the ladder again"):
+        conclude(folder, report, results, console)
     return 0
 
 
 @in_one_line("lab.ladder: ", LadderError, code=2)
-@in_one_line("lab.ladder: ", ModelError, CheckpointError, DataError, OSError)
+@in_one_line("lab.ladder: ", ModelError, CheckpointError, DataError, ResultError, OSError)
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     options = build_parser().parse_args(arguments)

@@ -5,16 +5,22 @@ has changed, they are stale, and measured again.
 import hashlib
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lab.engines import ENGINES
-from lab.files import ROOT
+from lab.files import ROOT, shown
 from lab.measure.machine import summary
 from lab.measure.runner import Program
 
 OLDEST = 24 * 3600  # seconds: a machine is not the same the next day
 BELOW = {"cached": ("parallel.py",)}  # of the lab's programs, what else of the lab they consist of
+
+
+class ResultError(ValueError):
+    """A file of results that another version has written, or somebody has edited; one line."""
 
 
 def digest(engine: str) -> str:
@@ -51,7 +57,7 @@ def why_stale(path: Path, program: Program, any_n: bool = False) -> str:
         return "measured more than a day ago" if wanted["time"] - found["time"] > OLDEST else ""
     except FileNotFoundError:
         return "missing"
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return "does not say what it was measured with"
 
 
@@ -65,3 +71,15 @@ def difference(key: str, found: Any, wanted: Any) -> str:
         return f"measured with {Path(found[0]).stem}, not {Path(wanted[0]).stem}"
     words = {"n": "tokens", "prompt": "tokens of prompt", "workers": "workers"}
     return f"measured with {found} {words[key]}, not {wanted}"
+
+
+@contextmanager
+def as_written(where: Path, cure: str) -> Iterator[None]:
+    """Use what was read from a file or folder. Raises ResultError if it is not what this version writes."""
+    try:
+        yield
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # anything may be wrong with it
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ResultError(f"{shown(where)}: not as this version of the lab writes it ({why}); {cure}") from None

@@ -25,7 +25,7 @@ from lab.command import counted, quietly
 from lab.files import shown, write_json
 from lab.measure import operations, scale, style
 from lab.measure.capacity import Kernel, capacity
-from lab.measure.freshness import about, digest, why_stale
+from lab.measure.freshness import about, as_written, digest, why_stale
 from lab.measure.load import Load
 from lab.measure.machine import bandwidth, cores, peak
 from lab.measure.operations import Cost
@@ -114,6 +114,12 @@ def draw_speedup(data: Speedups, title: str, note: str) -> Any:
     axes.grid(True)
     style.legend_below(axes, columns=2)
     return style.framed(figure, title, note=note)
+
+
+def draw_prediction(prediction: dict, data: Speedups) -> Any:
+    """The same, titled with what <engine>.scale.json says of itself."""
+    title, note = f"How it scales: {prediction['title']}", f"{prediction['machine']}; {prediction['date']}"
+    return draw_speedup(data, title, note)
 
 
 def logarithmic(axes: Any, ks: np.ndarray, bottom: float, top: float) -> None:
@@ -244,7 +250,7 @@ def load_json(path: Path) -> dict | None:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError(f"{path}: not a JSON file; remove it and try again") from None
 
 
@@ -279,10 +285,14 @@ def main(arguments: list[str] | None = None) -> int:
     _, config = read_header(program.model)
     belongs = about(program)
     prediction = prediction_for(program, options)
-    bench = load_json(options.out / "bench.json")
+    foreseen, benched = options.out / f"{program.name}.scale.json", options.out / "bench.json"
+    bench = load_json(benched)
     if bench and not is_of(bench, program, prediction):
-        say(f"{shown(options.out / 'bench.json')}: measured with another program, model or n; left out")
+        say(f"{shown(benched)}: measured with another program, model or n; left out")
         bench = None
+    for path, more in ((foreseen, None), (benched, bench)):  # what cannot be drawn is known before anything is measured
+        with as_written(path, "remove it and try again"):
+            draw_prediction(prediction, speedups(prediction, more, {1: 1.0}))
     say(f"measuring each operation: {program.title} ...")
     with Load() as load:
         seconds, costs, roofs = measure_operations(program, config)
@@ -296,9 +306,7 @@ def main(arguments: list[str] | None = None) -> int:
     note = f"{origin['machine']}; {load}; {origin['date']}"
     job = f"{program.model_name}, {program.n} tokens"
     pictures = {
-        "speedup": draw_speedup(
-            data, f"How it scales: {prediction['title']}", f"{prediction['machine']}; {prediction['date']}"
-        ),
+        "speedup": draw_prediction(prediction, data),
         "operations": draw_operations(seconds, f"Where the time goes: serial and {program.file}, {job}", note),
         "roofline": draw_roofline(roofs, points(seconds, costs), f"Roofline: serial and {program.file}, {job}", note),
     }

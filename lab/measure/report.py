@@ -21,7 +21,7 @@ from rich.console import Console
 from lab.command import quietly
 from lab.files import shown, write_text
 from lab.measure import hotspots, plots, profile, scale, timeline
-from lab.measure.freshness import why_stale
+from lab.measure.freshness import as_written, why_stale
 from lab.measure.machine import summary
 from lab.measure.plots import load_json
 from lab.measure.runner import Program, guarded, parsed, passed_on, program_of, program_parser, say, serial_program
@@ -138,7 +138,9 @@ def main(arguments: list[str] | None = None) -> int:
     say(f"report on {program.title}")
     make_missing(program, options.out, options.fresh, passed_on(options, program.n))
     title = options.title or f"Where the time goes: lab/serial.py and {program.file}, {program.model_name}"
-    file = write_text(options.out / "report.html", page(program, options.out, title))
+    with as_written(options.out, "--fresh measures everything anew"):
+        text = page(program, options.out, title)
+    file = write_text(options.out / "report.html", text)
     Console(highlight=False).print(
         f"Written: {shown(file)} ({file.stat().st_size / 1e6:.1f} MB, one file, opens in any browser)"
     )
