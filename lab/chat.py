@@ -11,6 +11,7 @@ import codecs
 import importlib.util
 import io
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from lab.checkpoint import CheckpointError, Config, read_header
-from lab.command import Parser, in_one_line, quietly, whole_number
+from lab.command import Parser, in_one_line, quietly, shortened, whole_number
 from lab.files import ROOT
 from lab.gpt import add_model_options
 from lab.models import ModelError, resolve
@@ -123,13 +124,16 @@ class Chat:
         with gpt([*self.arguments, "-n", str(n), *map(str, tokens)]) as process:
             lines = pipe(process.stdout)
             try:
-                for piece in pieces(map(int, lines)):
+                for piece in pieces(map(token_of, lines)):
                     self.write(piece)
             finally:
                 self.console.print()
             if next(lines, None) is not None:  # tokens after the end of the text: nobody needs the rest
                 return 0
-            return process.wait()
+            code = process.wait()
+        if code < 0:  # too little memory ends programs, too
+            raise ChatError(f"the program that computes was ended: {signal.strsignal(-code)}")
+        return code
 
     def write(self, text: str, style: str = "") -> None:
         """Show text at once, as it is: on a terminal without the control characters a model may come up with."""
@@ -161,6 +165,13 @@ def gpt(arguments: list[str]) -> Iterator[subprocess.Popen]:
         process.terminate()
         process.wait()
         pipe(process.stdout).close()
+
+
+def token_of(line: str) -> int:
+    """A line of gpt's. Raises ChatError for what else a program of one's own may print."""
+    if not line.strip().isdecimal():
+        raise ChatError(f"the program prints {shortened(line.strip())!r} among its tokens: print to sys.stderr instead")
+    return int(line)
 
 
 def pieces(tokens: Iterator[int]) -> Iterator[str]:

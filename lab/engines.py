@@ -4,12 +4,15 @@ import argparse
 import importlib
 import importlib.util
 import inspect
+import operator
+import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
+from lab.command import shortened
 from lab.serial import GPT2
 
 ENGINES = ("serial", "parallel", "cached")
@@ -19,7 +22,7 @@ def engine_name(text: str) -> str:
     """For add_argument(type=...): an engine of the lab that is here, or a .py file that is."""
     if text in ENGINES and importlib.util.find_spec(f"lab.{text}") is None:
         raise argparse.ArgumentTypeError(f"there is no lab/{text}.py here; name your file: --engine parallel.py")
-    if text in ENGINES or (text.endswith(".py") and Path(text).is_file()):
+    if text in ENGINES or (text.endswith(".py") and os.path.isfile(text)):  # Path's own would raise for some names
         return text
     if text.endswith(".py"):
         raise argparse.ArgumentTypeError(f"{text}: no such file")
@@ -70,3 +73,17 @@ def start(engine: ModuleType, model: GPT2, prompt: Sequence[int], n: int, worker
     if not isinstance(made, Iterable):
         raise EngineError(f"generate() returned {type(made).__name__}: it has to yield the tokens")
     return iter(made)
+
+
+def checked(made: Iterator[int], most: int) -> Iterator[int]:
+    """What start() returns, as whole numbers. Raises EngineError for what is no token, and for more than `most`."""
+    for number, token in enumerate(made):
+        if number == most:
+            raise EngineError("generate() does not stop at n tokens")
+        try:
+            whole = operator.index(token)
+        except TypeError:
+            whole = -1
+        if whole < 0:
+            raise EngineError(f"generate() yields {shortened(repr(token))}, which is no token")
+        yield whole

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from lab import onethread
 from lab.checkpoint import CheckpointError, read_checkpoint, touch_pages
 from lab.command import Parser, default_workers, in_one_line, quietly, shortened, whole_number, worker_count
-from lab.engines import EngineError, engine_name, load_engine, start, why_not_loaded
+from lab.engines import EngineError, checked, engine_name, load_engine, start, why_not_loaded
 from lab.models import ModelError, resolve
 from lab.serial import gpt2_build_from_checkpoint
 
@@ -139,7 +139,7 @@ def engine(name: str, workers: int | None):
         module = load_engine(name)
     except (Exception, SystemExit) as error:  # it may be a student's: anything may be wrong with it
         raise UsageError(f"--engine {name}: {why_not_loaded(error)}") from None
-    return lambda model, prompt, n: start(module, model, prompt, n, workers)
+    return lambda model, prompt, n: checked(start(module, model, prompt, n, workers), n - len(prompt))
 
 
 def show(prompt: list[int], tokens: Iterator[int], text: bool) -> int:

@@ -35,7 +35,8 @@ class Peer(AbstractContextManager["Peer"]):
         self.ended, self.limit = ended, limit
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 closed by close()
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, env=any_threads(),
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, errors="replace",
+            env=any_threads(),
             start_new_session=True,
         )  # fmt: skip
         self.orders, self.answers = pipe(self.process.stdin), pipe(self.process.stdout)

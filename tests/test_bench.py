@@ -225,6 +225,24 @@ def test_one_clear_line_for_bad_input(arguments, code, message, tiny, tmp_path, 
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    "body, said",
+    [
+        ("return iter(())", "mine k=1 gives no tokens"),
+        ("return iter(int, 1)", "mine.py: generate() does not stop at n tokens"),
+    ],
+)
+def test_a_program_that_makes_no_tokens_or_too_many(tiny, tmp_path, capsys, body, said):
+    mine = tmp_path / "mine.py"
+    mine.write_text(f"def generate(model, prompt, n, workers):\n    {body}\n")
+    job = ["--rounds", "1", "--workers", "1", "-n", "5", "--engines", str(mine), "--out", str(tmp_path / "bench.json")]
+    assert bench.main([*job, "--model", str(tiny)]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].endswith(said)
+    mine.write_text("def generate(model, prompt, n, workers):\n    raise ValueError('of a student')\n")
+    with pytest.raises(ValueError, match="of a student"):  # a traceback says where
+        bench.main([*job, "--model", str(tiny)])
+
+
 def test_different_tokens_are_an_error():
     exact, other = (bench.Contender(name, name, 1, None, name == "a") for name in "ab")
     bench.check_tokens([1], exact, [2, 3], [2, 3])

@@ -126,7 +126,8 @@ def test_an_unknown_engine(gpt):
     code, out, err = gpt("--engine", "quantum", "1")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "none of serial, parallel, cached" in err
-    assert gpt("--engine", "nosuch.py", "1")[2] == "gpt: argument --engine: nosuch.py: no such file (see gpt --help)\n"
+    for name in ("nosuch.py", f"{'x' * 300}.py"):
+        assert gpt("--engine", name, "1")[2] == f"gpt: argument --engine: {name}: no such file (see gpt --help)\n"
 
 
 def test_an_engine_in_a_file_of_ones_own(gpt, golden, tiny, tmp_path):
@@ -273,6 +274,22 @@ def test_a_program_that_cannot_be_loaded(gpt, tiny, tmp_path, monkeypatch, text,
     mine.write_text(text)
     code, out, err = gpt("--model", tiny, "--engine", mine, "1")
     assert (code, out) == (2, "") and said in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said"),
+    [
+        ("[None]", "generate() yields None, which is no token"),
+        ("['x' * 99]", f"generate() yields 'x{'x' * 35}..., which is no token"),
+        ("[-1]", "generate() yields -1, which is no token"),
+        ("iter(int, 1)", "generate() does not stop at n tokens"),
+    ],
+)
+def test_a_program_that_makes_no_tokens_or_too_many(gpt, speaking, tmp_path, tokens, said):
+    mine = tmp_path / "mine.py"
+    mine.write_text(f"def generate(model, prompt, n, workers):\n    yield from {tokens}\n")
+    code, out, err = gpt("--model", speaking, "--engine", mine, "--text", "1")
+    assert (code, err) == (2, f"gpt: --engine {mine}: {said}\n") and len(out.splitlines()) in (0, 9)
 
 
 @pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
@@ -438,6 +455,15 @@ def test_a_failing_gpt_gives_its_exit_code(speaking):
         _, err = process.communicate()
     assert process.returncode == 2
     assert err == "gpt: --workers: the serial engine has none; add --engine parallel or cached\n"
+
+
+def test_a_program_that_prints_or_is_ended_in_an_answer(chat, tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_text("def generate(model, prompt, n, workers):\n    print('in generate')\n    yield 11\n")
+    said = "gpt-chat: the program prints 'in generate' among its tokens: print to sys.stderr instead\n"
+    assert chat("--engine", mine, "hi") == (1, "hi\n", said)
+    mine.write_text("import os\ndef generate(model, prompt, n, workers):\n    os.kill(os.getpid(), 9)\n    yield 11\n")
+    assert chat("--engine", mine, "hi") == (1, "hi\n", "gpt-chat: the program that computes was ended: Killed\n")
 
 
 def test_a_conversation_ends_with_ctrl_d_or_ctrl_c(speaking, monkeypatch, capsys):

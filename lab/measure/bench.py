@@ -34,7 +34,7 @@ from rich.table import Column, Table
 from lab import models, onethread, serial
 from lab.checkpoint import CheckpointError, touch_pages
 from lab.command import Parser, counted, in_one_line, quietly, whole_number
-from lab.engines import ENGINES, EngineError, load_engine, start, why_not_loaded
+from lab.engines import ENGINES, EngineError, checked, load_engine, start, why_not_loaded
 from lab.files import PROFILES, ready_for_files, refuse_program, shown, write_json
 from lab.machine import MOST_WORKERS, too_many
 from lab.margin import safe_tokens
@@ -67,10 +67,9 @@ def engine_contenders(name: str, counts: Sequence[int], model: serial.GPT2) -> l
     def run(k: int, prompt: list[int], n: int) -> tuple[list[int], list[float]]:
         begin = time.perf_counter()  # before generate() is called: it need not be a generator
         try:
-            made = start(engine, model, prompt, n, k)
+            return timed(checked(start(engine, model, prompt, n, k), n - len(prompt)), begin)
         except EngineError as error:
             raise BenchError(f"{name}: {error}") from None
-        return timed(made, begin)
 
     stem = Path(name).stem
     if engine is serial:
@@ -314,16 +313,19 @@ def worker_counts(text: str | None) -> list[int]:
     return counts
 
 
-@in_one_line("bench: ", BenchError, models.ModelError, CheckpointError, OSError, ValueError)
+@in_one_line("bench: ", BenchError, models.ModelError, CheckpointError, OSError)
 def bench(options: argparse.Namespace, arguments: list[str] | None) -> int:
-    """Measure, print, write; a ValueError is that of a wrong GPT_KERNELS."""
+    """Measure, print, write."""
     out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
     say = Console(stderr=True, highlight=False, soft_wrap=True).print
     counts, length = worker_counts(options.workers), options.prompt
     n = options.n or length + NEW_TOKENS
     refuse_program(options.out)
     ready_for_files(options.out.parent)
-    kernels = kernel_choice()
+    try:
+        kernels = kernel_choice()
+    except ValueError as error:
+        raise BenchError(str(error)) from None
     python = options.peer_python or sys.executable
     libraries = libraries_of(python) if options.peers or options.peer_python else []
     path = models.timing_model(options.model)

@@ -37,8 +37,10 @@ class Contender:
     per_token: list[float] = field(default_factory=list)
 
     def measure(self, prompt: list[int], n: int) -> list[int]:
-        """Run once and note the times; returns the tokens."""
+        """Run once and note the times; returns the tokens. Raises BenchError."""
         tokens, stamps = self.run(prompt, n)
+        if not tokens:
+            raise BenchError(f"{self.name} gives no tokens")
         self.seconds.append(stamps[-1])
         self.per_token.append((stamps[-1] - stamps[0]) / max(1, len(stamps) - 1))
         return tokens

@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -50,7 +51,7 @@ def generation(
     look() is called after each token.
     """
     tokens, marks = list(prompt), [time.perf_counter_ns()]
-    for token in start(engine, model, prompt, n, workers):
+    for token in islice(start(engine, model, prompt, n, workers), n - len(prompt) + 1):  # it need not stop by itself
         tokens.append(int(token))
         marks.append(time.perf_counter_ns())
         if look:
