@@ -1,6 +1,7 @@
 """Cases to try a student's file with, and how the first that fails is told: what was expected, what came, and for one
 that the explorer runs its program and its schedule."""
 
+import os
 import re
 import sys
 import tempfile
@@ -41,7 +42,7 @@ Case = tuple[str, Callable[[], None]]  # a title, and what raises Failed
 @contextmanager
 def with_main(file: Path, main: str) -> Iterator[Program]:
     """The student's program with `main` behind it, to be run by the explorer. Raises ProgramError."""
-    if file.exists() and not file.is_file():
+    if os.path.exists(file) and not os.path.isfile(file):
         raise ProgramError(f"{file}: not a regular file")
     try:
         source = file.read_bytes()  # in the coding that it names; what comes behind it is ASCII
@@ -122,7 +123,7 @@ def run_cases(cases: Iterable[Case], file: Path, out: Any, again: str = "") -> i
 
 def in_time(run: Callable[[], int], seconds: float, file: Path, more: str = "") -> int:
     """The exit code of run(), which is stopped where it hangs; `more` is said behind what it then hung in."""
-    outcome = supervised(run, seconds, str(file.resolve()))
+    outcome = supervised(run, seconds, os.path.realpath(file))
     if isinstance(outcome, Finding):
         print(f"  {outcome.kind}: {outcome.message}{more}", file=sys.stderr)
         return 4

@@ -198,9 +198,9 @@ def write_checkpoint(path: str | os.PathLike, config: Config, params_memory: np.
     impossible shape or version, and where `path` is a file of another kind.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():  # renaming a file over a device would take the device away
+    if os.path.exists(path) and not path.is_file():  # renaming a file over a device would take the device away
         raise CheckpointError(f"{path}: exists and is not a regular file; choose another name")
-    if path.is_file() and path.stat().st_size:
+    if os.path.isfile(path) and path.stat().st_size:
         with path.open("rb") as file:
             there = int.from_bytes(file.read(4), "little")
         if there != MAGIC:

@@ -38,7 +38,6 @@ from lab.checkpoint import (
     write_checkpoint,
 )
 from lab.command import Parser, in_one_line, quietly, shortened, whole_number
-from lab.files import WriteError
 from lab.models import VERSIONS_HELP, describe
 
 LAYER_TENSORS = {  # ours: (theirs in layer h.N, whether theirs is transposed)
@@ -123,7 +122,7 @@ def files_of(source: Path) -> list[Path]:
     weight_map = read_json(source).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
         raise ConvertError(f"{source}: not the index of a model in several files: it has no weight_map")
-    paths = [source.with_name(Path(name).name) for name in sorted(set(weight_map.values()))]
+    paths = [source.parent / Path(name).name for name in sorted(set(weight_map.values()))]
     for path in paths:
         if not path.is_file():
             raise ConvertError(f"{path}: no such file, but {source.name} names it: download all {len(paths)} of them")
@@ -265,7 +264,7 @@ def fill(tensors: dict[str, np.ndarray], weights: Weights, config: Config) -> No
             tensor[...] = value.T if transposed else value
 
 
-@in_one_line("", ConvertError, CheckpointError, WriteError)
+@in_one_line("", ConvertError, CheckpointError, OSError)
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = Parser(prog="python -m lab.convert", description="Convert Hugging Face GPT-2 weights to a checkpoint.")

@@ -57,10 +57,11 @@ class Source:
 
 def fetch(source: Source, path: Path, show: Show, wait: Callable[[float], None] = time.sleep) -> None:
     """Download a file to `path`. Raises DownloadError; then `path` does not exist."""
-    if path.is_dir():
-        raise DownloadError(f"{path}: it is a folder; give a file's name")
-    partial = path.with_name(path.name + ".part")
     try:
+        if path.exists() and not path.is_file():
+            what = "a folder" if path.is_dir() else "not a regular file"
+            raise DownloadError(f"{path}: it is {what}; give a file's name")
+        partial = path.with_name(path.name + ".part")
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("ab") as file:
             lock(file, partial)
@@ -140,7 +141,7 @@ class Download:
         except requests.exceptions.SSLError:
             why = f"the server's certificate is not trusted here; {self.source.elsewhere}"
             raise self.failure(why) from None
-        except (requests.exceptions.MissingSchema, requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
+        except ValueError:  # requests' own, and urllib3's that it lets pass: InvalidURL, LocationParseError and others
             raise self.failure("not an address; it begins with https:// or http://") from None
         except requests.RequestException as error:
             raise Interrupted(reason(error)) from None

@@ -44,7 +44,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def refuse_program(path: Path) -> None:
     """No result is worth the program that somebody has written, or a device such as /dev/null. Raises WriteError."""
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not path.is_file():  # Path's own would raise for a folder without rights
         what = "a folder" if path.is_dir() else "not a regular file"
         raise WriteError(errno.EEXIST, f"it is {what}; choose another name", str(path))
     if path.suffix == ".py":

@@ -231,7 +231,7 @@ def run_download(options: argparse.Namespace) -> None:
     from lab.download import download  # here, because requests takes a while to import
 
     path = options.output or MODELS_DIR / DOWNLOADED
-    if not path.is_file():
+    if not os.path.isfile(path):
         download(path, options.mirror or os.environ.get("GPT_MIRROR"))
     print(describe(path, verify=False))
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lab import files
+from lab import exercises, files, models, stages
+from lab.check.supervise import supervised
 from lab.command import in_one_line
 
 PROGRAM = """
@@ -132,6 +133,11 @@ print(supervised(run, 60, "program.py"))
 """
 
 
+def test_a_check_that_fails_itself_says_so(capfd):
+    assert supervised(lambda: 1 // 0, 60, "program.py") == 1
+    assert capfd.readouterr().err.endswith("ZeroDivisionError: integer division or modulo by zero\n")
+
+
 def test_a_check_that_alone_is_interrupted_is_no_finding():
     """Not by a terminal, which interrupts its child as well."""
     run = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True)
@@ -200,6 +206,21 @@ def test_what_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "folder" / "try").write_text("somebody's")
     files.ready_for_files(tmp_path / "folder")
     assert os.listdir(tmp_path / "folder") == ["try"]
+
+
+def test_a_name_that_is_too_long_is_one_line(tmp_path, capfd):
+    long = str(tmp_path / ("x" * 300))
+    with pytest.raises(files.WriteError, match="cannot be written: File name too long"):
+        files.write_text(Path(long), "x")
+    for command, *arguments in (
+        (models, "synthetic", "--layers", "1", "--channels", "12", "-o", long),
+        (models, "download", "--mirror", "http://127.0.0.1:9", "-o", long),
+        (stages, "1", f"{long}.py"),
+        (exercises, "1", "--file", f"{long}.py"),
+    ):
+        code = command.main(arguments)
+        said = capfd.readouterr().err
+        assert code in (1, 2) and said.startswith(long) and said.count("\n") == 1
 
 
 def test_no_result_is_written_over_a_program(tmp_path):

@@ -201,6 +201,8 @@ def test_a_model_in_several_files(capsys, data, tmp_path, target, tiny):
     first.unlink()
     message = f"{first}: no such file, but {index.name} names it: download all 2 of them"
     assert refused(capsys, index, target) == message
+    index.write_text('{"weight_map": {"wte.weight": ""}}')
+    assert "no such file, but model.safetensors.index.json names it" in refused(capsys, index, target)
     index.write_text("{}")
     assert refused(capsys, index, target).startswith("not the index of a model in several files")
     index.unlink()

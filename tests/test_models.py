@@ -1,5 +1,6 @@
 """Which model is used, the synthetic ones, and the download from servers that misbehave."""
 
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -369,6 +370,17 @@ def test_not_an_address(folder, capsys, monkeypatch):
         "models.example/gpt2_124M.bin: not an address; it begins with https:// or http://\n"
     )
     assert list(folder.iterdir()) == []
+
+
+def test_an_address_with_a_part_that_is_empty(folder, capsys):
+    assert main(["download", "--mirror", "http://models..example"]) == 1
+    assert "not an address" in capsys.readouterr().err and list(folder.iterdir()) == []
+
+
+def test_a_download_does_not_replace_a_device(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ModelError, match="pipe: it is not a regular file; give a file's name"):
+        download(tmp_path / "pipe")
 
 
 def test_a_full_disk(fetch, server, target, monkeypatch):

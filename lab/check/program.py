@@ -182,8 +182,8 @@ def required_arguments(body: list[ast.stmt]) -> str:
 def locate(name: str) -> tuple[Path, str]:
     """(file, package) of "path/to/file.py" or "lab.parallel". Raises ProgramError."""
     path = Path(name)
-    if name.endswith(".py") or path.is_file():
-        if not path.is_file():
+    if name.endswith(".py") or os.path.isfile(path):  # Path's own would raise for some names
+        if not os.path.isfile(path):
             raise ProgramError(f"{name}: no such file")
         return path.resolve(), ""
     try:

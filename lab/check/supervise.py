@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from typing import IO
 
@@ -68,6 +69,8 @@ def be_child(run: Callable[[], int], seconds: float, stacks: IO[bytes], writing:
         code = told_if_lost(sys.stdout, code)
     except BrokenPipeError:
         code = 1
+    except Exception:  # _exit would not show it
+        traceback.print_exc()
     finally:
         with contextlib.suppress(OSError):
             sys.stderr.flush()
