@@ -65,7 +65,8 @@ def tokens_result(evidence: Evidence, hidden: bool) -> Result:
     first = next((outcome for outcome in bad if outcome.run), bad[0])
     shown = outcome_line(first, evidence.limits, evidence.source, private=hidden)
     note = "" if hidden or not evidence.notes else ". " + ". ".join(evidence.notes)
-    reason = f"{len(bad)} of {len(outcomes)} cases fail ({', '.join(bad_kinds)}). {shown}{note}"
+    failed = f"{len(bad)} of {len(outcomes)} cases fail ({', '.join(bad_kinds)}). " if first.run else ""
+    reason = f"{failed}{shown}{note}"
     private = "\n".join(outcome_line(outcome, evidence.limits, evidence.source) for outcome in bad) if hidden else ""
     return Result(share * (len(kinds) - len(bad_kinds)) / len(kinds), reason, private)
 

@@ -75,6 +75,16 @@ def threads_row(timing: Timing) -> Row:
 # ------------------------------------------------------------------------------------------------------------ points
 
 
+def test_cases_that_were_not_run_are_not_said_to_fail():
+    found = evidence()
+    ran, hidden = found.correctness.outcomes
+    hung = replace(ran, run=Run([], 6, 2, outcome="hang"))
+    found.correctness.outcomes = [hung, Outcome(hidden.case, None, why="late")]
+    rows = {row.name: row for row in judge(found).rows}
+    assert rows["public"].reason.startswith("1 of 1 cases fail (2 workers). 2 workers, prompt 5 7 9, n 6: hangs")
+    assert rows["hidden"].reason == "not run: late" and rows["hidden"].score == 0
+
+
 def test_points_add_up_to_a_hundred():
     assert sum(load().points.values()) == 100
 

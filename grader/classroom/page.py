@@ -20,7 +20,7 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 380, 44, 110, 16, 50
 BINS = 20
 CAUSES = 12  # lines of the table of causes
 CONSEQUENCE = re.compile(  # what says that points are missing because others are
-    r"^(counts once|not asked for|the speed of a program with|there is no program|the program does not start)"
+    r"^(counts once|not asked for|not run: |the speed of a program with|there is no program|the program does not start)"
 )
 CASES = re.compile(r"^\d+ cases; ")
 
