@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from grader import cases, grade, sandbox
-from grader.cases import CaseSet, public_cases
+from grader.cases import CaseSet, inside_cases, public_cases
 from grader.child import Child
 from grader.sandbox import Limits, SandboxError
 from grader.workspace import temporary_folder
@@ -26,7 +26,7 @@ def watched_cases() -> list[CaseSet]:
     folder = Path(tempfile.mkdtemp(prefix="watched-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     folder.chmod(0o755)  # other users read the models
-    return cases.inside_cases(folder, public_cases(folder))
+    return inside_cases(folder, public_cases(folder))
 
 
 def backend(name: str) -> sandbox.Sandbox:
