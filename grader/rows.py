@@ -64,7 +64,7 @@ def tokens_result(evidence: Evidence, hidden: bool) -> Result:
         return Result(share, counted(len(outcomes), "case") + (f"; {lack}" if lack else ""))
     first = next((outcome for outcome in bad if outcome.run), bad[0])
     shown = outcome_line(first, evidence.limits, evidence.source, private=hidden)
-    note = "" if hidden or not evidence.notes else ". " + ". ".join(evidence.notes)
+    note = "" if hidden else "".join(f"; {note}" for note in evidence.notes)
     failed = f"{len(bad)} of {len(outcomes)} cases fail ({', '.join(bad_kinds)}). " if first.run else ""
     reason = f"{failed}{shown}{note}"
     private = "\n".join(outcome_line(outcome, evidence.limits, evidence.source) for outcome in bad) if hidden else ""

@@ -83,8 +83,9 @@ def deductions(evidence: Evidence, earned: float) -> list[Row]:
         return [Row("checks", title, 0.0, 0.0, SKIPPED, found.problem)]
     costly = found.worth_points(table)
     if not costly:
-        other = f"; {found.findings[0].message}" if found.findings else ""
-        return [Row("checks", title, 0.0, 0.0, PASSED, f"nothing found in {found.tried} (evidence, not proof){other}")]
+        what, also = ("no thread error", f"; {found.findings[0].message}") if found.findings else ("nothing", "")
+        reason = f"{what} found in {found.tried} (evidence, not proof){also}"
+        return [Row("checks", title, 0.0, 0.0, PASSED, reason)]
     left, made = min(table["most"], earned), []
     for finding in costly:
         cost = min(left, table[finding.kind])

@@ -246,8 +246,10 @@ def test_a_program_that_makes_no_tokens_or_too_many(tiny, tmp_path, capsys, body
 def test_different_tokens_are_an_error():
     exact, other = (bench.Contender(name, name, 1, None, name == "a") for name in "ab")
     bench.check_tokens([1], exact, [2, 3], [2, 3])
-    with pytest.raises(bench.BenchError, match=r"prompt \[1\]: a gives \[2, 4\], expected \[2, 3\]"):
+    with pytest.raises(bench.BenchError, match=r"prompt \[1\]: a gives .*new token 2 is 4, expected 3"):
         bench.check_tokens([1], exact, [2, 4], [2, 3])
+    with pytest.raises(bench.BenchError, match="a gives other tokens: 1 new tokens, expected 2"):
+        bench.check_tokens([1], exact, [2], [2, 3])
     bench.check_tokens([1], other, [2, 4], [2, 3])
     assert (exact.other_tokens, other.other_tokens) == (0, 1)
 

@@ -271,6 +271,13 @@ CRASH = "def generate(model, prompt, n):\n    yield 1\n    raise RuntimeError('o
 KILLED = "import os\ndef generate(model, prompt, n):\n    yield 1\n    os.kill(os.getpid(), 9)\n"
 HANG = "import time\ndef generate(model, prompt, n):\n    yield 1\n    time.sleep(600)\n"
 WRONG = "def generate(model, prompt, n):\n    yield from range(n - len(prompt))\n"
+WORKER = """
+from lab.threadlib import join, spawn
+def generate(model, prompt, n):
+    spawn(lambda number: {}["nothing"])
+    join()
+    yield 1
+"""
 SHORT = (
     "from lab import serial\ndef generate(model, prompt, n):\n    yield from serial.generate(model, prompt, n - 1)\n"
 )
@@ -290,6 +297,7 @@ def generate(model, prompt, n):
     ("source", "said"),
     [
         (CRASH, "program crashed at program.py:3: RuntimeError: out of ideas"),
+        (WORKER, "program crashed at program.py:4: worker-1 failed: KeyError: 'nothing'"),
         (KILLED, "program crashed: ended with status -9"),
         (HANG, "program hung: not done after 4 s"),
         (WRONG, "program printed wrong tokens: token 3 is 0"),
@@ -303,6 +311,7 @@ def generate(model, prompt, n):
     ],
     ids=[
         "crash",
+        "worker",
         "killed",
         "hang",
         "wrong",

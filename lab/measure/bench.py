@@ -159,7 +159,11 @@ def check_tokens(prompt: list[int], contender: Contender, tokens: list[int], exp
     if tokens == expected:
         return
     if contender.exact:
-        raise BenchError(f"prompt {prompt}: {contender.name} gives {tokens}, expected {expected}")
+        place = next((i for i, pair in enumerate(zip(tokens, expected, strict=False)) if pair[0] != pair[1]), -1)
+        said = f"new token {place + 1} is {tokens[place]}, expected {expected[place]}"
+        if place < 0:
+            said = f"{len(tokens)} new tokens, expected {len(expected)}"
+        raise BenchError(f"prompt {prompt}: {contender.name} gives other tokens: {said}")
     contender.other_tokens += 1
 
 

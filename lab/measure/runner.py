@@ -148,7 +148,8 @@ def execute(command: list[str], errors: Path, program: Program) -> int:
         try:
             return process.wait(program.timeout)
         except subprocess.TimeoutExpired:
-            raise ProgramError(f"{program.name} hung: not done after {program.timeout:.0f} s, stopped") from None
+            said = f"{program.name} hung: not done after {program.timeout:.0f} s, stopped"
+            raise ProgramError(f"{said}; make check finds who waits for whom, --timeout gives it longer") from None
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -169,7 +170,8 @@ def failure(program: Program, text: str, status: int, under: Sequence[str]) -> E
         last = next(
             (line for line in reversed(lines) if line[0].isalpha() and not line.startswith("py-spy>")), lines[-1]
         )
-        places = re.findall(r'^ *File "(.+)", line (\d+)', text, re.MULTILINE)
+        cause = text.partition("The above exception was the direct cause")[0]  # of a worker's failure: where it was
+        places = re.findall(r'^ *File "(.+)", line (\d+)', cause, re.MULTILINE)
         own = [f" at {program.name}.py:{line}" for file, line in places if Path(file).stem == program.name]
         at = own[-1] if own else ""
         last = re.sub(r"^lab\.[\w.]+: ", "", last)  # an error of the lab says it all
@@ -184,7 +186,8 @@ def check_tokens(program: Program, found: Sequence[int], expected: Sequence[int]
     for place, (ours, theirs) in enumerate(zip(found, expected, strict=False)):
         if ours != theirs:
             raise ProgramError(
-                f"{program.name} printed wrong tokens: token {place} is {ours}, the serial program's {theirs}"
+                f"{program.name} printed wrong tokens: token {place} is {ours}, the serial program's {theirs}; "
+                "make explore names the first activation that is wrong"
             )
     if len(found) != program.n:
         raise ProgramError(f"{program.name} printed {len(found)} tokens, the serial program {program.n}")
