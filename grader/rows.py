@@ -84,7 +84,7 @@ def shared_work(evidence: Evidence) -> tuple[float, str]:
             return worth["products"], f"all points once the workers share attention as well; {inside.words()}"
     how = seen[0].words() if seen else "not checked"
     if shared:
-        return worth["given"], f"more points once one product takes all positions; {how}"
+        return worth["given"], f"more points once a product takes all positions at once; {how}"
     lack = "the starter gets them right too: more points once every worker does a fair share"
     return worth["given"], f"{lack}; {how}"
 

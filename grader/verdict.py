@@ -90,7 +90,7 @@ def deductions(evidence: Evidence, earned: float) -> list[Row]:
     for finding in costly:
         cost = min(left, table[finding.kind])
         left -= cost
-        again = f"; to see it again: python -m lab.check explore {evidence.name} --replay {finding.schedule}"
+        again = f'; to see it again: make explore FILE={evidence.name} ARGS="--replay {finding.schedule}"'
         reason = finding.message + (again if finding.schedule else "")
         made.append(Row(f"check-{finding.kind}", f"{title}: {finding.kind}", -cost, 0.0, FAILED, reason))
     return made
