@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 DATA = Path(__file__).parent / "data"
 ENVIRONMENT = ("GPT_MODEL", "GPT_MODELS_DIR", "GPT_MIRROR", "GPT_WORKERS")
-for unused in ("rfc3987_syntax", "isoduration"):  # jsonschema would load them, the first for 2 s; no schema has the format
+for unused in ("rfc3987_syntax", "isoduration"):  # jsonschema would load them, for 2 s; no schema has such a format
     sys.modules.setdefault(unused, None)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a run in the background; what it starts would ignore it as well
     signal.signal(signal.SIGINT, signal.default_int_handler)
