@@ -233,6 +233,9 @@ def run_exercise(number: int, file: Path, page: Path | None) -> int:
     mine = f" FILE={shlex.quote(files.shown(file))}" if file != starter(number) else ""
     again = f"step by step, in a browser: make exercise E={number}{mine} OUT=failure.html"
     code = run_cases(cases(number, file, page), file, out, "" if page else again)
+    if code == 0:
+        following = f"make exercise E={number + 1}" if number < len(EXERCISES) else "stage 2 of docs/handout.md"
+        out.print(f"Next: {following}.", markup=False)
     if page is not None and page.exists():
         out.print(f"step by step, in a browser: {files.shown(page)}", markup=False)
     return code

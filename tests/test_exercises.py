@@ -35,7 +35,7 @@ def test_each_exercise_has_all_its_files():
 @pytest.mark.parametrize("number", EXERCISES)
 def test_solutions_pass(exercise: Callable, number: int):
     done = exercise(number, "--file", SOLUTIONS / f"{EXERCISES[number][0]}.py")
-    assert done.returncode == 0 and re.search(r"✓ all \d cases passed", done.stdout), done.stdout + done.stderr
+    assert done.returncode == 0 and re.search(r"✓ all \d cases passed\nNext: ", done.stdout), done.stdout + done.stderr
 
 
 CAUSES = {
