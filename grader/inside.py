@@ -207,7 +207,7 @@ class Watch:
             self.names = crew
         while len(self.names) < self.k:
             self.names.append(f"(worker {len(self.names) + 1})")
-        shares = [attention.get(name, 0.0) for name in self.names] if len(attention) > 1 or self.k == 1 else []
+        shares = [attention.get(name, 0.0) for name in self.names] if attention else []
         if set(attention) == {"MainThread"}:
             shares = [0.0] * self.k
         visits = [notes["visits"].get(name, 0.0) for name in self.names]
