@@ -166,7 +166,8 @@ class Watch:
         again = self.child is not None
         run, found = self.once(notes)
         work = sum(found.get("work", {}).values())
-        if again and run is not None and run.tokens == [self.token] and work < LESS * self.most:
+        others = self.names and found.get("work", {}).keys() - {*self.names, "MainThread"}  # threads that nobody joined
+        if again and run is not None and run.tokens == [self.token] and (work < LESS * self.most or others):
             self.alone = True
             self.close()
             run, found = self.once(notes)

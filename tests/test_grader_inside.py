@@ -165,6 +165,13 @@ def test_workers_that_each_do_all_the_work_share_nothing(box):
     assert 0.9 < found.times < 1.1 and found.shared_products
 
 
+def test_workers_that_nobody_joins_are_the_same_ones_in_every_run(box):
+    """The next run's have other numbers in the same process."""
+    source = BASE.read_text().replace("join(*self.threads)", "pass")
+    found = seen(box, source.replace("[number - 1", "[(number - 1) % self.k"))
+    assert found.problem == "" and found.shared_products and found.used == [True, True], found.words()
+
+
 def test_a_main_thread_that_does_it_all_is_none_of_them(box):
     found = seen(box, BASE.read_text() + MAIN_TOO + IDLE)
     assert found.problem == "" and not found.shared_products and found.worked < 0.5, found
