@@ -94,12 +94,11 @@ def wide_model(path: Path, seed: int) -> np.ndarray:
 class Maker:
     """Makes cases for one model from a random generator; every case has the margin."""
 
-    def __init__(self, model: Path, seed: int, hidden: bool) -> None:
+    def __init__(self, model: Path, seed: int, hidden: bool, vocabulary: Sequence[int] = ()) -> None:
         self.model = in_double(gpt2_build_from_checkpoint(model))
         self.config = self.model.config
-        self.vocabulary: Sequence[int] = range(self.config.vocab_size)  # what prompts are made of
-        self.random = random.Random(seed)
-        self.hidden = hidden
+        self.vocabulary = vocabulary or range(self.config.vocab_size)  # what prompts are made of
+        self.random, self.hidden = random.Random(seed), hidden
 
     def prompt(self, length: int, edges: bool = False) -> tuple[int, ...]:
         """A random prompt; with `edges`, of the first and the last token of the vocabulary."""
@@ -126,12 +125,15 @@ class Maker:
 
     def order_shows(self, case: Case) -> bool:
         """Whether each of lab.margin.other_sums has a step at which it takes another token than gpt.c's."""
-        unnoticed = None
-        for t, token in enumerate(case.tokens, start=len(case.prompt)):
-            logits = logits_of(self.model, [*case.prompt, *case.tokens][:t]).astype(np.float32)
-            same = {how for how, other in other_sums(logits).items() if other == token}
-            unnoticed = same if unnoticed is None else unnoticed & same
-        return not unnoticed
+        unnoticed = [
+            {how for how, other in other_sums(self.logits_after(case, made)).items() if other == token}
+            for made, token in enumerate(case.tokens)
+        ]
+        return not set.intersection(*unnoticed)
+
+    def logits_after(self, case: Case, made: int) -> np.ndarray:
+        """The logits from which the next token is sampled when so many are made."""
+        return logits_of(self.model, [*case.prompt, *case.tokens[:made]]).astype(np.float32)
 
 
 # ------------------------------------------------------------------------------------------------------ public, hidden
@@ -142,29 +144,28 @@ def public_cases(folder: Path) -> CaseSet:
     model = folder / "public.bin"
     case_model(model, PUBLIC_CONFIG, PUBLIC_SEED)
     make = Maker(model, PUBLIC_SEED, hidden=False).case
-    cases = (
-        make("1 worker", 4, 10, 1),
-        make("1 worker", 1, 10, 1),
-        make("2 workers", 1, 10, 2),
-        make("2 workers", 5, 12, 2),
-        make("2 workers", 9, 10, 2),
-        make("edge tokens", 2, 8, 2, edges=True),
-        make("4 workers", 3, 12, 4),
-        make("4 workers", 7, 10, 4),
-        make("2 workers", 5, 12, 2, close_after=2),  # as long as one before: what is kept by its length alone shows
+    return CaseSet(
+        model,
+        (
+            make("1 worker", 4, 10, 1),
+            make("1 worker", 1, 10, 1),
+            make("2 workers", 1, 10, 2),
+            make("2 workers", 5, 12, 2),
+            make("2 workers", 9, 10, 2),
+            make("edge tokens", 2, 8, 2, edges=True),
+            make("4 workers", 3, 12, 4),
+            make("4 workers", 7, 10, 4),
+            make("2 workers", 5, 12, 2, close_after=2),  # as long as one before: what is kept by its length alone shows
+        ),
     )
-    return CaseSet(model, cases)
 
 
 def wide_cases(folder: Path, seed: int, hidden: bool) -> CaseSet:
     """Cases with GPT-2's vocabulary, public or hidden ones."""
     model = folder / ("hidden-wide.bin" if hidden else "public-wide.bin")
     common = wide_model(model, seed)
-    maker = Maker(model, seed, hidden)
-    maker.vocabulary = common.tolist()
-    return CaseSet(
-        model, tuple(maker.wide_case(length, 10, workers) for length, workers in ((3, 2), (5, 4 if hidden else 1)))
-    )
+    make = Maker(model, seed, hidden, common.tolist()).wide_case
+    return CaseSet(model, (make(3, 10, 2), make(5, 10, 4 if hidden else 1)))
 
 
 def inside_cases(folder: Path, small: CaseSet) -> list[CaseSet]:
@@ -199,18 +200,19 @@ def hidden_config(seed: int) -> Config:
 def hidden_cases(folder: Path, seed: int) -> CaseSet:
     """Cases of a model that exists only for this seed, so no answer can be known before."""
     model = folder / "hidden.bin"
-    config = hidden_config(seed)
-    case_model(model, config, seed + 1)
+    case_model(model, hidden_config(seed), seed + 1)
     make = Maker(model, seed, hidden=True).case
-    cases = (
-        *(make("prompt lengths", length, 10, k) for length, k in ((1, 2), (2, 4), (5, 2), (6, 4), (8, 2), (9, 4))),
-        *(make("edge tokens", length, 10, workers, edges=True) for length, workers in ((1, 2), (4, 4))),
-        make("1 worker", 3, 16, 1),
-        *(make("3 workers", length, n, 3) for length, n in ((3, 14), (7, 16))),
-        make("7 workers", 4, 14, 7),
-        *(make("long", length, LONG, workers) for length, workers in ((2, 2), (11, 4))),
+    return CaseSet(
+        model,
+        (
+            *(make("prompt lengths", length, 10, k) for length, k in ((1, 2), (2, 4), (5, 2), (6, 4), (8, 2), (9, 4))),
+            *(make("edge tokens", length, 10, workers, edges=True) for length, workers in ((1, 2), (4, 4))),
+            make("1 worker", 3, 16, 1),
+            *(make("3 workers", length, n, 3) for length, n in ((3, 14), (7, 16))),
+            make("7 workers", 4, 14, 7),
+            *(make("long", length, LONG, workers) for length, workers in ((2, 2), (11, 4))),
+        ),
     )
-    return CaseSet(model, cases)
 
 
 def instructor_cases(folder: Path, file: Path) -> CaseSet:
@@ -247,9 +249,8 @@ def instructor_case(maker: Maker, number: int, entry: object) -> Case:
     if not isinstance(entry, dict) or not isinstance(entry.get("prompt"), list):
         raise CasesError(f'case {number}: not of the form {{"prompt": [5, 310], "n": 10, "workers": 2}}')
     prompt, n, workers = tuple(entry["prompt"]), entry.get("n", 10), entry.get("workers", 2)
-    whole = all(type(value) is int for value in (*prompt, n, workers))
     if (
-        not whole
+        not all(type(value) is int for value in (*prompt, n, workers))
         or not 0 < len(prompt) < n <= config.max_seq_len + 1
         or not all(0 <= t < config.vocab_size for t in prompt)
         or not 0 < workers <= MOST_WORKERS

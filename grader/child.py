@@ -266,9 +266,7 @@ class Child(AbstractContextManager["Child"]):
         longest = self.patience.start if starting else self.patience.token
         if not late and silent <= longest and (starting or idle <= self.patience.idle):
             return ""
-        if late and run.tokens:
-            return "slow"
-        return "spin" if idle < min(1.0, self.patience.idle) else "hang"
+        return "slow" if late and run.tokens else "spin" if idle < min(1.0, self.patience.idle) else "hang"
 
     def over(self, run: Run, word: str) -> bool:
         """Whether the program has ended, or has to be ended for what it sends; the run then says so."""

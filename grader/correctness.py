@@ -89,8 +89,8 @@ def run_cases(conditions: Conditions, sets: list[CaseSet], progress: Callable[[s
     for case_set in sets:
         for workers in sorted({case.workers for case in case_set.cases}):
             batch = [case for case in case_set.cases if case.workers == workers]
-            whose = "hidden" if batch[0].hidden else "public"
-            progress(f"{counted(len(batch), f'{whose} case')}, {counted(workers, 'worker')}")
+            whose = "hidden case" if batch[0].hidden else "public case"
+            progress(f"{counted(len(batch), whose)}, {counted(workers, 'worker')}")
             while batch and not result.broken and not result.slow(patience):
                 run_batch(conditions, case_set.model, batch, result)
             result.outcomes += [Outcome(case, None, why=result.why_not_run(patience)) for case in batch]
@@ -105,11 +105,9 @@ def run_batch(conditions: Conditions, model: Path, batch: list[Case], result: Co
         result.start = child.wait_ready()
         while batch and result.start is None:
             case = batch.pop(0)
-            more = {"close_after": case.close_after} if case.close_after else {}
-            run = child.ask(case.prompt, case.n, case.workers, step=True, **more)
+            run = child.ask(case.prompt, case.n, case.workers, step=True, close_after=case.close_after)
             result.seconds += child.total
-            stderr = child.stderr.decode(errors="replace")
-            result.outcomes.append(Outcome(case, run, stderr, child.threads_at_ready))
+            result.outcomes.append(Outcome(case, run, child.stderr.decode(errors="replace"), child.threads_at_ready))
             if run.status is not None or run.outcome == "error" or run.left_threads or result.slow(conditions.patience):
                 break  # the next case deserves a process in order
 

@@ -72,15 +72,14 @@ def estimate_scaling(rounds: list, k: int, whole: float = 1.0) -> Scaling:
     sets = len(samples)
     found = {name: float(value[0]) for name, value in computed(np.arange(sets)[None]).items()}
     drawn = computed(np.random.default_rng(0).integers(0, sets, (RESAMPLES, sets)))
-    values: dict[str, Any] = {name: found[name] for name in ("serial", "one", "many", "kernel")}
-    values |= {
+    numbers: dict[str, Any] = {name: found[name] for name in ("serial", "one", "many", "kernel")}
+    intervals: dict[str, Any] = {
         name: Estimate(found[name], *map(float, np.quantile(drawn[name], (0.025, 0.975))))
         for name in ("first", "algorithm", "threads", "speedup", "capacity", "gain", "speed")
     }
     steal = sum(sample.steal for sample in samples) / (k * max(1e-9, float(many.sum())))
     low, middle, high = np.quantile(turns.reshape(-1, 2), (0.25, 0.5, 0.75), axis=0)
-    spread = float(((high - low) / middle).max())
-    return Scaling(k, **values, steal=steal, spread=spread, sets=sets)
+    return Scaling(k, **numbers, **intervals, steal=steal, spread=float(((high - low) / middle).max()), sets=sets)
 
 
 def table(rows: Sequence[Sequence]) -> np.ndarray:

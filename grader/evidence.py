@@ -1,6 +1,7 @@
 """All that was observed of a submission, and the result: what the rows are judged from and what they become."""
 
 from dataclasses import dataclass, field
+from typing import cast
 
 from grader.correctness import Correctness
 from grader.estimates import Scaling, estimate_scaling
@@ -59,19 +60,15 @@ class Evidence:
     def estimate(self) -> None:
         """Fill in `scaling` from the timing."""
         timing, self.scaling = self.timing, {}
-        if timing is None or timing.failure is not None or not timing.rounds:
-            return
-        for k in timing.measured:
-            rounds = timing.quiet()
-            rounds = rounds if len(rounds) >= LEAST_ROUNDS else timing.rounds
-            self.scaling[k] = estimate_scaling(rounds, k, timing.whole)
+        if timing is not None and timing.failure is None and timing.rounds:
+            quiet = timing.quiet()
+            rounds = quiet if len(quiet) >= LEAST_ROUNDS else timing.rounds
+            self.scaling = {k: estimate_scaling(rounds, k, timing.whole) for k in timing.measured}
 
     @property
     def timed(self) -> Timing:
-        """The timing, where there is one. Raises ValueError."""
-        if self.timing is None:
-            raise ValueError("nothing was timed")
-        return self.timing
+        """The timing, where there is one."""
+        return cast(Timing, self.timing)
 
     def proven(self, k: int) -> bool:
         """Whether the first token came so soon that more than half of the k workers must have computed it: one thread

@@ -16,6 +16,7 @@ from grader.places import FILE, place, returns_of
 from grader.runs import Run
 from grader.sandbox import MB, Limits
 from grader.submission import LAB_MODULES
+from lab.check.report import grouped
 from lab.command import counted
 from lab.margin import other_sums
 from lab.serial import GPT2, gpt2_build_from_checkpoint, gpt2_forward
@@ -119,8 +120,9 @@ def error_hint(kind: str, message: str, limits: Limits) -> str:
     if kind == "MemoryError" or "_ArrayMemoryError" in kind:
         return f" (the limit is {limits.memory // MB} MB of memory)"
     if "can't start new thread" in message:
-        many = "a thread for every row, or for every operation?"
-        return f" (the limit is {limits.processes} threads and processes: {many})"
+        return (
+            f" (the limit is {limits.processes} threads and processes: a thread for every row, or for every operation?)"
+        )
     if "not allowed here" in message:
         return " (the task needs numpy, lab.threadlib and small parts of the standard library only)"
     if kind == "ModuleNotFoundError" or "module 'lab.parallel'" in message:
@@ -175,16 +177,11 @@ def thread_stacks(text: str) -> list[list[tuple[str, int, str]]]:
 
 def stacks_line(text: str, source: str) -> str:
     """Where each thread stands in the student's file, threads at the same place together."""
-    threads = thread_stacks(text)
-    places: dict[str, list[str]] = {}
-    for number, frames in enumerate(threads):
-        who = "main thread" if number == len(threads) - 1 else "worker"
-        own = next((line for file, line, _ in frames if file == FILE), None)
-        if own is not None:
-            places.setdefault(place(source, own), []).append(who)
-    if not places:
-        return "its position could not be seen"
-    return "; ".join(f"{people(who)} at {where}" for where, who in places.items())
+    *workers, main = thread_stacks(text) or [[]]
+    who = [*(("worker", frames) for frames in workers), ("main thread", main)]
+    own = ((next((line for file, line, _ in frames if file == FILE), None), name) for name, frames in who)
+    places = grouped((place(source, line), name) for line, name in own if line is not None)
+    return "; ".join(f"{people(who)} at {where}" for where, who in places.items()) or "its position could not be seen"
 
 
 def people(who: list[str]) -> str:
@@ -236,8 +233,7 @@ def first_difference(model_path: Path, prompt: Sequence[int], found: dict) -> st
     spine = next((step for step in bad if step[0] in SPINE), None)
     if spine is None:
         return no_difference(theirs)
-    before = steps[: steps.index(spine)]
-    right = max((i for i, step in enumerate(before) if step[0] in SPINE), default=-1)  # so far all is
+    right = max((i for i in range(steps.index(spine)) if steps[i][0] in SPINE), default=-1)  # so far all is
     name, layer = next(step for step in steps[right + 1 :] if step in bad)
     ours, other, regions = (pick(tensors[name], name, layer) for tensors in (vars(model.acts), theirs, written))
     of_layer = "" if layer is None else f" of layer {layer}"
@@ -273,9 +269,7 @@ def pick(tensor: np.ndarray, name: str, layer: int | None) -> np.ndarray:
     logits and probabilities the last position.
     """
     picked = tensor[0] if layer is None else tensor[layer, 0]
-    if name in AT_LAST:
-        return picked[-1:]
-    return np.tril(picked) if name == "preatt" else picked
+    return picked[-1:] if name in AT_LAST else np.tril(picked) if name == "preatt" else picked
 
 
 def differs(model: GPT2, theirs: dict, name: str, layer: int | None) -> bool:
@@ -354,14 +348,12 @@ def slow_line(recorded: dict, k: int) -> str:
         seconds, threads = float(recorded["seconds"]), recorded["threads"]
         workers = {name: use for name, use in threads.items() if str(name).startswith("worker")}
         busy = {name: float(use["task"]) for name, use in workers.items()}
-        told = [name for name in busy if busy[name] > 0]
-        if not told:
+        if not any(amount > 0 for amount in busy.values()):
             return (
                 "the program does not report its tasks (threadlib.perform), so where the workers' time goes is "
                 "not known: make timeline"
             )
-        shares = ", ".join(f"{busy[name] / seconds:.0%}" for name in sorted(busy))
-        text = f"the workers were busy {shares} of the time"
+        text = f"the workers were busy {', '.join(f'{busy[name] / seconds:.0%}' for name in sorted(busy))} of the time"
         most, least = max(busy.values()), min(busy.values())
         if len(busy) < k:
             text += f"; only {len(busy)} of {k} workers showed up"

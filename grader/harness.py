@@ -316,8 +316,7 @@ def main():
     commands = os.fdopen(config["commands"], "rb", buffering=0)
 
     def report(word, value=None):
-        line = word if value is None else f"{word} {json.dumps(value)}"
-        data = line.encode() + b"\n"
+        data = (word if value is None else f"{word} {json.dumps(value)}").encode() + b"\n"
         while data:
             data = data[write(results, data) :]
 

@@ -151,8 +151,7 @@ class Watch:
     def __init__(
         self, start: Callable[[], Child | None], prompt: list[int], token: int, k: int, until: float, limits: Limits
     ) -> None:
-        self.start, self.prompt, self.token, self.k, self.until = start, prompt, token, k, until
-        self.limits = limits
+        self.start, self.prompt, self.token, self.k, self.until, self.limits = start, prompt, token, k, until, limits
         self.child: Child | None = None
         self.alone = False  # each run in a process of its own
         self.most = 0.0  # work of a run
@@ -198,27 +197,29 @@ class Watch:
         if run is None or run.outcome != "done" or run.tokens != [self.token] or not notes:
             return Inside(self.k, problem=f"who does the work could not be seen: {self.why_not(run)}")
         weights, attention, self.work = notes["weights"], notes["attention"], notes["work"]
-        found = {*weights, *attention, *self.work} - {"MainThread"}
-        self.names = sorted(found, key=lambda name: (len(name), name))
+        self.names = sorted({*weights, *attention, *self.work} - {"MainThread"}, key=lambda name: (len(name), name))
         cpu = [seconds for seconds, _ in run.use.threads.values()]
         crew = [*self.names, "MainThread"]
         fair = min(weights.get(name, 0.0) for name in crew) >= 0.5 / self.k
         main_too = fair and len(crew) == len(cpu) + 1 == self.k
         if main_too:
             self.names = crew
-        while len(self.names) < self.k:
-            self.names.append(f"(worker {len(self.names) + 1})")
+        self.names += [f"(worker {number})" for number in range(len(self.names) + 1, self.k + 1)]
         shares = [attention.get(name, 0.0) for name in self.names] if attention else []
         if set(attention) == {"MainThread"}:
             shares = [0.0] * self.k
-        visits = [notes["visits"].get(name, 0.0) for name in self.names]
-        passes = [notes["passes"].get(name, 0.0) for name in self.names]
-        matrices = [notes["matrices"].get(name, 0.0) for name in self.names]
-        read = [weights.get(name, 0.0) for name in self.names]
         return Inside(
-            self.k, read, weights.get("MainThread", 0.0), shares, cpu=cpu, visits=visits, passes=passes,
-            positions=len(self.prompt), matrices=matrices, main_too=main_too,
-        )  # fmt: skip
+            self.k,
+            weights=[weights.get(name, 0.0) for name in self.names],
+            main=weights.get("MainThread", 0.0),
+            attention=shares,
+            cpu=cpu,
+            visits=[notes["visits"].get(name, 0.0) for name in self.names],
+            passes=[notes["passes"].get(name, 0.0) for name in self.names],
+            positions=len(self.prompt),
+            matrices=[notes["matrices"].get(name, 0.0) for name in self.names],
+            main_too=main_too,
+        )
 
     def times(self) -> float:
         """The work of the run before over that of a run on 1 worker; 1 if that one shows nothing."""
@@ -264,8 +265,11 @@ def well_formed(notes: object) -> dict:
         if not isinstance(table, dict) or len(table) > 64:
             return {}
         for thread, value in table.items():
-            known = thread == "MainThread" or re.fullmatch(r"worker-\d{1,6}", thread)
-            if not known or not isinstance(value, int | float) or not 0 <= value < 1e18:
+            if (
+                not re.fullmatch(r"MainThread|worker-\d{1,6}", thread)
+                or not isinstance(value, int | float)
+                or not 0 <= value < 1e18
+            ):
                 return {}
         found[name] = table
     return found

@@ -19,6 +19,7 @@ FOR_SUBMISSIONS = ("numpy", "numpy.libs")
 FOR_THE_LAB = ("rich", "pygments", "markdown_it", "mdurl", "psutil", "threadpoolctl.py")  # lab.check and lab.measure
 SYSTEM = ("/usr/lib", "/usr/lib64", "/usr/lib32", "/usr/libexec", "/lib", "/lib64", "/lib32")
 LIBRARIES = tuple(path for path in SYSTEM if os.path.lexists(path))  # shared ones
+STANDARD = sysconfig.get_path("stdlib", vars={"base": sys.base_prefix})  # the standard library
 NOT_COPIED = ("test", "tests", "site-packages", "idlelib", "tkinter", "ensurepip", "lib2to3", "config-*")
 
 
@@ -55,8 +56,7 @@ def interpreter_files(executable: str) -> list[str]:
     """What the interpreter needs to run: itself, its library, the standard library; what cannot be seen is left out."""
     library = os.path.join(sysconfig.get_config_var("LIBDIR") or "/", sysconfig.get_config_var("INSTSONAME") or "-")
     beside = os.path.join(sys.base_prefix, "bin", os.path.basename(executable))
-    standard = sysconfig.get_path("stdlib", vars={"base": sys.base_prefix})
-    return [path for path in (executable, beside, standard, library) if os.path.exists(path)]
+    return [path for path in (executable, beside, STANDARD, library) if os.path.exists(path)]
 
 
 def package_files() -> list[Path]:
@@ -79,11 +79,9 @@ def copied() -> Interpreter:
         executable = folder / "bin" / VERSION
         shutil.copy2(here.executable, executable)
         skip = shutil.ignore_patterns(*NOT_COPIED)
-        standard = sysconfig.get_path("stdlib", vars={"base": sys.base_prefix})
-        shutil.copytree(standard, folder / "lib" / VERSION, ignore=skip, symlinks=True)
-        for name in os.listdir(os.path.join(sys.base_prefix, "lib")):
-            if name.startswith("libpython") and ".so" in name:
-                shutil.copy2(os.path.join(sys.base_prefix, "lib", name), folder / "lib" / name)
+        shutil.copytree(STANDARD, folder / "lib" / VERSION, ignore=skip, symlinks=True)
+        for library in Path(sys.base_prefix, "lib").glob("libpython*.so*"):
+            shutil.copy2(library, folder / "lib")
         for package in package_files():
             target = folder / "packages" / package.name
             target.parent.mkdir(exist_ok=True)
@@ -96,8 +94,7 @@ def copied() -> Interpreter:
     except (OSError, shutil.Error) as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise OSError(f"Python cannot be copied to {folder}: {first_reason(error)}") from None
-    files = (*LIBRARIES, str(folder))
-    return Interpreter(str(executable), (str(folder / "packages"),), files, str(folder / "lib"))
+    return Interpreter(str(executable), (str(folder / "packages"),), (*LIBRARIES, str(folder)), str(folder / "lib"))
 
 
 def first_reason(error: OSError) -> str:

@@ -12,18 +12,19 @@ def place(source: str, line: object) -> str:
     lines = io.StringIO(source, newline=None).readlines()  # as Python counts them: a form feed ends none
     if not isinstance(line, int) or not 0 < line <= len(lines):
         return FILE
-    inside = (name for first, last, name in functions_of(source)[::-1] if first <= line <= last)
-    function = next(inside, "")  # the innermost
-    return f"{FILE}:{line}{f' in {function}' if function else ''}: {lines[line - 1].strip()[:90]}"
+    innermost = next((name for first, last, name in functions_of(source)[::-1] if first <= line <= last), "")
+    return f"{FILE}:{line}{f' in {innermost}' if innermost else ''}: {lines[line - 1].strip()[:90]}"
 
 
 @lru_cache(maxsize=4)
 def functions_of(source: str) -> tuple[tuple[int, int, str], ...]:
     """(first line, last line, name) of every function, the outer ones first."""
     try:
-        nodes = ast.walk(ast.parse(source))
-        functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-        return tuple((node.lineno, node.end_lineno or node.lineno, node.name) for node in functions)
+        return tuple(
+            (node.lineno, node.end_lineno or node.lineno, node.name)
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        )
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ()
 

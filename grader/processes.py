@@ -44,8 +44,7 @@ def processes_of(users: set[int]) -> list[int]:
 
 def marked(mark: str) -> list[int]:
     """The living processes that were started with this mark, and what they started."""
-    wanted = f"{MARK}={mark}".encode()
-    return [pid for pid in processes() if wanted in environment_of(pid) and alive(pid)]
+    return [pid for pid in processes() if f"{MARK}={mark}".encode() in environment_of(pid) and alive(pid)]
 
 
 def environment_of(pid: int) -> list[bytes]:

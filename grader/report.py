@@ -57,8 +57,10 @@ def stage_line(verdict: Verdict) -> str:
 def show(verdict: Verdict, console: Console, instructor: bool = False, file: str = "") -> None:
     """The table, the speeds, the total; file: its path, where its name is not enough."""
     console.print(Text(file or verdict.evidence.name))
-    columns = Column(no_wrap=True), Column(no_wrap=True), Column(justify="right", no_wrap=True), Column(overflow="fold")
-    table = Table(*columns, box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    table = Table(
+        Column(no_wrap=True), Column(no_wrap=True), Column(justify="right", no_wrap=True), Column(overflow="fold"),
+        box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0),
+    )  # fmt: skip
     for row in verdict.rows:
         mark, colour = MARKS[row.status]
         reason = row.reason + (f"\n{row.private}" if instructor and row.private else "")
@@ -119,18 +121,17 @@ def gradescope(verdict: Verdict, earlier: float | None = None) -> dict:
         lines.insert(1, f"Until then the score is {score['score']:g}, your best so far. {AGAIN}")
     elif verdict.inconclusive:
         lines.insert(1, f"So there is no score yet. {AGAIN}")
-    extra = {
-        "exit_code": verdict.exit_code, "inconclusive": verdict.inconclusive, "max_score": verdict.most,
-        "stage": stage(verdict),
-        "sandbox": evidence.sandbox,
-        "not_protected": evidence.lacks, "timing": evidence.timing.to_json() if evidence.timing else None,
-        "scaling": [asdict(scaling) for scaling in verdict.scaling],
-    }  # fmt: skip
     return {
         **score, "execution_time": round(evidence.seconds), "output": "\n".join(lines),
         "output_format": "text", "stdout_visibility": "hidden", "visibility": "visible",
         "tests": [test for position, row in enumerate(verdict.rows, 1) for test in tests_of(row, position, final)],
-        "leaderboard": [place for scaling in verdict.scaling for place in leaderboard(scaling)], "extra_data": extra,
+        "leaderboard": [place for scaling in verdict.scaling for place in leaderboard(scaling)],
+        "extra_data": {
+            "exit_code": verdict.exit_code, "inconclusive": verdict.inconclusive, "max_score": verdict.most,
+            "stage": stage(verdict), "sandbox": evidence.sandbox, "not_protected": evidence.lacks,
+            "timing": evidence.timing.to_json() if evidence.timing else None,
+            "scaling": [asdict(scaling) for scaling in verdict.scaling],
+        },
     }  # fmt: skip
 
 
@@ -193,17 +194,14 @@ Point = tuple[int, float, float, float]  # workers, median, lower and upper end 
 
 def plots(scaling: list[Scaling]) -> list[dict[str, Any]]:
     """Speedup over the number of workers: against the program itself, which earns the points, and against serial."""
-    most = max(s.k for s in scaling)
-    first = scaling[0].algorithm
-    ideal = [(1, 1.0, 1.0, 1.0), (most, most, most, most)]
-    capacity = [(1, 1.0, 1.0, 1.0), *((s.k, *s.capacity) for s in scaling)]
-    itself = [(1, 1.0, 1.0, 1.0), *((s.k, *s.threads) for s in scaling)]
-    serial = [(1, first.median, first.low, first.high), *((s.k, *s.speedup) for s in scaling)]
-    series = {"ideal": ("ideal", ideal), "capacity": ("capacity C", capacity), "self": ("yours: E", itself)}
-    return [
-        plot("times as fast as on 1 worker", series),
-        plot("times as fast as the serial program", {"serial": ("yours: S", serial)}),
-    ]
+    most, one = max(s.k for s in scaling), (1, 1.0, 1.0, 1.0)
+    itself = {
+        "ideal": ("ideal", [one, (most, most, most, most)]),
+        "capacity": ("capacity C", [one, *((s.k, *s.capacity) for s in scaling)]),
+        "self": ("yours: E", [one, *((s.k, *s.threads) for s in scaling)]),
+    }
+    serial = {"serial": ("yours: S", [(1, *scaling[0].algorithm), *((s.k, *s.speedup) for s in scaling)])}
+    return [plot("times as fast as on 1 worker", itself), plot("times as fast as the serial program", serial)]
 
 
 def plot(title: str, series: dict[str, tuple[str, list[Point]]]) -> dict[str, Any]:

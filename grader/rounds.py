@@ -43,9 +43,9 @@ class Sample:
             sample.main.append(use.main[0] - before.main[0])
             sample.delay.append(use.main[1] - before.main[1] + busiest[1])
             sample.threads.append([max(0.0, cpu) for cpu, _ in spent])
-        columns = sorted(zip(*sample.threads, strict=True), key=sum, reverse=True)[: 2 * workers + 2]
-        kept = [column for column in zip(*sample.threads, strict=True) if column in columns]
-        sample.threads = [list(column) for column in kept]
+        columns = list(zip(*sample.threads, strict=True))
+        kept = sorted(columns, key=sum, reverse=True)[: 2 * workers + 2]
+        sample.threads = [list(column) for column in columns if column in kept]
         return sample
 
 
@@ -60,6 +60,17 @@ class Round:
     others: float = 0.0  # share of the cores that other programs used
     pressure: float = 0.0  # share of the time in which something on this machine waited for a core (PSI)
     disturbed: str = ""  # why, or "" for a quiet round
+
+    @classmethod
+    def from_json(cls, data: dict) -> "Round":
+        """The round that asdict() made plain data of."""
+        sets = {
+            "trusted": Sample(**data["trusted"]),
+            "one": [Sample(**sample) for sample in data["one"]],
+            "many": {int(k): [Sample(**sample) for sample in many] for k, many in data["many"].items()},
+            "capacity": {int(k): turns for k, turns in data["capacity"].items()},
+        }
+        return cls(**data | sets)
 
 
 @dataclass
@@ -97,17 +108,9 @@ class Timing:
     @classmethod
     def from_json(cls, data: dict) -> "Timing":
         """The timing that to_json() gave."""
-        timing = cls(
+        return cls(
             data["model"], data["cores"], list(data["measured"]), {int(k): v for k, v in data["not_measured"].items()},
-            given_up=list(data["given_up"]), whole=data["whole"],
+            [Round.from_json(entry) for entry in data["rounds"]], list(data["given_up"]), whole=data["whole"],
             inside={int(k): Inside(**seen) for k, seen in data["inside"].items()},
             recorded={int(k): noted for k, noted in data["recorded"].items()},
         )  # fmt: skip
-        for entry in data["rounds"]:
-            entry = dict(entry)
-            entry["trusted"] = Sample(**entry["trusted"])
-            entry["one"] = [Sample(**sample) for sample in entry["one"]]
-            entry["many"] = {int(k): [Sample(**sample) for sample in many] for k, many in entry["many"].items()}
-            entry["capacity"] = {int(k): sets for k, sets in entry["capacity"].items()}
-            timing.rounds.append(Round(**entry))
-        return timing

@@ -91,7 +91,7 @@ def shared_work(evidence: Evidence) -> tuple[float, str]:
 
 def witnesses(evidence: Evidence) -> list:
     """Every look inside that there was, grader.inside.Inside."""
-    timed = list(evidence.timing.inside.values()) if evidence.timing else []
+    timed = evidence.timing.inside.values() if evidence.timing else []
     return [*([evidence.inside] if evidence.inside else []), *timed]
 
 
@@ -107,8 +107,7 @@ def imports_row(evidence: Evidence) -> Result:
 @row("workers", "workers", 15, after_tokens=True)
 def workers_row(evidence: Evidence) -> Result:
     """k workers, from lab.threadlib, started once, that do the work, and none left; they are counted from outside."""
-    reason = workers_problem(evidence)
-    if reason:
+    if reason := workers_problem(evidence):
         return Result(0.0, reason)
     seen = witnesses(evidence)
     did_it = any(map(evidence.proven, evidence.scaling)) or any(inside.worked >= 0.5 for inside in seen)
@@ -137,8 +136,10 @@ def workers_problem(evidence: Evidence) -> str:
         most = max(run.most_threads for run in runs)
         fewest = min((run.fewest_threads for run in runs if run.fewest_threads is not None), default=k)
         if fewest == 0:
-            when = "static workers live from the beginning of generate() to its end"
-            return f"there is no worker between two tokens for workers={k}; {when}"
+            return (
+                f"there is no worker between two tokens for workers={k}; static workers live from the beginning of "
+                "generate() to its end"
+            )
         if most > k:
             return f"{most} threads for workers={k}; k static workers are asked for"
         if fewest < k - 1:

@@ -183,7 +183,7 @@ class Sandbox:
 
     def locks(self, visible: Iterable[str | os.PathLike]) -> dict:
         """What a program has to know to put its locks on, beside its HOME, the one folder it may write to."""
-        parent = 0 if self.backend == "bubblewrap" else os.getpid()
+        parent = 0 if self.private else os.getpid()
         readable = [*self.python.files, *map(str, visible)] if self.seals_files else None
         return {"parent": parent, "readable": readable, "paths": list(self.python.packages)}
 
@@ -200,13 +200,9 @@ class Sandbox:
         limits = limits or Limits()
         user = FIRST_USER + secrets.randbelow(USERS) if self.as_other_user else None
         mark = secrets.token_hex(8) if self.backend == "limits" else ""
-        command = [*self.python.command, *arguments]
-        if self.backend == "bubblewrap":
-            command = self.bubblewrap([*self.python.files, *map(str, visible)], user, limits) + command
-        elif self.backend == "other-user":
-            command = as_user(user) + command
-        cores = sorted(cpus) if cpus is not None else None
+        command = [*self.wrapping(visible, user, limits), *self.python.command, *arguments]
         mine = 0 if user is not None else own_tasks() + limits.others
+        cores = list(cpus or ())
 
         def prepare() -> None:
             if cores:
@@ -216,7 +212,7 @@ class Sandbox:
 
         scratch = None
         try:
-            if self.backend != "bubblewrap":
+            if not self.private:
                 note(*(("user", user) if user is not None else ("mark", mark)))
                 scratch = scratch_folder(user)
             process = subprocess.Popen(
@@ -228,7 +224,13 @@ class Sandbox:
             if scratch is not None:
                 shutil.rmtree(scratch, ignore_errors=True)
             raise SandboxError(f"{os.path.basename(command[0])} cannot be started: {error}") from None
-        return Started(process, user, mark, self.backend == "bubblewrap", scratch)
+        return Started(process, user, mark, self.private, scratch)
+
+    def wrapping(self, visible: Iterable[str | os.PathLike], user: int | None, limits: Limits) -> list[str]:
+        """The command line up to the program. Raises SandboxError."""
+        if self.backend == "bubblewrap":
+            return self.bubblewrap([*self.python.files, *map(str, visible)], user, limits)
+        return as_user(user) if self.backend == "other-user" else []
 
     def environment(self, scratch: Path | None, mark: str) -> dict[str, str]:
         """The clean environment: one BLAS thread, a place for temporary files, nothing of the caller's but what decides
@@ -245,7 +247,7 @@ class Sandbox:
         return {name: value for name, value in environment.items() if value}
 
     def bubblewrap(self, visible: list[str], user: int | None, limits: Limits) -> list[str]:
-        """The command line up to the program. Raises SandboxError."""
+        """The same where bubblewrap runs it. Raises SandboxError."""
         line = [
             *(tool("bwrap"), "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"),
             *("--unshare-cgroup-try", "--die-with-parent", "--new-session", "--hostname", "grader"),
@@ -253,9 +255,8 @@ class Sandbox:
             *("--perms", "0555", "--size", "4096", "--tmpfs", "/dev/shm"),
             *("--perms", "1777", "--size", str(limits.tmp_size), "--tmpfs", "/tmp"),
         ]
-        made = {"/proc", "/dev", "/tmp"}
-        everything: list[str] = list(dict.fromkeys([*visible, *([tool("setpriv")] if user is not None else [])]))
-        shown: list[str] = []
+        made, shown = {"/proc", "/dev", "/tmp"}, []
+        everything = {*visible, *([tool("setpriv")] if user is not None else [])}
         for path in sorted(everything, key=lambda path: (path.count("/"), path)):
             if any(path == other or path.startswith(f"{other}/") for other in shown):
                 continue
@@ -269,8 +270,7 @@ class Sandbox:
         line += ["--cap-drop", "ALL"]
         if user is None:
             return [*line, "--unshare-user", "--"]
-        for capability in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"):
-            line += ["--cap-add", capability]
+        line += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP"]
         return [*line, "--", *as_user(user)]
 
     def readable(self, path: Path, folder: Path) -> Path:
@@ -364,8 +364,7 @@ def working(backend: str) -> Sandbox:
                 except SandboxError as error:
                     reason = reason or error
                     continue
-                locks = ("seals_files", "refuses_processes")
-                return replace(sandbox, **{lock: found[lock] for lock in locks})
+                return replace(sandbox, seals_files=found["seals_files"], refuses_processes=found["refuses_processes"])
             if not sandbox.as_other_user:
                 break
     except OSError as error:
@@ -380,13 +379,12 @@ def lacking(sandbox: Sandbox, reasons: list[str]) -> str:
         others = {"bubblewrap": [], "other-user": ["what every user of this machine may read or write"]}
         gaps += others.get(sandbox.backend, ["your files", "the results of this run"])
     if not sandbox.refuses_processes:
-        gaps += ["processes it starts are found, not refused"]
-        gaps += [] if sandbox.private else ["the network"]
+        gaps += ["processes it starts are found, not refused", *([] if sandbox.private else ["the network"])]
+    if sandbox.private and not gaps:
+        return ""
     what = f"not protected: {', '.join(gaps)}" if gaps else "protected by seccomp and Landlock"
     copy = ", with a copy of the interpreter, since another user cannot read this one"
-    what += copy if sandbox.python.library_path else ""
-    why = f" ({'; '.join(reasons)})" if reasons else ""
-    return what + why if gaps or not sandbox.private else ""
+    return what + (copy if sandbox.python.library_path else "") + (f" ({'; '.join(reasons)})" if reasons else "")
 
 
 def own_tasks() -> int:

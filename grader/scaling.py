@@ -73,15 +73,16 @@ def failed_run(evidence: Evidence, timing: Timing, failed: Run) -> str:
 def threads_result(evidence: Evidence, found: Scaling) -> Result:
     """Points for what the threads gained."""
     points, k = evidence.points, found.k
-    reason = f"{found.threads.median:.2f} times as fast as on 1 worker, where this machine could give "
-    reason += f"{found.capacity.median:.2f}: {found.gain.median:.0%} of the possible gain "
-    reason += f"[{found.gain.low:.0%}, {found.gain.high:.0%}]"
+    reason = (
+        f"{found.threads.median:.2f} times as fast as on 1 worker, where this machine could give "
+        f"{found.capacity.median:.2f}: {found.gain.median:.0%} of the possible gain "
+        f"[{found.gain.low:.0%}, {found.gain.high:.0%}]"
+    )
     share = found.gain
     if points.measure == "speedup":  # the assignment's own words
         reason = f"{found.speedup.median:.2f} times as fast as the serial program, on {k} workers"
         share = Estimate(*(gain(value, k) for value in found.speedup))
-    unproven = too_good(evidence, found)
-    if unproven:
+    if unproven := too_good(evidence, found):
         return Result(0.0, f"{reason}: {unproven}", private="for the instructor: a gain above what the machine gives")
     taken = gain_without_steal(found) if points.measure == "gain" else share.high
     result = credited(reason, found, share, points.credit, points.scaling["full_credit"], taken)
@@ -97,8 +98,10 @@ def speed_result(evidence: Evidence, found: Scaling) -> Result:
     """Points for the speed on k cores."""
     points = evidence.points
     ideal = found.kernel / found.capacity.median
-    reason = f"{found.many:.3f} s a token, where {found.k} cores need {ideal:.3f} s for the products alone: "
-    reason += f"{found.speed.median:.0%} of their speed"
+    reason = (
+        f"{found.many:.3f} s a token, where {found.k} cores need {ideal:.3f} s for the products alone: "
+        f"{found.speed.median:.0%} of their speed"
+    )
     threads = threads_result(evidence, found)
     if threads.credit == 0:
         return Result(0.0, f"{reason}; it counts for programs whose threads gain something", status=threads.status)
@@ -242,8 +245,10 @@ def unfair_baseline(rounds: list[Round], k: int, points: Points) -> str:
         return f"with 1 worker {computing} threads compute and get in each other's way, so T_1 is not a baseline"
     busy = typical([busy_seconds(sample) for sample in ones]) / seconds(ones, "tokens")
     if busy < s["busy_at_one"]:
-        reason = f"with 1 worker it computes only {busy:.0%} of the time and sleeps or waits the rest"
-        return f"{reason}, so T_1 is not a baseline"
+        return (
+            f"with 1 worker it computes only {busy:.0%} of the time and sleeps or waits the rest, so T_1 is not a "
+            "baseline"
+        )
     ratio = seconds(ones, "cpu") / max(seconds(manys, "cpu"), 1e-9)
     if ratio > s["cpu_ratio"]:
         return (

@@ -24,17 +24,20 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 import numpy as np
 
 from lab.checkpoint import parameter_shapes
 
-PRODUCTS = {np.matmul, np.vecdot, np.dot, np.inner, np.einsum, np.tensordot, np.vdot}
-PRODUCTS |= {np.outer, np.correlate, np.convolve}
-PRODUCTS |= {getattr(np, name) for name in ("matvec", "vecmat") if hasattr(np, name)}  # from numpy 2.2 on
-JOINING = {np.concatenate, np.stack, np.hstack, np.vstack, np.column_stack, np.dstack, np.block, np.append}
-JOINING |= {np.array, np.asarray, np.ascontiguousarray, np.asfortranarray}  # of a list
+PRODUCTS = {
+    *(np.matmul, np.vecdot, np.dot, np.inner, np.einsum, np.tensordot, np.vdot, np.outer, np.correlate, np.convolve),
+    *(getattr(np, name) for name in ("matvec", "vecmat") if hasattr(np, name)),  # from numpy 2.2 on
+}
+JOINING = {
+    *(np.concatenate, np.stack, np.hstack, np.vstack, np.column_stack, np.dstack, np.block, np.append),
+    *(np.array, np.asarray, np.ascontiguousarray, np.asfortranarray),  # of a list
+}
 LIKE = {np.empty_like, np.zeros_like, np.ones_like, np.full_like}  # arrays of that shape, with other numbers
 MADE = ("empty", "zeros", "ones", "full")  # functions of numpy whose arrays are noted
 TAKEN = {"asarray": None, "ascontiguousarray": "C", "asfortranarray": "F"}  # ... that would lose the class: their order
@@ -150,19 +153,16 @@ class Noted(np.ndarray):
         self.root = root
 
     def place(self) -> tuple:
-        """Which weights these are."""
-        root = self.root
-        assert root is not None, "activations have no place"
+        """Which weights these are; activations have no place."""
+        root = cast(Root, self.root)
         return (root.key, self.__array_interface__["data"][0] - root.address, self.shape, self.strides)
 
     def readers(self) -> np.ndarray:
-        """The marks of these weights."""
-        root = self.root
-        assert root is not None, "activations have no readers"
-        marks = root.marks()
+        """The marks of these weights; activations have none."""
+        root = cast(Root, self.root)
         first = (self.__array_interface__["data"][0] - root.address) // root.itemsize
         steps = tuple(step // root.itemsize for step in self.strides)
-        return np.lib.stride_tricks.as_strided(marks[first:], self.shape, steps)
+        return np.lib.stride_tricks.as_strided(root.marks()[first:], self.shape, steps)
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
         given = {"out": tuple(map(plain, out))} if out else {}
@@ -247,14 +247,12 @@ def arrays_in(values: Iterable[object]) -> list[np.ndarray]:
 
 def made_of(function, values: Iterable[object], result: Noted) -> bool:
     """If weights alone have gone into it, then the result is weights, too: put together or, if it is many, scaled."""
-    if result.size < NOTES.large and function not in JOINING:
-        return False
-    parts = arrays_in(values)
+    parts = arrays_in(values) if result.size >= NOTES.large or function in JOINING else []
     weights = [part for part in parts if is_weight(part)]
-    if parts and len(weights) == len(parts):
+    alone = bool(weights) and len(weights) == len(parts)
+    if alone:
         result.root = Root(result, (function.__name__, *(part.place() for part in weights)))
-        return True
-    return False
+    return alone
 
 
 def weights_again(function, values: Iterable[object], result: object) -> object:
@@ -399,8 +397,7 @@ def begin(model, pause: float = 0.0, poison: str = "", after: float = 0.0) -> No
     NOTES.layers, NOTES.large = model.config.num_layers, model.config.channels**2
     for first, *others in parameter_shapes(model.config).values():
         NOTES.sizes += [math.prod(others)] * first if len(others) == 2 else [first * math.prod(others)]
-    memory = model.params_memory.view(np.ndarray)
-    array = memory.view(Noted)
+    array = model.params_memory.view(np.ndarray).view(Noted)
     array.root = Root(array, ALL_WEIGHTS)
     NOTES.memory = array
     model.__init__(model.config, array)

@@ -12,7 +12,7 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab.check.program import without_script
+from lab.check.program import top_level_names, without_script
 
 LARGEST = 1 << 20  # bytes; the reference has 16 thousand
 MODULES = (
@@ -113,7 +113,7 @@ def check_generate(name: str, tree: ast.Module) -> None:
     if not functions:
         if any(isinstance(node, ast.AsyncFunctionDef) and node.name == "generate" for node in tree.body):
             raise BadSubmission(f"{name}: generate is an async function; it must be an ordinary generator")
-        if assigned(tree, "generate"):
+        if "generate" in top_level_names(without_script(tree).body):
             return  # a name bound in another way; whether it works shows when it runs
         there = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)][:6]
         raise BadSubmission(
@@ -132,32 +132,18 @@ def check_generate(name: str, tree: ast.Module) -> None:
         raise BadSubmission(f"{name}: generate({shown[:80]}) cannot be called as generate(model, prompt, n, workers)")
 
 
-def assigned(tree: ast.Module, name: str) -> bool:
-    """Whether the module binds `name` at its top level without def."""
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
-            return True
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == name:
-            return True
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return True
-        if isinstance(node, ast.ImportFrom) and any((alias.asname or alias.name) == name for alias in node.names):
-            return True
-    return False
-
-
 def look_at(node: ast.AST, submission: Submission) -> None:
     """Note an import, or a way to import, that the task does not allow."""
-    if isinstance(node, ast.Import):
-        for alias in node.names:
-            look_at_import(alias.name, node.lineno, submission)
-    elif isinstance(node, ast.ImportFrom):
-        module = ("." * node.level) + (node.module or "")
-        names = [f"{module}.{alias.name}" for alias in node.names] if module == "lab" else [module]
-        for name in names:
-            look_at_import(name, node.lineno, submission)
-    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in DYNAMIC:
-        submission.imports.append(f"line {node.lineno}: {node.func.id}() hides what is run")
+    match node:
+        case ast.Import():
+            for alias in node.names:
+                look_at_import(alias.name, node.lineno, submission)
+        case ast.ImportFrom():
+            module = ("." * node.level) + (node.module or "")
+            for name in [f"{module}.{alias.name}" for alias in node.names] if module == "lab" else [module]:
+                look_at_import(name, node.lineno, submission)
+        case ast.Call(ast.Name(function)) if function in DYNAMIC:
+            submission.imports.append(f"line {node.lineno}: {function}() hides what is run")
 
 
 def look_at_import(name: str, line: int, submission: Submission) -> None:

@@ -56,9 +56,7 @@ def disturbance(round_: Round) -> str:
     if round_.others > OTHERS:
         told = f", something waited for a core {round_.pressure:.0%} of the time"
         return f"other programs used {round_.others:.0%} of the cores{told if round_.pressure > round_.others else ''}"
-    if waiting > WAITING:
-        return f"a trusted program waited {waiting:.0%} of its time for a core"
-    return ""
+    return f"a trusted program waited {waiting:.0%} of its time for a core" if waiting > WAITING else ""
 
 
 # ------------------------------------------------------------------------------------------------------------- programs
@@ -121,8 +119,7 @@ class Stopwatch:
 
     def trusted_program(self) -> Player:
         """The trusted program, on one core."""
-        patience = Patience(start=60.0, token=120.0, idle=120.0, total=600.0)
-        return self.start(self.trusted, "trusted", 1, patience)
+        return self.start(self.trusted, "trusted", 1, Patience(start=60.0, token=120.0, idle=120.0, total=600.0))
 
     def submission(self, k: int) -> Player:
         """The submission with k workers, on k cores."""
@@ -158,8 +155,7 @@ def measure(
     model, cores = watch.model, len(watch.cores)
     timing = Timing(model.stem, cores, [k for k in points.workers if k <= cores])
     timing.whole = watch.config.num_layers / layers_of(watch.config)
-    has = f"this machine has {counted(cores, 'core')}"
-    timing.not_measured = {k: has for k in points.workers if k > cores}
+    timing.not_measured = {k: f"this machine has {counted(cores, 'core')}" for k in points.workers if k > cores}
     if not timing.measured:
         return timing
     if earlier is not None and (earlier.model, earlier.measured) == (timing.model, timing.measured):
@@ -167,9 +163,7 @@ def measure(
     prompts = prompts_for(watch, seed)
     begin = time.perf_counter()
     with ExitStack() as stack:
-        capacity = {k: watch.capacity(k) for k in timing.measured}
-        for child in capacity.values():
-            stack.callback(child.close)
+        capacity = {k: stack.enter_context(watch.capacity(k)) for k in timing.measured}
         for number in range(MOST_ROUNDS):
             begun = time.perf_counter()
             name = f"round {number + 1}" + (f": so far {standing(timing)}" if timing.rounds or timing.given_up else "")
@@ -234,10 +228,9 @@ class Group:
         self.watch, self.counts, self.kernels = watch, counts, capacity
         self.cores = watch.cores[: max(counts)]
         self.stack, self.players = stack, []
-        if watch.sandbox.private:
-            self.trusted = dict.fromkeys((1, *counts), self.add(watch.trusted_program()))
-        else:  # programs that could talk to each other have prompts of their own, so that they have nothing to say
-            self.trusted = {k: self.add(watch.trusted_program()) for k in (1, *counts)}
+        # programs that could talk to each other have prompts of their own, so that they have nothing to say
+        shared = self.add(watch.trusted_program()) if watch.sandbox.private else None
+        self.trusted = {k: shared or self.add(watch.trusted_program()) for k in (1, *counts)}
         sets = SETS if watch.sandbox.private else 1
         self.sets = [{k: self.add(watch.submission(k)) for k in (1, *counts)} for _ in range(sets)]
         self.capacity: dict[int, list[list[list[float]]]] = {k: [[] for _ in self.sets] for k in counts}
@@ -320,12 +313,11 @@ def record(watch: Stopwatch, k: int, seed: int) -> dict:
     """One run of the submission with the recorder of lab.threadlib: for the explanation of a slow program, never for
     points.
     """
-    prompt = next(prompts_for(watch, seed))
     with watch.submission(k).child as child:
         if child.wait_ready() is not None:
             return {}
         child.patience = Patience(60, 60, 20)
-        run = child.ask(prompt, PROMPT_LENGTH + 4, k, record=True)
+        run = child.ask(next(prompts_for(watch, seed)), PROMPT_LENGTH + 4, k, record=True)
     noted = run.values.get("recorded")
     return {"seconds": run.seconds, **noted} if isinstance(noted, dict) and run.stamps else {}
 
@@ -343,11 +335,8 @@ def decided(timing: Timing, points: Points) -> bool:
     """Whether the interval leaves no doubt about the points, for every number of workers."""
     if sum(len(round_.one) for round_ in timing.quiet()) < LEAST_SETS:
         return False
-    for k in timing.measured:
-        found = estimate_scaling(timing.quiet(), k)
-        if points.credit(found.gain.high) - points.credit(found.gain.low) > 0.02:
-            return False
-    return True
+    gains = (estimate_scaling(timing.quiet(), k).gain for k in timing.measured)
+    return all(points.credit(gain.high) - points.credit(gain.low) <= 0.02 for gain in gains)
 
 
 def standing(timing: Timing) -> str:
@@ -356,5 +345,5 @@ def standing(timing: Timing) -> str:
         return timing.given_up[-1]
     last, k = timing.rounds[-1], timing.measured[-1]
     found = estimate_scaling([last], k)
-    text = f"E_{k} {found.threads.median:.2f} of C_{k} {found.capacity.median:.2f}"
-    return f"{text}, disturbed: {last.disturbed}" if last.disturbed else text
+    disturbed = f", disturbed: {last.disturbed}" if last.disturbed else ""
+    return f"E_{k} {found.threads.median:.2f} of C_{k} {found.capacity.median:.2f}{disturbed}"

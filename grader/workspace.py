@@ -96,12 +96,9 @@ def sweep() -> None:
                 status = folder.lstat()
                 if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
                     continue
-                lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-                try:
+                with os.fdopen(os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as lock:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     clean(folder)
-                finally:
-                    os.close(lock)
 
 
 def clean(folder: Path) -> None:

@@ -177,8 +177,9 @@ def dashboard(client: Any) -> str:
 @contextmanager
 def progress(console: Console) -> Iterator:
     """A bar with the time left; a line for each submission that is done."""
-    columns = (TextColumn("grading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
+    with Progress(
+        TextColumn("grading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+    ) as bar:
         task = bar.add_task("grading", total=None)
 
         def tell(done: int, every: int, record: Record, result: Result) -> None:
@@ -237,8 +238,7 @@ def write_example(options: argparse.Namespace, console: Console) -> int:
     submissions, recorded_timings, policy, about = example.write(options.out, options.size)
     console.print(f"{options.size} submissions: {shown(submissions)}; what each one is: {shown(about)}")
     rehearsal = f"--timings {shown(recorded_timings)} --policy {shown(policy)}"
-    words = f'SUBMISSIONS={shown(submissions)} OUT=profiles/rehearsal ARGS="{rehearsal}"'
-    console.print(f"grade them: make class {words}")
+    console.print(f'grade them: make class SUBMISSIONS={shown(submissions)} OUT=profiles/rehearsal ARGS="{rehearsal}"')
     return 0
 
 

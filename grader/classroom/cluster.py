@@ -53,8 +53,7 @@ def find_scheduler(address: str) -> None:
 
     async def try_it() -> None:
         async with asyncio.timeout(1.1 * CONNECT):
-            found = await connect(address, timeout=CONNECT)
-            found.abort()
+            (await connect(address, timeout=CONNECT)).abort()
 
     try:
         asyncio.run(try_it())
@@ -71,8 +70,7 @@ def timed_cores(workers: tuple[int, ...]) -> int:
 
 def resources(workers: tuple[int, ...]) -> dict[str, float]:
     """What this host offers."""
-    left = machine.count() - timed_cores(workers)
-    return {"timing": 1, "slots": TIMED_SLOTS + left}
+    return {"timing": 1, "slots": TIMED_SLOTS + machine.count() - timed_cores(workers)}
 
 
 def slots(workers: tuple[int, ...]) -> int:
@@ -130,8 +128,7 @@ def run_worker(address: str, workers: tuple[int, ...]) -> None:
     """This host as a worker of the scheduler at an address, until that ends or Ctrl-C. Raises ClusterError."""
 
     async def work() -> None:
-        options = {"nthreads": slots(workers), "resources": resources(workers), "memory_limit": 0}
-        async with Nanny(address, **options) as nanny:
+        async with Nanny(address, nthreads=slots(workers), resources=resources(workers), memory_limit=0) as nanny:
             await nanny.finished()
 
     with dask.config.set(SETTINGS | {"distributed.comm.timeouts.connect": CONNECT, "distributed.admin.log-length": 0}):

@@ -23,6 +23,8 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
+from lab.check.report import grouped
+
 FILE = "parallel.py"
 LARGEST = 1 << 20  # bytes of a submission; the grader reads no larger one either
 LARGEST_ZIP = 8 << 20  # bytes of a zip inside the export
@@ -246,19 +248,15 @@ def is_wrapped(entries: list[Entry]) -> bool:
 
 def by_name(entries: list[Entry]) -> list[Submission]:
     """A folder, or a file, for each student; who they are is in its name."""
-    groups: dict[str, list[Entry]] = {}
-    for entry in entries:
-        top = entry.path.parts[0]
-        if len(entry.path.parts) > 1 or entry.folder:
-            groups.setdefault(top, []).append(entry)
-    found = [one(*student_of(name), files) for name, files in groups.items()]
     alone = [entry for entry in entries if len(entry.path.parts) == 1 and not entry.folder]
     alone = [e for e in alone if e.path.suffix.lower() in (".py", ".zip")]
     ours = {student_of(e.path.name)[0] for e in alone if is_ours(e.path.name)}
     alone = [e for e in alone if is_ours(e.path.name) or student_of(e.path.name)[0] not in ours]  # no helper.py beside
+    groups = grouped((entry.path.parts[0], entry) for entry in entries if len(entry.path.parts) > 1 or entry.folder)
+    found = [one(*student_of(name), files) for name, files in groups.items()]
     found += [one(*student_of(e.path.name), [told_no_time(e)]) for e in alone]
     prefix = common_prefix([s.student for s in found if "-" in s.student]) if groups else ""
-    return [renamed(s, prefix) for s in found]
+    return [renamed(s, s.student.removeprefix(prefix)) for s in found]
 
 
 def told_no_time(entry: Entry) -> Entry:
@@ -278,19 +276,13 @@ def student_of(name: str) -> tuple[str, str, bool]:
 
 def common_prefix(names: list[str]) -> str:
     """What GitHub Classroom puts before each user's name: "assignment-", the same for all."""
-    if len(names) < 2:
-        return ""
-    first, last = min(names), max(names)  # what these two share, all share
-    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
-    return first[: first.rfind("-", 0, same) + 1]
+    shared = os.path.commonprefix(names) if len(names) > 1 else ""  # noqa: RUF071 letters are meant
+    return shared[: shared.rfind("-") + 1]
 
 
-def renamed(submission: Submission, prefix: str) -> Submission:
-    """Without that prefix."""
-    if not prefix or not submission.student.startswith(prefix):
-        return submission
-    student = submission.student.removeprefix(prefix)
-    return replace(submission, student=student, name=student)
+def renamed(submission: Submission, student: str) -> Submission:
+    """Known by this name, if it is another one."""
+    return replace(submission, student=student, name=student) if student != submission.student else submission
 
 
 def gradescope(entries: list[Entry], metadata: Entry) -> list[Submission]:

@@ -23,11 +23,8 @@ def file_name(student: str) -> str:
 
 def row_names(standings: Sequence[Standing]) -> list[str]:
     """All rows that occur in the reports, in their order; "threads" of the untimed is in the others' "threads-2"."""
-    names: dict[str, None] = {}
-    for standing in standings:
-        for test in standing.report.get("tests", []):
-            if test.get("visibility") != "hidden":
-                names.update(dict.fromkeys(test.get("tags", [])))
+    shown = (test for standing in standings for test in public(standing.report)["tests"])
+    names = dict.fromkeys(name for test in shown for name in test.get("tags", []))
     timed = {re.sub(r"-\d+$", "", name) for name in names if re.search(r"-\d+$", name)}
     return [name for name in names if name not in timed]
 
@@ -46,9 +43,8 @@ def gradebook_csv(standings: Sequence[Standing]) -> str:
     for s in standings:
         scores = [(s.row(name) or {}).get("score", "") for name in rows]
         graded = s.record.result.graded[:19] if s.record.result else ""
-        score = "" if s.score is None else s.score
-        line = [s.student, s.name, score, s.status, s.days_late, s.submissions, graded, *scores]
-        writer.writerow([cell(value) for value in line])
+        line = [s.student, s.name, s.score, s.status, s.days_late, s.submissions, graded, *scores]
+        writer.writerow(map(cell, line))
     return out.getvalue()
 
 

@@ -148,8 +148,10 @@ class Gradebook(AbstractContextManager["Gradebook"]):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                why = "another run is grading into this gradebook; wait until it ends, or give another --out"
-                raise GradebookError(f"{self.path}: {why}") from None
+                raise GradebookError(
+                    f"{self.path}: another run is grading into this gradebook; wait until it ends, or give another "
+                    "--out"
+                ) from None
             yield
 
     def seed(self) -> int:
@@ -164,11 +166,11 @@ class Gradebook(AbstractContextManager["Gradebook"]):
         """Take in submissions; one that is there already is left alone. Raises GradebookError."""
         with self.transaction():
             for s in submissions:
-                values = (s.student, s.name, s.sha256, s.source, s.received and s.received.isoformat(), s.marked_late)
+                received = s.received and s.received.isoformat()
                 self.db.execute(
                     "insert or ignore into submission (student, name, sha256, source, received, marked_late, problem)"
                     " values (?, ?, ?, ?, ?, ?, ?)",
-                    (*values, s.problem),
+                    (s.student, s.name, s.sha256, s.source, received, s.marked_late, s.problem),
                 )
 
     def store(self, submission: int, result: Result) -> None:

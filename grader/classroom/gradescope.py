@@ -25,12 +25,13 @@ SETTINGS = "settings.json"
 
 def build(folder: Path, seed: int, points: Path | None = None) -> Path:
     """Write `folder`/gradescope.zip. Raises HandoutError, WriteError, OSError for the points table."""
-    files = {f"lab/{name}": data for name, data in handout.files().items()}
-    files |= {f"lab/{name}": (ROOT / name).read_bytes() for name in TOOLS}
-    files |= {name: Path(__file__).with_name("autograder").joinpath(name).read_bytes() for name in SCRIPTS}
-    files[SETTINGS] = json.dumps({"seed": seed}).encode()
-    if points:
-        files["points.toml"] = points.read_bytes()
+    given = handout.files() | {name: (ROOT / name).read_bytes() for name in TOOLS}
+    files = {
+        **{f"lab/{name}": data for name, data in given.items()},
+        **{name: Path(__file__).with_name("autograder").joinpath(name).read_bytes() for name in SCRIPTS},
+        SETTINGS: json.dumps({"seed": seed}).encode(),
+        **({"points.toml": points.read_bytes()} if points else {}),
+    }
     return write_zip(folder / "gradescope.zip", files, executable=SCRIPTS)
 
 
@@ -43,10 +44,12 @@ def autograde(place: Path) -> int:
         return 0
     (source / SETTINGS).chmod(0o600)  # the seed is not for the user that submissions run as
     settings = json.loads((source / SETTINGS).read_text(encoding="utf-8"))
-    options = ["--seed", str(settings["seed"]), "--out", str(results), "--require-sandbox", "--quiet", "--exit-zero"]
-    options += ["--metadata", str(place / "submission_metadata.json")]
-    if (source / "points.toml").is_file():
-        options += ["--points", str(source / "points.toml")]
+    points = source / "points.toml"
+    options = [
+        *("--seed", str(settings["seed"]), "--out", str(results), "--require-sandbox", "--quiet", "--exit-zero"),
+        *("--metadata", str(place / "submission_metadata.json")),
+        *(("--points", str(points)) if points.is_file() else ()),
+    ]
     with tempfile.TemporaryDirectory(prefix="autograder-") as folder:
         file = Path(folder) / "parallel.py"
         file.write_bytes(handed_in.source)

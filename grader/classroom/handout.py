@@ -51,9 +51,10 @@ class HandoutError(Exception):
 
 def tracked() -> list[str]:
     """What git tracks: nobody's own files, results or models get in. Raises HandoutError."""
-    command = ["git", "-C", str(ROOT), "-c", f"safe.directory={ROOT}", "ls-files", "-z"]
     try:
-        done = subprocess.run(command, capture_output=True, check=True)
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), "-c", f"safe.directory={ROOT}", "ls-files", "-z"], capture_output=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         raise HandoutError(f"{ROOT} is not a git checkout: a handout is built from the files that git tracks") from None
     return [name for name in done.stdout.decode().split("\0") if name and (ROOT / name).is_file()]
@@ -103,23 +104,19 @@ def without_dead_links(name: str, text: str, there: Set[str]) -> str:
         if re.match(r"[a-z]+:", target):
             return match[0]
         path = posixpath.normpath(PurePosixPath(name).parent / target)
-        if path in there:
-            return match[0]
-        return "" if match[1] else match[2]
+        return match[0] if path in there else "" if match[1] else match[2]
 
     return LINK.sub(link, text)
 
 
 def notebook_without_dead_links(name: str, data: bytes, there: Set[str]) -> bytes:
     """The same for the texts of a notebook; one that has none stays as it is."""
-    book = json.loads(data)
-    changed = False
+    book, changed = json.loads(data), False
     for cell in book.get("cells", []):
-        if cell.get("cell_type") == "markdown":
-            before = cell["source"]
-            text = without_dead_links(name, "".join(before), there)
-            if text != "".join(before):
-                cell["source"], changed = text.splitlines(keepends=True), True
+        before = "".join(cell["source"]) if cell.get("cell_type") == "markdown" else ""
+        text = without_dead_links(name, before, there)
+        if text != before:
+            cell["source"], changed = text.splitlines(keepends=True), True
     return (json.dumps(book, indent=1, ensure_ascii=False) + "\n").encode() if changed else data
 
 
@@ -135,25 +132,18 @@ def lines_of(text: str) -> set[str]:
 
 def names_of(source: str) -> set[str]:
     """The functions and classes that a program defines, as far as their names are no word of the language."""
-    kinds = (ast.FunctionDef, ast.ClassDef)
-    names = {node.name for node in ast.walk(ast.parse(source)) if isinstance(node, kinds)}
-    return {name for name in names if "_" in name.strip("_")}
+    defined = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.ClassDef))
+    return {node.name for node in defined if "_" in node.name.strip("_")}
 
 
 def secrets_of(there: Mapping[str, bytes]) -> tuple[set[str], set[str]]:
     """(lines, names) that only the model answers have: what they took from GIVEN is not a secret."""
-    lines: set[str] = set()
-    names: set[str] = set()
-    for name in tracked():
-        if matches(name, ANSWERS) and name != "solutions/README.md":
-            text = (ROOT / name).read_text(encoding="utf-8")
-            lines |= lines_of(text)
-            names |= names_of(text) if name.endswith(".py") else set()
-    for name, data in there.items():
-        if matches(name, GIVEN):
-            lines -= lines_of(data.decode())
-            names -= set(re.findall(r"\w+", data.decode()))
-    return lines, names
+    answers = [name for name in tracked() if matches(name, ANSWERS) and name != "solutions/README.md"]
+    texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in answers}
+    given = "\n".join(data.decode() for name, data in there.items() if matches(name, GIVEN))
+    lines = set().union(*map(lines_of, texts.values()))
+    names = set().union(*(names_of(text) for name, text in texts.items() if name.endswith(".py")))
+    return lines - lines_of(given), names - set(re.findall(r"\w+", given))
 
 
 def leaks(there: Mapping[str, bytes]) -> list[str]:

@@ -15,6 +15,7 @@ from grader.classroom.policy import Standing
 from grader.classroom.similar import Pair, groups
 from grader.grade import NOT_ASKED
 from grader.report import template, ticks
+from lab.check.report import grouped
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 380, 44, 110, 16, 50
 BINS = 20
@@ -83,14 +84,9 @@ def shares_of(standing: Standing) -> list[float]:
 
 def speedup_plot(standings: Sequence[Standing]) -> dict[str, Any] | None:
     """Everything that the SVG of all submissions' self-scaling over k needs, in its own coordinates."""
-    lines: list[tuple[Standing, list[tuple[int, float]]]] = []
-    capacity: dict[int, list[float]] = {}
-    for s in standings:
-        found = scalings(s)
-        if found:
-            lines.append((s, [(1, 1.0), *((scaling["k"], middle_of(scaling["threads"])) for scaling in found)]))
-        for scaling in found:
-            capacity.setdefault(scaling["k"], []).append(middle_of(scaling["capacity"]))
+    measured = [(s, found) for s in standings if (found := scalings(s))]
+    lines = [(s, [(1, 1.0), *((at["k"], middle_of(at["threads"])) for at in found)]) for s, found in measured]
+    capacity = grouped((at["k"], middle_of(at["capacity"])) for _, found in measured for at in found)
     if not lines:
         return None
     given = [(1, 1.0), *((k, median(values)) for k, values in sorted(capacity.items()))]
@@ -120,13 +116,11 @@ def speedup_plot(standings: Sequence[Standing]) -> dict[str, Any] | None:
 
 def histogram(values: Sequence[float], most: float) -> list[dict[str, float]]:
     """Counts in BINS equal bins from 0 to `most`; more counts as the last."""
-    counts = [0] * BINS
-    for value in values:
-        counts[min(BINS - 1, max(0, int(value / most * BINS)))] += 1
-    highest = max(counts, default=0) or 1
+    counts = Counter(min(BINS - 1, max(0, int(value / most * BINS))) for value in values)
+    highest = max(counts.values(), default=1)
     return [
-        {"low": most * i / BINS, "high": most * (i + 1) / BINS, "count": count, "height": count / highest}
-        for i, count in enumerate(counts)
+        {"low": most * i / BINS, "high": most * (i + 1) / BINS, "count": counts[i], "height": counts[i] / highest}
+        for i in range(BINS)
     ]
 
 
@@ -138,12 +132,11 @@ def stages(standings: Sequence[Standing]) -> list[dict[str, Any]]:
     found = []
     for name in row_names(standings):
         tests = [test for s in standings if (test := s.row(name)) and test.get("max_score")]
-        if all(test.get("output") == NOT_ASKED for test in tests):
-            continue
-        full = sum(test["score"] >= test["max_score"] for test in tests)
-        none = sum(test["score"] <= 0 for test in tests)
-        title = next((test["name"] for test in tests if test["tags"] == [name]), tests[0]["name"])
-        found.append({"title": title, "full": full, "some": len(tests) - full - none, "none": none})
+        if not all(test.get("output") == NOT_ASKED for test in tests):
+            full = sum(test["score"] >= test["max_score"] for test in tests)
+            none = sum(test["score"] <= 0 for test in tests)
+            title = next((test["name"] for test in tests if test["tags"] == [name]), tests[0]["name"])
+            found.append({"title": title, "full": full, "some": len(tests) - full - none, "none": none})
     return found
 
 
@@ -166,8 +159,7 @@ def causes(standings: Iterable[Standing]) -> list[tuple[str, int, list[Standing]
 
 def slowest(standings: Sequence[Standing]) -> list[tuple[Standing, float]]:
     """The eight right programs that scale least: (whose, E_k / C_k at the most workers measured)."""
-    measured = [(s, shares_of(s)[-1]) for s in standings if shares_of(s)]
-    return sorted(measured, key=lambda pair: pair[1])[:8]
+    return sorted(((s, shares_of(s)[-1]) for s in standings if shares_of(s)), key=lambda pair: pair[1])[:8]
 
 
 def table(standings: Sequence[Standing]) -> list[dict[str, Any]]:

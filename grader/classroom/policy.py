@@ -43,8 +43,7 @@ class Policy:
         deadline = self.extensions.get(s.student, self.deadline)
         if deadline is None or s.received is None:
             return int(s.marked_late)
-        over = s.received - deadline - self.grace
-        return max(0, math.ceil(over / DAY))
+        return max(0, math.ceil((s.received - deadline - self.grace) / DAY))
 
     def too_late(self, record: Record) -> bool:
         """Whether it was received after the last moment, which an extension moves as well."""
@@ -80,9 +79,7 @@ class Standing:
         s, result = self.record.submission, self.record.result
         if s.problem:
             return s.problem
-        if result is None:
-            return "waiting"
-        return "too late" if self.too_late else result.status
+        return "waiting" if result is None else "too late" if self.too_late else result.status
 
     @property
     def report(self) -> dict:
@@ -91,9 +88,8 @@ class Standing:
 
     def row(self, name: str) -> dict | None:
         """The row of that name of the report, as Gradescope has it; "threads" stands for "threads-2" if not timed."""
-        tests = reversed(self.report.get("tests", []))
-        found = {test["tags"][0]: test for test in tests if len(test.get("tags", ())) == 1}
-        return found.get(name) or found.get(re.sub(r"-\d+$", "", name))
+        found = {tuple(test.get("tags", ())): test for test in reversed(self.report.get("tests", []))}
+        return found.get((name,)) or found.get((re.sub(r"-\d+$", "", name),))
 
 
 def read_policy(path: str | Path | None) -> Policy:
@@ -138,8 +134,7 @@ def standings(records: Iterable[Record], policy: Policy) -> list[Standing]:
         mine = list(group)
         record = chosen(mine, policy)
         late, too_late = policy.days_late(record), policy.too_late(record)
-        score = policy.score(record)
-        found.append(Standing(student, record.submission.name, record, score, late, too_late, len(mine)))
+        found.append(Standing(student, record.submission.name, record, policy.score(record), late, too_late, len(mine)))
     return sorted(found, key=lambda standing: (standing.name.casefold(), standing.student))
 
 

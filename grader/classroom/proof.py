@@ -74,8 +74,7 @@ class Proof:
 
     def verbs(self) -> list[str]:
         """All that its `make help` lists."""
-        found = re.findall(r"^ +make (\S+)", self.make("help"), re.MULTILINE)
-        return [verb for verb in found if verb not in OWN]
+        return [verb for verb in re.findall(r"^ +make (\S+)", self.make("help"), re.MULTILINE) if verb not in OWN]
 
     def report(self, model: Path | None) -> dict:
         """What `make grade` there writes."""
@@ -89,8 +88,7 @@ class Proof:
     def starter(self, model: Path | None) -> None:
         """It gives the right tokens, and does not scale."""
         self.tell("make grade: the starter")
-        tests = self.report(model)["tests"]
-        for test in tests:
+        for test in self.report(model)["tests"]:
             if test["tags"][0] in ("public", "hidden") and not 0 < test["score"] < test["max_score"]:
                 raise HandoutError(f"the starter: {test['name']}: {test['score']:g} points: {test['output']}")
             if test["tags"][0].startswith("threads-") and test["score"]:

@@ -95,10 +95,9 @@ class ClassRun:
     def first(self, record: Record) -> Work:
         """A submission's first stages. What earlier results of the same file measured is pooled with the new rounds."""
         stages = tuple(stage for stage in self.settings.stages if stage in UNTIMED) or self.settings.stages
-        earlier, host = None, ""
         if record.result and record.result.made_with == self.settings.made_with:
-            earlier, host = record.result.timing, record.result.host
-        return Work(record, stages, earlier=earlier, host=host)
+            return Work(record, stages, earlier=record.result.timing, host=record.result.host)
+        return Work(record, stages)
 
     # ------------------------------------------------------------------------------------------------------ handing out
 
@@ -145,9 +144,8 @@ class ClassRun:
         if outcome.status != NOT_GRADED and not work.timed and outcome.to_time and TIMED[0] in self.settings.stages:
             waiting.appendleft(replace(work, stages=TIMED, evidence=outcome.evidence, deaths=0, last=False))
         elif outcome.status == INCONCLUSIVE and work.timed and work.tries < RETRIES:
-            earlier = outcome.timing if outcome.timing else work.earlier
-            tries = work.tries + 1
-            self.later.append(replace(work, earlier=earlier, host=outcome.host, tries=tries, deaths=0, last=False))
+            again = replace(work, earlier=outcome.timing or work.earlier, host=outcome.host, tries=work.tries + 1)
+            self.later.append(replace(again, deaths=0, last=False))
         else:
             self.finish(work, outcome)
 

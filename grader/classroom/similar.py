@@ -51,14 +51,15 @@ def words_of(source: bytes) -> list[str]:
     words = []
     try:
         for token in tokenize.tokenize(io.BytesIO(source).readline):
-            if token.type == tokenize.NAME and not keyword.iskeyword(token.string):
-                words.append("name")
-            elif token.type in (tokenize.NUMBER, tokenize.STRING):
-                words.append("literal")
-            elif token.type in (tokenize.NAME, tokenize.OP):
-                words.append(token.string)
-            elif token.type not in SKIPPED:
-                words.append(tokenize.tok_name[token.type])
+            match token.type:
+                case tokenize.NAME if not keyword.iskeyword(token.string):
+                    words.append("name")
+                case tokenize.NUMBER | tokenize.STRING:
+                    words.append("literal")
+                case tokenize.NAME | tokenize.OP:
+                    words.append(token.string)
+                case kind if kind not in SKIPPED:
+                    words.append(tokenize.tok_name[kind])
     except (tokenize.TokenError, SyntaxError, UnicodeDecodeError, ValueError, RecursionError):
         pass  # not a whole program: what was read up to there
     return words

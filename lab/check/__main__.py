@@ -50,8 +50,7 @@ def parser() -> argparse.ArgumentParser:
     explore = commands.add_parser("explore", help="run under many schedules, one thread at a time")
     common(explore, 2000)
     only_explore(explore)
-    races = commands.add_parser("races", help="look for unordered accesses to arrays and variables")
-    common(races, 60)
+    common(commands.add_parser("races", help="look for unordered accesses to arrays and variables"), 60)
     run = commands.add_parser("run", help="run any program as it is, with its own arguments, in checked mode")
     run.add_argument("program", metavar="PROGRAM", help="a .py file or a module like lab.gpt")
     run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="the program's arguments")
@@ -125,8 +124,11 @@ def run_explore(options: argparse.Namespace) -> Findings:
     program = Program(options.program)
     if options.out is not None:
         files.room_for_page(options.out)
-    again = options.replay is not None
-    result = replay(program, options.replay, options.picture, options.seconds) if again else search(program, options)
+    result = (
+        search(program, options)
+        if options.replay is None
+        else replay(program, options.replay, options.picture, options.seconds)
+    )
     if options.out is not None:
         result.notes.append(page_note(result, options))
     return result

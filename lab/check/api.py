@@ -45,8 +45,7 @@ def explore_submission(
 ) -> Findings:
     """Run the program under many schedules, and a few times with tracked arrays; stops at the first schedule that
     fails."""
-    plan = _explore.Plan(schedules, seed, seconds, strategy, races=races)
-    return _explore.explore(Program(program), workers, plan)
+    return _explore.explore(Program(program), workers, _explore.Plan(schedules, seed, seconds, strategy, races=races))
 
 
 def check_races(

@@ -6,7 +6,7 @@ import numpy as np
 
 from lab.check.race import spoken
 from lab.check.races import Detector
-from lab.check.report import listed
+from lab.check.report import grouped, listed
 from lab.check.shadow import Memory, address
 from lab.serial import GPT2
 
@@ -28,18 +28,15 @@ def blame(detector: Detector, model: GPT2, expected: dict[str, np.ndarray]) -> T
     root = detector.activations[-1]
     memory = root.array.view(np.ndarray)
     for part, expectation in tensors(model, memory, expected):
-        found, wanted = memory[part], expectation.reshape(-1)
         written = (detector.log_pass[root.last[part]] == detector.now).reshape(expectation.shape)
-        wrong = differing(found, wanted)
+        wrong = differing(memory[part], expectation.reshape(-1))
         early = early_read(detector, root, part)
         if early is not None and (wrong.any() or not written.all()):
             return tell_early(detector, root, early, part.start, written)
         wrong &= written.reshape(-1)
         if wrong.any():
             return tell_wrong(detector, root, part.start + np.flatnonzero(wrong))
-    if not (detector.log_pass[root.last] == detector.now).any():
-        return [ELSEWHERE], []
-    return [], []
+    return [] if (detector.log_pass[root.last] == detector.now).any() else [ELSEWHERE], []
 
 
 def tensors(model: GPT2, memory: np.ndarray, expected: dict[str, np.ndarray]) -> Iterator[tuple[slice, np.ndarray]]:
@@ -76,9 +73,9 @@ def tell_early(detector: Detector, root: Memory, early: tuple, start: int, writt
     later = writers(detector, root, elements, before)
     if not later:
         rest = writers(detector, root, np.arange(start, start + written.size), 1)
-        lines = [f"{what} is read by {reader}, but nobody has written it in this pass"]
-        lines += whose_parts(root, rest, start, written)
-        return lines, list(dict.fromkeys([site, *(line for _thread, line in rest)]))
+        unwritten = f"{what} is read by {reader}, but nobody has written it in this pass"
+        where = dict.fromkeys([site, *(line for _thread, line in rest)])
+        return [unwritten, *whose_parts(root, rest, start, written)], list(where)
     if detector.log[before] == (thread, site, detector.now) and np.isin(elements, detector.log_elements[before]).all():
         left = "before anything is written to it in this pass: it adds to what was left there"
         return [f"{what} is read by {reader} {left}"], [site]
@@ -90,11 +87,12 @@ def tell_early(detector: Detector, root: Memory, early: tuple, start: int, writt
 def writers(detector: Detector, root: Memory, elements: np.ndarray, after: int) -> dict[tuple[str, str], np.ndarray]:
     """Who wrote these elements last in this pass, not counting the first `after` writes: (thread, line) -> elements."""
     last = root.last[elements]
-    found: dict[tuple[str, str], list[np.ndarray]] = {}
-    for number in np.unique(last):
-        thread, line, when = detector.log[number]
-        if number >= after and when == detector.now:
-            found.setdefault((thread, line), []).append(elements[last == number])
+    found = grouped(
+        ((thread, line), elements[last == number])
+        for number in np.unique(last)
+        for thread, line, when in [detector.log[number]]
+        if number >= after and when == detector.now
+    )
     return {who: np.concatenate(parts) for who, parts in found.items()}
 
 
@@ -103,8 +101,7 @@ def whose_parts(root: Memory, rest: dict, start: int, written: np.ndarray) -> li
     lines = [
         f"{root.region(elements)} is written by {spoken(thread)} at {line}" for (thread, line), elements in rest.items()
     ]
-    gap = start + np.flatnonzero(~written)
-    lines.append(f"{root.region(gap)} is not written by anybody")
+    lines.append(f"{root.region(start + np.flatnonzero(~written))} is not written by anybody")
     for values, size in zip(np.nonzero(~written), written.shape, strict=True):
         first, last = int(values.min()), int(values.max())
         if rest and np.unique(values).size < size:

@@ -2,10 +2,10 @@
 
 import traceback
 
-from lab.check.culprit import elsewhere, interrupted, not_atomic, order_of_waking, woken_for_nothing
+from lab.check.culprit import elsewhere, interrupted, locked, not_atomic, order_of_waking, woken_for_nothing
 from lab.check.explorer import Explorer, Run, describe_left
 from lab.check.picture import folded
-from lab.check.report import Finding, listed, place
+from lab.check.report import Finding, grouped, listed, place
 from lab.check.runner import Failure, Runner
 
 
@@ -77,20 +77,18 @@ def tell_exception(explorer: Explorer, failure: Failure, finding: Finding, lines
 
 def meanwhile(run: Run) -> list[str]:
     """What the workers were about to do when the run was stopped."""
-    words = []
-    for runner in run.scheduler.everyone:
-        if runner.number and not runner.over_before_the_end:
-            verb = "had not begun" if not runner.points else f"was {describe_left(runner)}"
-            words.append(f"{runner.name} {verb}")
+    words = [
+        f"{runner.name} " + (f"was {describe_left(runner)}" if runner.points else "had not begun")
+        for runner in run.scheduler.everyone
+        if runner.number and not runner.over_before_the_end
+    ]
     return [f"meanwhile {listed(words)}"] if words else []
 
 
 def how_they_ended(explorer: Explorer, run: Run, finding: Finding) -> list[str]:
     """The last line of each worker: work that was not done may have been left undone there."""
-    ends: dict[int, list[str]] = {}
-    for runner in run.scheduler.everyone:
-        if runner.number and runner.ready is None and runner.line:
-            ends.setdefault(runner.line, []).append(runner.name)
+    workers = [runner for runner in run.scheduler.everyone if runner.number]
+    ends = grouped((runner.line, runner.name) for runner in workers if runner.ready is None and runner.line)
     finding.add_places([f"{explorer.program.name}:{line}" for line in ends])
     return [f"{listed(names)} ended at {explorer.program.name}:{line}" for line, names in sorted(ends.items())]
 
@@ -98,10 +96,9 @@ def how_they_ended(explorer: Explorer, run: Run, finding: Finding) -> list[str]:
 def hints(explorer: Explorer, run: Run, finding: Finding) -> list[str]:
     """What often stands behind such a failure, if the program looks like it."""
     found = []
-    name = explorer.program.name
     jolted = [site for _name, site in woken_for_nothing(run)]
     for line, inside in sorted(explorer.program.bare_waits.items()):
-        site = f"{name}:{line}"
+        site = f"{explorer.program.name}:{line}"
         why = "nothing checks afterwards that what it waited for is true"
         why = why if site in jolted else overtaken_after_wake(run, site)
         if why:
@@ -124,15 +121,12 @@ def overtaken_after_wake(run: Run, site: str) -> str:
     """Did another thread lock the mutex between the signal for a wait at `site` and the end of that wait?"""
     trace = run.scheduler.trace
     for end, (runner, verb, what, at) in enumerate(trace):
-        if verb != "wakes" or at != site:
-            continue
-        for other, other_verb, other_what, other_site in reversed(trace[:end]):
-            if other is runner:
-                break
-            if other_verb in ("locks", "wakes"):
-                mutex = other_what[1] if other_verb == "wakes" else other_what
-                if mutex is what[1]:
-                    had = f"{other.name} had the mutex (at {other_site}) just before {runner.name} woke from it"
+        if verb == "wakes" and at == site:
+            for other in reversed(trace[:end]):
+                if other.runner is runner:
+                    break
+                if locked(other) is what[1]:
+                    had = f"{other.runner.name} had the mutex (at {other.site}) just before {runner.name} woke from it"
                     return f"{had}, and what was true at the signal need not be true after the wait"
     return ""
 
@@ -147,7 +141,5 @@ def went_back_to_sleep(run: Run, runner: Runner) -> tuple[str, str, str] | None:
     mine = [(verb, what) for other, verb, what, _site in trace if other is runner and verb != "at"]
     if len(mine) < 2 or mine[-1] != ("waits for", state) or mine[-2][0] != "wakes" or mine[-2][1][0] is not state:
         return None
-    signals = [(woke.site, woke.verb) for woke in state.woke if woke.woken == runner.name]
-    if not signals or signals[-1][1] != "signal":
-        return None
-    return signals[-1][0], runner.site, state.label
+    woke = next((woke for woke in reversed(state.woke) if woke.woken == runner.name), None)
+    return (woke.site, runner.site, state.label) if woke is not None and woke.verb == "signal" else None

@@ -21,10 +21,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import CodeType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 from lab import threadlib
-from lab.check.names import Namer, outside
+from lab.check.names import label_of, outside
 from lab.check.report import Finding, listed, place
 from lab.check.waiting import cycle_in_words, first_cycle
 from lab.threadlib import Runtime, Thread, WorkerFailed
@@ -85,7 +85,7 @@ class Mutex(threadlib.Mutex):
 
     def __init__(self, name: str | None = None) -> None:
         super().__init__(name)
-        self.label, _made_at = self.runtime.namer.label(self)
+        self.label, _made_at = label_of(self, self.runtime.labels)
         self.holder: Record | None = None
         self.since: Site | None = None  # where it was locked
         self.after: weakref.WeakKeyDictionary[Mutex, Edge] = weakref.WeakKeyDictionary()
@@ -125,7 +125,7 @@ class Cond(threadlib.Cond):
 
     def __init__(self, name: str | None = None) -> None:
         super().__init__(name)
-        self.label, _made_at = self.runtime.namer.label(self)
+        self.label, _made_at = label_of(self, self.runtime.labels)
         self.mutex: Mutex | None = None
         self.last: Site | None = None
 
@@ -137,9 +137,8 @@ class Cond(threadlib.Cond):
         if not isinstance(mutex, Mutex) or mutex.holder is not me:
             run.stop_unheld(me, at(here), f"waits for {self.label} with", mutex)
         if self.state and self.mutex is not mutex and self.mutex is not None:
-            others = f"others wait for it with {self.mutex.label}"
-            message = f"{me.name} at {at(here)} waits for {self.label} with {mutex.label}, but {others}"
-            run.stop("misuse", message, where=[at(here)])
+            what = f"waits for {self.label} with {mutex.label}, but others wait for it with {self.mutex.label}"
+            run.stop("misuse", f"{me.name} at {at(here)} {what}", where=[at(here)])
         self.mutex, me.about = mutex, ("waits", self, here)
         super().wait(mutex)
         run.check()
@@ -163,7 +162,7 @@ class Semaphore(threadlib.Semaphore):
 
     def __init__(self, n: int = 0, name: str | None = None) -> None:
         super().__init__(n, name)
-        label, made_at = self.runtime.namer.label(self)
+        label, made_at = label_of(self, self.runtime.labels)
         self.label = f"{label}, made with {n} at {made_at}"
         self.last: Site | None = None
 
@@ -178,16 +177,13 @@ class Semaphore(threadlib.Semaphore):
         super().V()
 
 
-KINDS: dict[type, type] = {threadlib.Mutex: Mutex, threadlib.Cond: Cond, threadlib.Semaphore: Semaphore}
-
-
 # -------------------------------------------------------------------------------------------------------- the runtime
 
 
 class Checked(Runtime):
     """The checking runtime. `report` is called with every finding; a fatal one is then raised as CheckFailed."""
 
-    kinds = KINDS
+    kinds: ClassVar = {threadlib.Mutex: Mutex, threadlib.Cond: Cond, threadlib.Semaphore: Semaphore}
 
     def __init__(self, report: Callable[[Finding], None]) -> None:
         super().__init__()
@@ -196,7 +192,7 @@ class Checked(Runtime):
         self.spawned: dict[Thread, Record] = {}
         self.alive: list[Record] = list(self.records.values())
         self.guard = threading.RLock()
-        self.namer = Namer()
+        self.labels: dict[str, int] = {}  # of primitives -> how many there are
         self.told: set[frozenset[int]] = set()
         self.over = False
 
@@ -248,19 +244,17 @@ class Checked(Runtime):
         self.records[get_ident()] = record
         fn(number)
         if record.held and self.failure is None:
-            held = [f"{mutex.label}, locked at {at(mutex.since)}" for mutex in record.held]
+            held = " and ".join(f"{mutex.label}, locked at {at(mutex.since)}" for mutex in record.held)
             where = [at(mutex.since) for mutex in record.held]
-            self.stop("misuse", f"{record.name} has ended with {' and '.join(held)}", where=where)
+            self.stop("misuse", f"{record.name} has ended with {held}", where=where)
 
     def join(self, threads: list[Thread]) -> None:
         """Waiting for threads to end is waiting too."""
         records = [self.spawned[thread] for thread in threads]
-
-        def over() -> bool:
-            return all(record.ended for record in records)
-
-        names = [record.name for record in records]
-        self.blocked(self.me(), "joins", names, caller(), over, lambda: Runtime.join(self, threads))
+        self.blocked(
+            self.me(), "joins", [record.name for record in records], caller(),
+            lambda: all(record.ended for record in records), lambda: Runtime.join(self, threads),
+        )  # fmt: skip
 
     # ---- waiting
 
@@ -315,15 +309,16 @@ class Checked(Runtime):
         assert record.blocked is not None
         verb, what, site, _free = record.blocked
         where = at(site)
-        if verb == "locks":
-            holder = what.holder.name if what.holder is not None else "nobody"
-            return f"{record.name} waits for {what.label} ({where}), held by {holder} since {at(what.since)}"
-        if verb == "waits":
-            last = f"; its last signal was at {at(what.last)}" if what.last else "; it was never signalled"
-            return f"{record.name} waits for {what.label} ({where}) and nobody is left to signal it{last}"
-        if verb == "P":
-            last = f"; its last V was at {at(what.last)}" if what.last else "; there was no V"
-            return f"{record.name} waits in P({what.label}) ({where}) and no thread that can run will V it{last}"
+        match verb:
+            case "locks":
+                holder = what.holder.name if what.holder is not None else "nobody"
+                return f"{record.name} waits for {what.label} ({where}), held by {holder} since {at(what.since)}"
+            case "waits":
+                last = f"; its last signal was at {at(what.last)}" if what.last else "; it was never signalled"
+                return f"{record.name} waits for {what.label} ({where}) and nobody is left to signal it{last}"
+            case "P":
+                last = f"; its last V was at {at(what.last)}" if what.last else "; there was no V"
+                return f"{record.name} waits in P({what.label}) ({where}) and no thread that can run will V it{last}"
         return f"{record.name} waits for the end of {listed(what)} ({where})"
 
     # ---- misuse
@@ -342,21 +337,18 @@ class Checked(Runtime):
         if mutex in me.held:
             since = at(mutex.since)
             what = f"locks {mutex.label} again, which it has held since {since}: no other thread may unlock it"
-            message = f"{me.name} at {at(here)} {what}"
-            self.stop("misuse", message, where=[at(here), since])
+            self.stop("misuse", f"{me.name} at {at(here)} {what}", where=[at(here), since])
         for held in me.held:
             gates = frozenset(id(other) for other in me.held if other is not held)
             known = held.after.get(mutex)
             if known is not None and known.gates <= gates:
                 continue
-            if known is not None:
-                gates &= known.gates
+            gates &= known.gates if known is not None else gates
             held.after[mutex] = Edge(at(held.since), at(here), me.name, gates)
             path = self.path(mutex, held)
-            if path and frozenset.intersection(gates, *(first.after[second].gates for first, second in path)):
-                continue
+            common = gates.intersection(*(first.after[second].gates for first, second in path))
             key = frozenset((id(mutex), id(held)))
-            if path and key not in self.told:
+            if path and not common and key not in self.told:
                 self.told.add(key)
                 self.report_order(me, held, mutex, here, path)
 
@@ -404,8 +396,7 @@ def install() -> Checked:
     def report(finding: Finding) -> None:
         shown.append(finding)
         sys.stdout.flush()
-        text = f"{finding.kind}: {finding.text()}"
-        print(f"\nchecked mode: {text}", file=sys.stderr, flush=True)
+        print(f"\nchecked mode: {finding.kind}: {finding.text()}", file=sys.stderr, flush=True)
         if finding.kind != "order":
             leave(4)
 

@@ -67,8 +67,7 @@ class Clock(types.ModuleType):
         me = self.scheduler.current
         me.until = self.now() + seconds
         me.naps += 1
-        ready = None if me.naps <= NAPS else lambda: self.now() >= me.until
-        self.scheduler.yield_point("sleeps", seconds, ready)
+        self.scheduler.yield_point("sleeps", seconds, None if me.naps <= NAPS else lambda: self.now() >= me.until)
         self.forward(me.until)
 
     def leap(self, live: list) -> bool:

@@ -6,14 +6,10 @@ thread knew the other's are unordered.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lab.check.runner import Runner
-
-if TYPE_CHECKING:
-    from lab.check.primitives import Cond, Mutex, Semaphore
 
 
 class Clocks:
@@ -48,41 +44,23 @@ class Clocks:
         self.of[child.number][child.number] = own + 1
         self.tick(parent)
 
-    def acquire(self, me: Runner, state: "Mutex | Cond") -> None:
-        """A mutex is locked, or a wait is over."""
-        if state.clock is not None:
-            self.learn(me, state.clock)
+    def acquire(self, me: Runner, known: np.ndarray | None) -> None:
+        """me locks, takes a unit, comes back from a wait or joins: it learns what was released there, if anything."""
+        join(self.of[me.number], known)
 
-    def release(self, me: Runner, state: "Mutex") -> None:
-        """A mutex is unlocked; its holder knew what earlier holders did."""
-        state.clock = self.of[me.number].copy()
+    def release(self, me: Runner) -> np.ndarray:
+        """me unlocks, signals or gives a unit: what it knows now, for whoever acquires it."""
+        known = self.of[me.number].copy()
         self.tick(me)
-
-    def publish(self, me: Runner, state: "Cond") -> None:
-        """A condition is signalled."""
-        clock = self.of[me.number].copy()
-        if state.clock is not None:
-            known = state.clock.size
-            np.maximum(clock[:known], state.clock, out=clock[:known])
-        state.clock = clock
-        self.tick(me)
-
-    def give_unit(self, me: Runner, state: "Semaphore") -> None:
-        """V: the unit carries what its giver knew."""
-        state.units.append(self.of[me.number].copy())
-        self.tick(me)
-
-    def take_unit(self, me: Runner, state: "Semaphore") -> None:
-        """P takes the oldest unit: one P is ordered after one V, not after all."""
-        clock = state.units.popleft()
-        if clock is not None:
-            self.learn(me, clock)
-
-    def learn(self, me: Runner, clock: np.ndarray) -> None:
-        """me's clock becomes the larger of the two, entry by entry."""
-        mine = self.of[me.number][: clock.size]
-        np.maximum(mine, clock, out=mine)
+        return known
 
     def tick(self, me: Runner) -> None:
         """A new epoch of this thread."""
         self.of[me.number][me.number] += 1
+
+
+def join(clock: np.ndarray, known: np.ndarray | None) -> None:
+    """The clock becomes the larger of the two, entry by entry; the other may be shorter, or None."""
+    if known is not None:
+        shared = clock[: known.size]
+        np.maximum(shared, known, out=shared)

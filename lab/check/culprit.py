@@ -4,9 +4,10 @@ import itertools
 from typing import NamedTuple
 
 from lab.check.explorer import Run
-from lab.check.primitives import Cond, Mutex
-from lab.check.report import listed
+from lab.check.primitives import Mutex
+from lab.check.report import grouped, listed
 from lab.check.runner import Runner
+from lab.check.scheduler import Event
 
 
 class Session(NamedTuple):
@@ -19,13 +20,18 @@ class Session(NamedTuple):
     unlocked: str  # "" if it was not, or only to wait
 
 
+def locked(event: Event) -> Mutex | None:
+    """The mutex that the thread has after this event, if it is one that gives it a mutex."""
+    return event.what if event.verb == "locks" else event.what[1] if event.verb == "wakes" else None
+
+
 def sessions(run: Run) -> dict[Mutex, list[Session]]:
     """Who held each mutex, in order."""
     trace = run.scheduler.trace
     found: dict[Mutex, list[Session]] = {}
-    for index, (runner, verb, what, site) in enumerate(trace):
-        if verb in ("locks", "wakes"):
-            mutex = what if verb == "locks" else what[1]
+    for index, event in enumerate(trace):
+        runner, verb, what, site = event
+        if (mutex := locked(event)) is not None:
             found.setdefault(mutex, []).append(Session(runner, index, len(trace), site, ""))
         elif verb in ("unlocks", "waits for"):
             held = found.get(what if verb == "unlocks" else what.mutex)
@@ -60,18 +66,14 @@ def not_atomic(run: Run, suspect: str = "") -> tuple[str, list[str]]:
 
 def stays(run: Run, session: Session) -> bool:
     """Does the session end with a wait that does not end?"""
-    runner = session.runner
-    return not session.unlocked and runner.ready is not None and run.scheduler.trace[session.end :][:1] != []
+    return not session.unlocked and session.runner.ready is not None and session.end < len(run.scheduler.trace)
 
 
 def written_blindly(run: Run, first: Session, second: Session) -> set[str]:
     """The variables that the first session read, and that the second one wrote before it looked at them again."""
     accesses = [access for access in run.scheduler.accesses if access[1] is first.runner]
     read = {whole(name) for at, _who, name, _site, write in accesses if inside(at, first) and not write}
-    begun: dict[str, bool] = {}
-    for at, _who, name, _site, write in accesses:
-        if inside(at, second):
-            begun.setdefault(whole(name), write)
+    begun = {whole(name): write for at, _who, name, _site, write in reversed(accesses) if inside(at, second)}
     return {name for name in read if begun.get(name)}
 
 
@@ -88,8 +90,7 @@ def changed(run: Run, first: Session, between: Session, second: Session) -> list
             if write and who is between.runner and inside(at, between) and whole(name) in mine
         ]
         return [change for change in theirs if change[0] in later] or theirs or None
-    trace = run.scheduler.trace
-    following = next((event for event in trace[first.end + 1 :] if event.verb != "at"), None)
+    following = next((event for event in run.scheduler.trace[first.end + 1 :] if event.verb != "at"), None)
     stopped = following is not None and following.runner is not first.runner and run.scheduler.preemptions > 0
     return [] if stopped and first.locked != second.locked else None  # two rounds of a loop say nothing
 
@@ -112,38 +113,32 @@ def tell_not_atomic(
     gap = f"{name} released {mutex.label} at {first.unlocked} and locked it again at {second.locked}"
     if names:
         variable, site = names[-1]
-        text = f"not atomic: {gap}, and in between {other} changed {variable} at {site}"
-        return text, [first.unlocked, second.locked, site]
-    text = (
-        f"not atomic: {gap}, and in between {other} had it, from {between.locked} on: what {name} knew may have changed"
-    )
-    return text, [first.unlocked, second.locked, between.locked]
+        did = f"changed {variable} at {site}"
+    else:
+        site = between.locked
+        did = f"had it, from {site} on: what {name} knew may have changed"
+    return f"not atomic: {gap}, and in between {other} {did}", [first.unlocked, second.locked, site]
 
 
 def order_of_waking(run: Run) -> tuple[str, list[str]]:
     """Threads that waited for one condition and came back in another order than they came or were woken in."""
-    came: dict[Cond, list[tuple[Runner, str]]] = {}
-    for runner, verb, what, site in run.scheduler.trace:
-        if verb == "wakes":
-            came.setdefault(what[0], []).append((runner, site))
+    came = grouped((what[0], (runner, site)) for runner, verb, what, site in run.scheduler.trace if verb == "wakes")
     for state, runners in came.items():
         for woke in state.woke:
             if woke.longer:
-                text = (
+                return (
                     f"the {woke.verb} of {state.label} at {woke.site} woke {woke.woken}, although {woke.longer} had "
                     "waited longer: which of several waiting threads a signal wakes is not defined"
-                )
-                return text, [woke.site]
+                ), [woke.site]
         order = [runner.name for runner, _site in runners]
         woken = [woke.woken for woke in state.woke if woke.verb == "signal"]  # a broadcast promises no order
         for first, second in itertools.pairwise(woken):
             if first in order and second in order and first != second and order.index(first) > order.index(second):
                 at = runners[order.index(second)][1]
-                text = (
+                return (
                     f"{first} was woken before {second}, but {second} came back first from its wait at {at}: the order "
                     "in which woken threads get the mutex is not defined"
-                )
-                return text, [at]
+                ), [at]
     return "", []
 
 
@@ -156,19 +151,15 @@ def interrupted(run: Run, suspect: str) -> str:
         meanwhile = trace[before + 1 : after]
         waited = before in mine and trace[before].verb in ("joins", "P", "wakes", "waits for")
         if meanwhile and trace[after].verb == "at" and not waited:
-            others: dict[str, dict[str, None]] = {}
-            for event in meanwhile:
-                others.setdefault(event.runner.name, {})[event.site] = None
-            words = [f"{name} was at {listed(list(sites)[-4:])}" for name, sites in others.items()]
+            others = grouped((event.runner.name, event.site) for event in meanwhile)
+            words = [f"{name} was at {listed(list(dict.fromkeys(sites))[-4:])}" for name, sites in others.items()]
             return f"{suspect} was interrupted at {trace[after].site}; meanwhile {listed(words)}"
     return ""
 
 
 def elsewhere(run: Run) -> list[str]:
     """Where the other threads were when one failed."""
-    places: dict[str, list[str]] = {}
-    for name, site in run.scheduler.stood.items():
-        places.setdefault(site, []).append(name)
+    places = grouped((site, name) for name, site in run.scheduler.stood.items())
     words = [f"{listed(names)} stood at {site}" for site, names in places.items()]
     return [f"at that moment {listed(words)}"] if words else []
 

@@ -10,6 +10,7 @@ import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +79,8 @@ def explore(program: Program, workers: int = 3, plan: Plan | None = None) -> Fin
     def search(explorer: Explorer, first: Run) -> None:
         failed = None
         if plan.races and first.kind in ("", "tokens", "values") and first.scheduler.spawned:
-            share = time.monotonic() + 0.3 * plan.seconds if plan.seconds is not None else float("inf")
-            failed = look_for_races(explorer, plan.seed, min(TRACKED_SCHEDULES, plan.schedules), share, result)
+            until = time.monotonic() + 0.3 * plan.seconds if plan.seconds is not None else float("inf")
+            failed = look_for_races(explorer, plan.seed, min(TRACKED_SCHEDULES, plan.schedules), until, result)
         Search(explorer, plan, result).run(first)
         if failed is not None and all(finding.kind == "race" for finding in result.findings):
             finding = tell_failed(explorer, failed, plan.seed)
@@ -146,8 +147,12 @@ def setup_problem(program: Program, first: Run) -> Finding | None:
     frames = [frame for frame in traceback.extract_tb(exception.__traceback__) if frame.filename == program.file]
     site = place(program.file, frames[-1].lineno or 0) if frames else program.name
     text = f"sys.exit({exception.code!r})" if isinstance(exception, SystemExit) else f"{exception}"
-    message = f"{site}: {type(exception).__name__}: {text}; the program cannot be run as it is, without any thread"
-    return Finding("refused", message, where=[site], tool="scan")
+    return Finding(
+        "refused",
+        f"{site}: {type(exception).__name__}: {text}; the program cannot be run as it is, without any thread",
+        where=[site],
+        tool="scan",
+    )
 
 
 class Search:
@@ -170,11 +175,9 @@ class Search:
         if self.generate and not run.scheduler.spawned:
             most = min(most, len(tiny.CASES))
             result.notes.append("generate() starts no threads: there is only one schedule for each prompt")
-        index = 0
         if self.plan.strategy == "exhaustive":
             run = self.one(0)
-        while True:
-            index += 1
+        for index in count(1):
             self.count(run, index)
             if run.failure is not None:
                 if not run.scheduler.spurious or self.plan.spurious != "mix":
@@ -182,9 +185,8 @@ class Search:
                     return
                 if self.jolted is None:  # a failure in which no wait ends without a signal says more about the program
                     self.jolted, most = run, min(most, index + WITHOUT)
-            if self.exhausting and not self.more() and self.plan.strategy == "exhaustive":
-                break
-            if index >= most or time.monotonic() > self.explorer.deadline or self.stale(index):
+            over = self.exhausting and not self.more() and self.plan.strategy == "exhaustive"
+            if over or index >= most or time.monotonic() > self.explorer.deadline or self.stale(index):
                 break
             run = self.one(index)
         if self.jolted is not None:
@@ -195,19 +197,18 @@ class Search:
         if self.exhaustive is not None and self.exhaustive.advance():
             return True
         self.exhaustive = None
-        bound = counted(self.plan.bound, "preemption")
-        self.result.notes.append(f"these are all schedules with at most {bound} at primitives")
+        self.result.notes.append(
+            f"these are all schedules with at most {counted(self.plan.bound, 'preemption')} at primitives"
+        )
         return False
 
     def count(self, run: Run, index: int) -> None:
         """Keep what was run."""
         result, scheduler = self.result, run.scheduler
         result.schedules += 1
-        before = len(self.known)
         self.known.add(hash((run.setting.case, run.setting.level, *scheduler.deviations)))
-        result.distinct = len(self.known)
-        if result.distinct > before:
-            self.newest = index
+        if len(self.known) > result.distinct:
+            result.distinct, self.newest = len(self.known), index
         result.depth = max(result.depth, scheduler.decisions)
         level = run.setting.level
         self.depth[level] = max(self.depth.get(level, 1), scheduler.decisions)
@@ -254,20 +255,20 @@ class Search:
             if run.failure is not None:
                 self.exhausting = False
                 return run
-        strategy = exhaustive if exhaustive is not None else self.strategy(name, index, level)
-        return explorer.run(strategy, setting)
+        return explorer.run(exhaustive or self.strategy(name, index, level), setting)
 
     def strategy(self, name: str, index: int, level: int) -> Strategy:
         """A new one, with the random numbers of this schedule; PCT goes through its depths 2 to 5."""
         random = seeded(self.plan.seed, index)
         if name in ("pct", "weighted") and level not in self.counts:
             self.counts[level] = self.profile(level)
-        if name == "pct":
-            return PCT(random, 2 + index // 6 % 4, self.depth[level])
-        if name == "pos":
-            return PartialOrder(random)
-        if name == "weighted":
-            return Weighted(random, self.counts[level])
+        match name:
+            case "pct":
+                return PCT(random, 2 + index // 6 % 4, self.depth[level])
+            case "pos":
+                return PartialOrder(random)
+            case "weighted":
+                return Weighted(random, self.counts[level])
         return RandomWalk(random, STAY if level >= STATEMENTS else 0.0)
 
     def profile(self, level: int) -> dict[Any, Counter[int]]:
@@ -296,12 +297,9 @@ def conclusion(plan: Plan, result: Findings) -> str:
 def explain(explorer: Explorer, run: Run, plan: Plan) -> Finding:
     """Shrink the schedule, run it once more with everything on record, and put the failure into words."""
     failure, kind = run.fault, run.kind
-    if failure.kind == "timeout":
-        return Finding(
-            "livelock", f"no end within the time given: {failure.message}", where=failure.where, seed=plan.seed
-        )
-    if failure.silent:  # it takes its time again every time
-        return Finding("livelock", failure.message, where=failure.where, seed=plan.seed)
+    if failure.kind == "timeout" or failure.silent:  # it would take its time again
+        given = "no end within the time given: " if failure.kind == "timeout" else ""
+        return Finding("livelock", given + failure.message, where=failure.where, seed=plan.seed)
     run = simpler(explorer, run, plan.seed)
     setting, deviations = run.setting, shrink(explorer, run, plan.seed)
     tracked = kind != "livelock"  # a million rounds are too many to look at what each reads
@@ -309,14 +307,19 @@ def explain(explorer: Explorer, run: Run, plan: Plan) -> Finding:
     if again.kind != kind:  # tracking must change nothing; if it does, tell what can be told without it
         again = explorer.again(setting, Replay(dict(deviations)), traced=True)
     if again.kind == "timeout":
-        message = f"{failure.message or kind.split(':')[0]}; there was no time left to find out more: replay it"
-        return Finding(failure.kind, message, schedule=setting.string(deviations), seed=plan.seed)
-    if again.kind != kind:
-        message = (
-            f"{kind.split(':')[0]} but it cannot be reproduced with the same schedule: the program is not "
-            "deterministic (random numbers, id(), the order of a set?)"
+        return Finding(
+            failure.kind,
+            f"{failure.message or kind.split(':')[0]}; there was no time left to find out more: replay it",
+            schedule=setting.string(deviations),
+            seed=plan.seed,
         )
-        return Finding("exception", message, seed=plan.seed)
+    if again.kind != kind:
+        return Finding(
+            "exception",
+            f"{kind.split(':')[0]} but it cannot be reproduced with the same schedule: the program is not "
+            "deterministic (random numbers, id(), the order of a set?)",
+            seed=plan.seed,
+        )
     finding = tell(explorer, again)
     finding.seed, finding.schedule = plan.seed, setting.string(again.scheduler.deviations)
     finding.preemptions = again.scheduler.preemptions

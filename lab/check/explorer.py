@@ -4,9 +4,9 @@ compared with those of lab.serial."""
 import os
 import types
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -37,24 +37,19 @@ class Run:
 
     def leave(self, call: str, does: str) -> None:
         """Called instead of os._exit(), os.fork() and the like."""
-        scheduler = self.scheduler
-        site = scheduler.site()
-        message = f"{scheduler.current.name} at {site} {does} by {call}: nothing after it is checked"
-        scheduler.fail_run(Failure("contract", message, where=[site]))
+        site = self.scheduler.site()
+        what = f"{self.scheduler.current.name} at {site} {does} by {call}"
+        self.scheduler.fail_run(Failure("contract", f"{what}: nothing after it is checked", where=[site]))
 
     @property
     def fault(self) -> Failure:
-        """The failure of a run that failed. Raises ValueError for another one."""
-        if self.failure is None:
-            raise ValueError("this run did not fail")
-        return self.failure
+        """The failure of a run that failed."""
+        return cast(Failure, self.failure)
 
     @property
     def seen(self) -> Detector:
-        """What a tracked run saw of its arrays. Raises ValueError for another one."""
-        if self.detector is None:
-            raise ValueError("this run was not tracked")
-        return self.detector
+        """What a tracked run saw of its arrays."""
+        return cast(Detector, self.detector)
 
     @property
     def kind(self) -> str:
@@ -106,16 +101,13 @@ class Explorer:
     def fresh(self, run: Run) -> types.ModuleType:
         """The program, executed anew; called inside the run, so that what importing it does is explored too."""
         scheduler, detector = run.scheduler, run.detector
-        additions: dict[str, Any] = {
-            "__step__": scheduler.step,
-            "__switch__": scheduler.switch,
-            "__loop__": scheduler.loop,
-        }
-        stand_ins: dict[str, Any] = {"time": scheduler.clock, "os": NoExit(run.leave), "sys": Quiet("sys")}
-        if detector:
-            additions |= detector.additions()
-        steps = run.setting.level >= STATEMENTS or scheduler.traced
-        module = self.program.fresh(additions, steps, detector is not None, stand_ins)
+        additions = {"__step__": scheduler.step, "__switch__": scheduler.switch, "__loop__": scheduler.loop}
+        module = self.program.fresh(
+            additions | (detector.additions() if detector else {}),
+            run.setting.level >= STATEMENTS or scheduler.traced,
+            detector is not None,
+            {"time": scheduler.clock, "os": NoExit(run.leave), "sys": Quiet("sys")},
+        )
         run.imported = True
         return module
 
@@ -134,11 +126,9 @@ class Explorer:
         case = tiny.CASES[run.setting.case]
         for one in case.runs():
             expected = tiny.expected(one)
-            memory = np.zeros(tiny.acts_size(case.n), dtype=np.float32)
-            model = tiny.fresh_model(memory)
+            model = tiny.fresh_model(memory := np.zeros(tiny.acts_size(case.n), dtype=np.float32))
             if run.detector:
-                tracked = run.detector.track(memory, "acts", lambda model=model: vars(model.acts))
-                model.acts_memory = tracked
+                model.acts_memory = run.detector.track(memory, "acts", lambda model=model: vars(model.acts))
             tokens: list[int] = []
             run.tokens.append(tokens)
             before = run.scheduler.spawned
@@ -163,12 +153,11 @@ class Explorer:
 
     def look(self, run: Run, model: GPT2, memory: np.ndarray, expected: tiny.Expected) -> None:
         """After each token: is it serial's, and are the activations what they are under the default schedule?"""
-        scheduler, detector, tokens = run.scheduler, run.detector, run.tokens[-1]
+        detector, tokens, wanted = run.detector, run.tokens[-1], expected.tokens
         index = len(tokens) - 1
         if detector and detector.blame:
-            wanted = expected.activations[min(index, len(expected.tokens) - 1)]
-            run.wrong, run.wrong_sites = blame(detector, model, wanted)
-        if index >= len(expected.tokens) or tokens[index] != expected.tokens[index]:
+            run.wrong, run.wrong_sites = blame(detector, model, expected.activations[min(index, len(wanted) - 1)])
+        if index >= len(wanted) or tokens[index] != wanted[index]:
             self.wrong_tokens(run, expected, tokens)
         if len(run.tokens) > 1:
             return
@@ -176,7 +165,9 @@ class Explorer:
         if index == len(known):
             known.append(agreeing(memory, model, expected.activations[index]))
         if differing(memory, known[index]).any():
-            scheduler.fail_run(Failure("values", f"token {index + 1} is right, but activations depend on the schedule"))
+            run.scheduler.fail_run(
+                Failure("values", f"token {index + 1} is right, but activations depend on the schedule")
+            )
         if detector:
             detector.now += 1
 
@@ -194,8 +185,8 @@ class Explorer:
         if run.scheduler.spawned:
             names = [runner.name for runner in run.scheduler.everyone if runner.number]
             where = list(dict.fromkeys(runner.spawned_at for runner in run.scheduler.everyone if runner.spawned_at))
-            at = f" at {listed(where)}" if where else ""
-            message = f"importing the program starts {listed(names)}{at}: threads are started by generate() only"
+            what = listed(names) + (f" at {listed(where)}" if where else "")
+            message = f"importing the program starts {what}: threads are started by generate() only"
             run.scheduler.fail_run(Failure("contract", message, where=where))
 
     def end_of_program(self, run: Run, what: str = "main()") -> None:
@@ -208,17 +199,17 @@ class Explorer:
             names.setdefault(f"spawned at {runner.spawned_at}, {describe_left(runner)}", []).append(runner.name)
         words = [f"{listed(those)}, {state}" for state, those in names.items()]
         where = [site for runner in left for site in (runner.spawned_at, runner.site) if site]
-        message = f"{what} ended without joining {'; '.join(words)}"
-        run.scheduler.fail_run(Failure("unjoined", message, where=list(dict.fromkeys(where))))
+        run.scheduler.fail_run(
+            Failure("unjoined", f"{what} ended without joining {'; '.join(words)}", where=list(dict.fromkeys(where)))
+        )
 
     def too_many_threads(self, run: Run, started: int) -> None:
         """k workers are started once."""
         sites = list(dict.fromkeys(site for _, verb, _, site in run.scheduler.trace if verb == "spawns"))
-        k = run.setting.workers
+        k, at = run.setting.workers, f", at {listed(sites)}" if sites else ""
         message = (
-            f"generate(workers={k}) started {started} threads instead of {k}"
-            + (f", at {listed(sites)}" if sites else "")
-            + ": the workers are started once, at its beginning, and get their work through a queue"
+            f"generate(workers={k}) started {started} threads instead of {k}{at}: the workers are started once, at its "
+            "beginning, and get their work through a queue"
         )
         run.scheduler.fail_run(Failure("contract", message, where=sites))
 
@@ -254,38 +245,29 @@ def agreeing(memory: np.ndarray, model: GPT2, expected: dict[str, np.ndarray]) -
 
 @contextmanager
 def prepared(program: Program) -> Iterator[None]:
-    """The surroundings in which a program is run many times."""
-    with one_core(), handing_over_at_once(), program.alone():
+    """The surroundings in which a program is run many times: on Linux, on one core, with threads that do not interrupt
+    the one that wakes them. Only one thread runs at a time, and handing over to one on another core takes three times
+    as long; who wakes another is about to wait for it anyway, and interrupting it before it has let the interpreter go
+    means two switches more, which doubles the cost of handing over."""
+    with ExitStack() as stack:
+        if hasattr(os, "sched_setaffinity"):
+            cores = os.sched_getaffinity(0)
+            one = {sorted(cores)[os.getpid() % len(cores)]}
+            stack.enter_context(changed(lambda wanted: os.sched_setaffinity(0, wanted), one, cores))
+        if hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_OTHER:
+            schedule = lambda policy: os.sched_setscheduler(0, policy, os.sched_getparam(0))  # noqa: E731
+            stack.enter_context(changed(schedule, os.SCHED_BATCH, os.SCHED_OTHER))
+        stack.enter_context(program.alone())
         yield
 
 
 @contextmanager
-def one_core() -> Iterator[None]:
-    """Stay on one core: only one thread runs at a time, and handing over to a thread on another core takes three times
-    as long."""
-    before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-    if before:
-        with suppress(OSError):
-            os.sched_setaffinity(0, {sorted(before)[os.getpid() % len(before)]})
+def changed(put: Callable[[Any], None], value: Any, before: Any) -> Iterator[None]:
+    """put(value), and at the end put(before), where the system allows it."""
+    with suppress(OSError):
+        put(value)
     try:
         yield
     finally:
-        if before:
-            with suppress(OSError):
-                os.sched_setaffinity(0, before)
-
-
-@contextmanager
-def handing_over_at_once() -> Iterator[None]:
-    """Threads made in here do not interrupt the one that wakes them. It is about to wait for them anyway; interrupting
-    it before it has let the interpreter go means two switches more, which doubles the cost of handing over."""
-    ordinary = hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_OTHER
-    if ordinary:
         with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_getparam(0))
-    try:
-        yield
-    finally:
-        if ordinary:
-            with suppress(OSError):
-                os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_getparam(0))
+            put(before)

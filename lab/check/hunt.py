@@ -6,7 +6,7 @@ from collections import Counter
 from lab.check.causes import tell
 from lab.check.explorer import Explorer, Run
 from lab.check.race import Race
-from lab.check.report import Finding, Findings
+from lab.check.report import Finding, Findings, grouped
 from lab.check.schedule import PRIMITIVES, STATEMENTS, Setting
 from lab.check.strategies import Default, RandomWalk, Replay, Strategy, seeded
 from lab.command import counted
@@ -50,14 +50,25 @@ def tell_failed(explorer: Explorer, run: Run, seed: int) -> Finding:
     """A tracked run that failed: the program's fault if that schedule fails without tracking, else the checker's."""
     deviations = run.scheduler.deviations
     if run.kind == "timeout":
-        message = f"no end within the time given: {run.fault.message}"
-        return Finding("livelock", message, where=run.fault.where, seed=seed, tool="races")
+        return Finding(
+            "livelock",
+            f"no end within the time given: {run.fault.message}",
+            where=run.fault.where,
+            seed=seed,
+            tool="races",
+        )
     if not run.fault.silent:
         explorer.deadline = max(explorer.deadline, time.monotonic() + LAST_WORDS)
     if run.detector is not None and explorer.again(run.setting, Replay(dict(deviations))).failure is None:
         finding = tell(explorer, run)
-        message = f"fails only while its arrays are tracked, so its races are not known: {finding.message}"
-        return Finding("refused", message, finding.detail, finding.where, seed=seed, tool="races")
+        return Finding(
+            "refused",
+            f"fails only while its arrays are tracked, so its races are not known: {finding.message}",
+            finding.detail,
+            finding.where,
+            seed=seed,
+            tool="races",
+        )
     tracked = run.detector is not None
     again = explorer.again(run.setting, Replay(dict(deviations)), traced=True, tracked=tracked, blamed=tracked)
     finding = tell(explorer, again)
@@ -67,11 +78,8 @@ def tell_failed(explorer: Explorer, run: Run, seed: int) -> Finding:
 
 def race_findings(found: list[tuple[Race, str]], seed: int) -> list[Finding]:
     """One finding for each array or variable: its first race, those of two writes before others; the rest as detail."""
-    by_name: dict[str, list[tuple[Race, str]]] = {}
-    for race, schedule in found:
-        by_name.setdefault(race.name, []).append((race, schedule))
     findings = []
-    for pairs in by_name.values():
+    for pairs in grouped((race.name, (race, schedule)) for race, schedule in found).values():
         pairs.sort(key=lambda pair: pair[0].first.kind + pair[0].second.kind)
         race, schedule = pairs[0]
         lines = race.detail() + [f"also {other.message()}" for other, _schedule in pairs[1:4]]
@@ -88,8 +96,11 @@ def one_does_all(explorer: Explorer, slot: int, seed: int, schedules: int) -> Fi
     sites = [site for thread, site, _pass in run.seen.log if thread == f"worker-{slot}"]
     common = max(dict.fromkeys(sites), key=sites.count) if sites else ""
     at = f" (most of its writes are at {common})" if common else ""
-    message = (
+    return Finding(
+        "contract",
         f"worker {slot} does all the work{at}: of {explorer.workers} workers no other one wrote a single activation in "
-        f"{counted(schedules, 'schedule')}. Is the work split over the batch? B is 1"
+        f"{counted(schedules, 'schedule')}. Is the work split over the batch? B is 1",
+        where=[common] if common else [],
+        seed=seed,
+        tool="races",
     )
-    return Finding("contract", message, where=[common] if common else [], seed=seed, tool="races")

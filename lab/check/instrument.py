@@ -70,12 +70,13 @@ class Scopes:
                 inner = self.of[child] = Scope(scope, f"__cell{len(self.of)}__")
                 inner.locals |= {argument.arg for argument in ast.walk(child.args) if isinstance(argument, ast.arg)}
             elif scope is not None:
-                if isinstance(child, ast.Global):
-                    scope.globals |= set(child.names)
-                elif isinstance(child, ast.Nonlocal):
-                    scope.nonlocals |= set(child.names)
-                elif isinstance(child, ast.Name) and not isinstance(child.ctx, ast.Load):
-                    scope.locals.add(child.id)
+                match child:
+                    case ast.Global(names):
+                        scope.globals |= set(names)
+                    case ast.Nonlocal(names):
+                        scope.nonlocals |= set(names)
+                    case ast.Name(name, ast.Store() | ast.Del()):
+                        scope.locals.add(name)
             self._collect(child, inner)
 
     def owner(self, name: str, scope: Scope | None) -> Scope | None:
@@ -220,12 +221,13 @@ def waits_outside_loops(tree: ast.Module) -> dict[int, str]:
 def last_of(block: list[ast.stmt]) -> Iterator[ast.stmt]:
     """The statements after which a block is over; after those of a loop's body its condition is looked at again."""
     *others, last = block
-    if isinstance(last, ast.Continue) and others:
-        yield from last_of(others)
-    elif isinstance(last, ast.If):
-        yield from last_of(last.body)
-        yield from last_of(last.orelse) if last.orelse else ()
-    elif isinstance(last, ast.With):
-        yield from last_of(last.body)
-    else:
-        yield last
+    match last:
+        case ast.Continue() if others:
+            yield from last_of(others)
+        case ast.If():
+            yield from last_of(last.body)
+            yield from last_of(last.orelse) if last.orelse else ()
+        case ast.With():
+            yield from last_of(last.body)
+        case _:
+            yield last

@@ -6,7 +6,7 @@ import dis
 import linecache
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from types import FrameType
 
@@ -34,6 +34,13 @@ def operation_name(fn: Callable) -> str:
     return getattr(fn, "__qualname__", repr(fn)).removeprefix("main.<locals>.").split(".<locals>")[0]
 
 
+def calls(frame: FrameType | None) -> Iterator[FrameType]:
+    """This frame and those around it, the innermost first."""
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
 def outside(frame: FrameType) -> FrameType:
     """The innermost frame from here on that is a program's; the outermost if there is none."""
     while frame.f_back is not None and is_ours(frame.f_code.co_filename):
@@ -43,15 +50,8 @@ def outside(frame: FrameType) -> FrameType:
 
 def user_frame(frame: FrameType | None, user_file: str) -> FrameType | None:
     """The innermost frame of `user_file`, of any program if there is none, else None."""
-    fallback = None
-    while frame is not None:
-        filename = frame.f_code.co_filename
-        if filename == user_file:
-            return frame
-        if fallback is None and not is_ours(filename):
-            fallback = frame
-        frame = frame.f_back
-    return fallback
+    own = next((one for one in calls(frame) if one.f_code.co_filename == user_file), None)
+    return own or next((one for one in calls(frame) if not is_ours(one.f_code.co_filename)), None)
 
 
 def frame_place(frame: FrameType | None) -> str:
@@ -68,28 +68,22 @@ def site_order(site: str) -> tuple[str, int]:
 # ------------------------------------------------------------------------------------------------- names of variables
 
 
-class Namer:
-    """Gives each primitive of a run a label: its name, or the variable it is assigned to, numbered if several share
-    it."""
-
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
-
-    def label(self, primitive: threadlib.Primitive) -> tuple[str, str]:
-        """("mutex queue", "pool.py:12"); called while the primitive is being made."""
-        frame = outside(sys._getframe(1))
-        kind = next(KINDS[base.__name__] for base in type(primitive).__mro__ if base.__name__ in KINDS)
-        made_at = frame_place(frame)
-        name = primitive.name or field_name(sys._getframe(1)) or variable_name(frame)
-        if not name:
-            return f"the {kind} made at {made_at}", made_at
-        label = name if kind in name.lower() else f"{kind} {name}"
-        number = self.counts[label] = self.counts.get(label, -1) + 1
-        if name.endswith("[]"):
-            label = f"{label[:-1]}{number}]"
-        elif number:
-            label = f"{label}#{number + 1}"
-        return label, made_at
+def label_of(primitive: threadlib.Primitive, counts: dict[str, int]) -> tuple[str, str]:
+    """("mutex queue", "pool.py:12") for a primitive that is being made: its name, or the variable it is assigned to,
+    numbered if several share it; `counts` are those of the run so far."""
+    frame = outside(sys._getframe(1))
+    kind = next(KINDS[base.__name__] for base in type(primitive).__mro__ if base.__name__ in KINDS)
+    made_at = frame_place(frame)
+    name = primitive.name or field_name(sys._getframe(1)) or variable_name(frame)
+    if not name:
+        return f"the {kind} made at {made_at}", made_at
+    label = name if kind in name.lower() else f"{kind} {name}"
+    number = counts[label] = counts.get(label, -1) + 1
+    if name.endswith("[]"):
+        label = f"{label[:-1]}{number}]"
+    elif number:
+        label = f"{label}#{number + 1}"
+    return label, made_at
 
 
 def field_name(frame: FrameType) -> str:
@@ -129,14 +123,15 @@ def target_of(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> str:
     """Climb from an expression to the assignment it is in."""
     parent, suffix = parents.get(node), ""
     while parent is not None:
-        if isinstance(parent, ast.Assign):
-            return written(parent.targets[0], suffix)
-        if isinstance(parent, ast.AnnAssign | ast.NamedExpr | ast.AugAssign):
-            return written(parent.target, suffix)
-        if isinstance(parent, ast.withitem) and parent.optional_vars is not None:
-            return written(parent.optional_vars, suffix)
-        if isinstance(parent, ast.keyword):
-            return parent.arg + suffix if parent.arg else ""
+        match parent:
+            case ast.Assign([target, *_]):
+                return written(target, suffix)
+            case ast.AnnAssign(target) | ast.NamedExpr(target) | ast.AugAssign(target):
+                return written(target, suffix)
+            case ast.withitem(_, ast.expr() as target):
+                return written(target, suffix)
+            case ast.keyword(name):
+                return name + suffix if name else ""
         above = parents.get(parent)
         if isinstance(parent, ast.Tuple | ast.List) and isinstance(above, ast.Assign):
             target = above.targets[0]

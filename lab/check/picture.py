@@ -18,18 +18,19 @@ COLOURS = ("#4c566a", "#2e7d5b", "#b5541c", "#3567a8", "#8a4a9e", "#9a7b16", "#b
 
 def in_words(verb: str, what: Any) -> str:
     """One operation."""
-    if verb == "at":
-        return f"switches before line {what}"
-    if verb == "wakes":
-        return f"wakes from {what[0].label}, has {what[1].label} again"
-    if verb == "joins":
-        return "joins " + ", ".join(runner.name for runner in what)
-    if verb in ("P", "V"):
-        return f"{verb}({what.label.removeprefix('semaphore ')})"
-    if verb == "spins":
-        return f"loops at line {what}"
-    if verb == "sleeps":
-        return "sleeps"
+    match verb:
+        case "at":
+            return f"switches before line {what}"
+        case "wakes":
+            return f"wakes from {what[0].label}, has {what[1].label} again"
+        case "joins":
+            return "joins " + ", ".join(runner.name for runner in what)
+        case "P" | "V":
+            return f"{verb}({what.label.removeprefix('semaphore ')})"
+        case "spins":
+            return f"loops at line {what}"
+        case "sleeps":
+            return "sleeps"
     return f"{verb} {getattr(what, 'label', what)}"
 
 
@@ -54,9 +55,7 @@ def rows(scheduler: Scheduler) -> list[tuple[bool, Any, str, str]]:
 
 def waiting_words(runner: Runner) -> str:
     """What a thread that never went on was about to do."""
-    if runner.verb == "wakes":
-        return f"to wake from {runner.what[0].label}"
-    return in_words(runner.verb, runner.what)
+    return f"to wake from {runner.what[0].label}" if runner.verb == "wakes" else in_words(runner.verb, runner.what)
 
 
 def lines(scheduler: Scheduler) -> list[str]:
@@ -95,10 +94,9 @@ def write_svg(path: Path, scheduler: Scheduler, title: str, schedule: str) -> No
     """A column for each thread, time going down, an arrow at each change of thread. Raises WriteError if it cannot be
     written."""
     found = rows(scheduler)[-LONGEST:]
-    numbers = sorted({runner.number for _changed, runner, _words, _site in found})
     names = {runner.number: runner.name for _changed, runner, _words, _site in found}
-    place = {number: LEFT + COLUMN * index for index, number in enumerate(numbers)}
-    width, height = LEFT + COLUMN * max(1, len(numbers)) + 10, TOP + ROW * len(found) + 20
+    place = {number: LEFT + COLUMN * index for index, number in enumerate(sorted(names))}
+    width, height = LEFT + COLUMN * max(1, len(names)) + 10, TOP + ROW * len(found) + 20
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         'font-family="ui-monospace, Menlo, Consolas, monospace" font-size="11">',
@@ -106,8 +104,7 @@ def write_svg(path: Path, scheduler: Scheduler, title: str, schedule: str) -> No
         f'<text x="10" y="18" font-size="13" font-weight="bold">{escape(title)}</text>',
         f'<text x="10" y="34" fill="#666">{escape(schedule[:160])}</text>',
     ]
-    for number in numbers:
-        x = place[number]
+    for number, x in place.items():
         parts.append(f'<text x="{x}" y="54" font-weight="bold" fill="{colour(number)}">{escape(names[number])}</text>')
         parts.append(f'<line x1="{x - 6}" y1="{TOP - 6}" x2="{x - 6}" y2="{height - 10}" stroke="#ddd"/>')
     parts += arrows(found, place)
@@ -132,8 +129,10 @@ def arrows(found: list[tuple[bool, Any, str, str]], place: dict[int, int]) -> li
         before = found[index - 1][1].number if index else runner.number
         if changed and before != runner.number and not words.startswith(WAITS):
             y = TOP + ROW * index + 5
-            path = f"M{place[before] - 6} {y - ROW} L{place[runner.number] - 6} {y}"
-            parts.append(f'<path d="{path}" stroke="#aaa" fill="none" stroke-dasharray="3 2"/>')
+            parts.append(
+                f'<path d="M{place[before] - 6} {y - ROW} L{place[runner.number] - 6} {y}" stroke="#aaa" fill="none" '
+                'stroke-dasharray="3 2"/>'
+            )
     return parts
 
 

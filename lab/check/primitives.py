@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lab import threadlib
+from lab.check.clocks import join
 from lab.check.runner import Runner, Unwind
 
 if TYPE_CHECKING:
@@ -45,8 +46,10 @@ class Mutex(Known, threadlib.Mutex):
         """A point; possible when it is free."""
         run = self.runtime
         if self.holder is run.current and not run.ending and run.failure is None:
-            what = f"locks {self.label} again, which it has held since {self.since}: no other thread may unlock it"
-            run.misuse(what, [self.since])
+            run.misuse(
+                f"locks {self.label} again, which it has held since {self.since}: no other thread may unlock it",
+                [self.since],
+            )
         self.take(run.point("locks", self, self.free))
 
     def unlock(self) -> None:
@@ -66,7 +69,7 @@ class Mutex(Known, threadlib.Mutex):
         self.holder, self.since = me, me.site
         me.held.append(self)
         if self.runtime.clocks:
-            self.runtime.clocks.acquire(me, self)
+            self.runtime.clocks.acquire(me, self.clock)
 
     def release(self, me: Runner) -> None:
         """Nobody is the holder now."""
@@ -74,7 +77,7 @@ class Mutex(Known, threadlib.Mutex):
         if self in me.held:
             me.held.remove(self)
         if self.runtime.clocks:
-            self.runtime.clocks.release(me, self)
+            self.clock = self.runtime.clocks.release(me)  # its holder knew what earlier holders did
 
     def holder_in_words(self) -> str:
         """Who holds it."""
@@ -130,7 +133,7 @@ class Cond(Known, threadlib.Cond):
             self.waiters.remove(me)
         mutex.take(me)
         if run.clocks:
-            run.clocks.acquire(me, self)
+            run.clocks.acquire(me, self.clock)
         self.tell_failure(me)
 
     def signal(self) -> None:
@@ -148,7 +151,8 @@ class Cond(Known, threadlib.Cond):
             return
         me = run.point(verb, self)
         if run.clocks:
-            run.clocks.publish(me, self)
+            before, self.clock = self.clock, run.clocks.release(me)
+            join(self.clock, before)
         if not self.waiters:
             self.lost.append((me.name, me.site, run.steps))
         for longest in self.waiters[:most]:
@@ -185,7 +189,7 @@ class Semaphore(Known, threadlib.Semaphore):
         self.count -= 1
         self.last_P = (me, me.site)
         if run.clocks:
-            run.clocks.take_unit(me, self)
+            run.clocks.acquire(me, self.units.popleft())  # the oldest: one P is ordered after one V, not after all
 
     def V(self) -> None:
         """A point."""
@@ -196,7 +200,4 @@ class Semaphore(Known, threadlib.Semaphore):
         self.count += 1
         self.last_V = (me, me.site)
         if run.clocks:
-            run.clocks.give_unit(me, self)
-
-
-KINDS: dict[type, type] = {threadlib.Mutex: Mutex, threadlib.Cond: Cond, threadlib.Semaphore: Semaphore}
+            self.units.append(run.clocks.release(me))

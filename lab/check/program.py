@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.check.instrument import instrument, waits_outside_loops
+from lab.check.instrument import assigned, instrument, waits_outside_loops
 from lab.check.report import Finding, ProgramError, place
 from lab.check.switches import has_shared_rounds
 
@@ -158,15 +158,16 @@ def top_level_names(body: list[ast.stmt]) -> set[str]:
     """The names a module defines, imports or assigns to, as far as that can be seen."""
     names: set[str] = set()
     for node in body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.ImportFrom):
-            names |= {alias.asname or alias.name for alias in node.names}
-        elif isinstance(node, ast.Assign):
-            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-        for block in ("body", "orelse", "finalbody"):
-            if isinstance(node, ast.If | ast.Try | ast.With):
-                names |= top_level_names(getattr(node, block, []))
+        match node:
+            case ast.FunctionDef(name) | ast.ClassDef(name):
+                names.add(name)
+            case ast.ImportFrom():
+                names |= {alias.asname or alias.name for alias in node.names}
+            case ast.Assign() | ast.AnnAssign():
+                names |= {target.id for target in assigned(node) if isinstance(target, ast.Name)}
+            case ast.If() | ast.Try() | ast.With():
+                for block in ("body", "orelse", "finalbody"):
+                    names |= top_level_names(getattr(node, block, []))
     return names
 
 
@@ -208,9 +209,10 @@ def without_script(tree: ast.Module) -> ast.Module:
 def renames_itself(node: ast.AST) -> bool:
     """Whether this may give the module another __name__, so that such a block would run after all."""
     match node:
-        case ast.Name("__name__", ast.Store()) | ast.Attribute(_, "__name__", ast.Store()) | ast.Constant("__name__"):
-            return True
-        case ast.keyword("__name__") | ast.MatchAs(_, "__name__"):
+        case (
+            ast.Name("__name__", ast.Store()) | ast.Attribute(_, "__name__", ast.Store()) | ast.Constant("__name__")
+            | ast.keyword("__name__") | ast.MatchAs(_, "__name__")
+        ):  # fmt: skip
             return True
     return False
 
@@ -225,14 +227,16 @@ def asks_for_main(test: ast.expr) -> bool:
 
 def imported(node: ast.AST) -> list[str]:
     """The modules that a node imports: import x, from x import y, __import__("x"), import_module("x")."""
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    if isinstance(node, ast.ImportFrom):
-        return [node.module] if node.module and not node.level else []
-    if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-        called = getattr(node.func, "id", getattr(node.func, "attr", ""))
-        if called in ("__import__", "import_module") and isinstance(node.args[0].value, str):
-            return [node.args[0].value]
+    match node:
+        case ast.Import(names):
+            return [alias.name for alias in names]
+        case ast.ImportFrom(str(module), level=0):
+            return [module]
+        case ast.Call(
+            ast.Name("__import__" | "import_module") | ast.Attribute(_, "__import__" | "import_module"),
+            [ast.Constant(str(module)), *_],
+        ):
+            return [module]
     return []
 
 

@@ -56,8 +56,7 @@ class Race:
     @property
     def key(self) -> tuple:
         """The same for every occurrence of the same mistake."""
-        sides = sorted([(self.first.site, self.first.kind), (self.second.site, self.second.kind)])
-        return (self.name, *sides)
+        return (self.name, *sorted([(self.first.site, self.first.kind), (self.second.site, self.second.kind)]))
 
     @property
     def name(self) -> str:
@@ -67,11 +66,8 @@ class Race:
     def message(self) -> str:
         """acts.fch[0, :, 512:520] written by worker 1 at parallel.py:88 and worker 2 at parallel.py:88"""
         first, second = self.first, self.second
-        if first.kind == second.kind:
-            text = f"{self.what} {first.words()} and {spoken(second.thread)} at {second.site}"
-        else:
-            text = f"{self.what} {first.words()} and {second.words()}"
-        return f"{text}: nothing orders the two"
+        other = f"{spoken(second.thread)} at {second.site}" if first.kind == second.kind else second.words()
+        return f"{self.what} {first.words()} and {other}: nothing orders the two"
 
     def detail(self) -> list[str]:
         """Which mutex is missing, and both stacks with the mutexes held."""
@@ -79,8 +75,7 @@ class Race:
 
     def where(self) -> list[str]:
         """The lines, that of the write first."""
-        sides = sorted([self.first, self.second], key=lambda side: side.kind)
-        return list(dict.fromkeys(side.site for side in sides))
+        return list(dict.fromkeys(side.site for side in sorted([self.first, self.second], key=lambda side: side.kind)))
 
 
 def spoken(thread: str) -> str:

@@ -17,12 +17,13 @@ import types
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from lab.check.clocks import Clocks
-from lab.check.names import outside
+from lab.check.names import calls, outside
 from lab.check.race import Access, Context, Race, missing_lock, thread_name
 from lab.check.reach import callee
 from lab.check.recorder import Recorder, Watched, tracked_view
@@ -99,8 +100,7 @@ class Detector(Recorder):
 
     def record(self, array: Watched, kind: int) -> None:
         """An access to all elements of an array."""
-        concerned = self.concerned(array)
-        if concerned is not None:
+        if (concerned := self.concerned(array)) is not None:
             me, memory = concerned
             where, context = memory.where(array), self.context(me)
             if self.blame or not self.repeated(me, (memory.serial, memory.unit, where, kind, context)):
@@ -108,8 +108,7 @@ class Detector(Recorder):
 
     def record_some(self, array: Watched, pick: Callable[[np.ndarray], Any], kind: int) -> None:
         """An access to the elements that pick() takes from an array of their numbers."""
-        concerned = self.concerned(array)
-        if concerned is not None:
+        if (concerned := self.concerned(array)) is not None:
             me, memory = concerned
             where = memory.picked(array, pick)
             if where.index.size:
@@ -117,26 +116,19 @@ class Detector(Recorder):
 
     def context(self, me: Runner, line: int = 0) -> int:
         """The number of the stack and the mutexes of this access; `line`, if given, is that of the innermost call."""
-        user_file, frame = self.scheduler.user_file, sys._getframe(1)
-        frames, key = [], [line]
-        while frame is not None and len(frames) < DEEPEST:
-            if frame.f_code.co_filename == user_file:
-                frames.append(frame)
-                key += [id(frame.f_code), frame.f_lasti]
-            frame = frame.f_back
-        if not frames:
-            frames = [outside(sys._getframe(1))]
-            key += [id(frames[0].f_code), frames[0].f_lasti]
-        whole = (*key, *((state, state.since) for state in me.held))
-        number = self._context_numbers.get(whole)
+        user_file, caller = self.scheduler.user_file, sys._getframe(1)
+        own = (frame for frame in calls(caller) if frame.f_code.co_filename == user_file)
+        frames = list(islice(own, DEEPEST)) or [outside(caller)]
+        places = ((id(frame.f_code), frame.f_lasti) for frame in frames)
+        key = (line, *places, *((mutex, mutex.since) for mutex in me.held))
+        number = self._context_numbers.get(key)
         if number is None:
-            number = self._context_numbers[whole] = len(self.contexts)
+            number = self._context_numbers[key] = len(self.contexts)
             sites = [place(frame.f_code.co_filename, frame.f_lineno) for frame in frames]
             if line:
                 sites[0] = place(frames[0].f_code.co_filename, line)
             stack = tuple(f"{site} in {frame.f_code.co_name}" for site, frame in zip(sites, frames, strict=True))
-            locks = tuple((state.label, state.since) for state in me.held)
-            self.contexts.append(Context(sites[0], stack, locks))
+            self.contexts.append(Context(sites[0], stack, tuple((mutex.label, mutex.since) for mutex in me.held)))
         return number
 
     def repeated(self, me: Runner, access: tuple) -> bool:
@@ -145,10 +137,9 @@ class Detector(Recorder):
         known = self.seen.get(me.number)
         if known is None or known[0] != epoch:
             known = self.seen[me.number] = (epoch, set())
-        if access in known[1]:
-            return True
+        repeated = access in known[1]
         known[1].add(access)
-        return False
+        return repeated
 
     def check(self, me: Runner, memory: Memory, where: Where, kind: int, context: int) -> None:
         """Compare with what the others did, and put it down."""
@@ -221,8 +212,7 @@ class Detector(Recorder):
         if kind == READ:
             stale = self.log_pass[memory.last[elements]] < self.now
             if stale.any():
-                entry = (memory, me.name, site, elements[stale].reshape(-1), len(self.log), self.now)
-                self.stale_reads.append(entry)
+                self.stale_reads.append((memory, me.name, site, elements[stale].reshape(-1), len(self.log), self.now))
             return
         number = len(self.log)
         self.log.append((me.name, site, self.now))
@@ -289,7 +279,9 @@ class Detector(Recorder):
             "__read_attribute__": self._read_attribute,
             "__read_item__": self._read_item,
             "__made__": self.adopt,
-            "__items__": self._items,
+            "__items__": lambda values: (
+                values if isinstance(values, range | str | Watched) else map(self.adopt, values)
+            ),
             "__called__": self.called,
             "__callee__": self._callee,
             "__fresh__": object,
@@ -302,9 +294,6 @@ class Detector(Recorder):
     def _read_item(self, owner: Any, index: Any, text: str, line: int) -> Any:
         self.note_item(owner, index, text, line, False)
         return self.adopt(owner[index])
-
-    def _items(self, iterable: Any) -> Any:
-        return iterable if isinstance(iterable, range | str | Watched) else map(self.adopt, iterable)
 
     def _callee(self, function: Any, text: str, line: int) -> Any:
         owner = getattr(function, "__self__", None)

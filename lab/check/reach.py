@@ -35,9 +35,7 @@ def performing(function: Callable, rule: Callable) -> Callable:
     """The function, by a rule of lab.check.touches, where tracked arrays are among its arguments."""
 
     def call(*inputs: Any, **named: Any) -> Any:
-        if not tracked_in((inputs, named)):
-            return function(*inputs, **named)
-        return perform(function, rule, inputs, named)
+        return perform(function, rule, inputs, named) if tracked_in((inputs, named)) else function(*inputs, **named)
 
     return call
 
@@ -75,8 +73,7 @@ def nditer(operands: Any, *inputs: Any, **named: Any) -> Any:
     if any(flag in flags for flag in ("buffered", "copy_if_overlap", "external_loop")):
         read(operands)
         changing = named.get("op_flags", inputs[1] if len(inputs) > 1 else ())
-        several = isinstance(operands, tuple | list)
-        for at, operand in enumerate(operands if several else [operands]):
+        for at, operand in enumerate(operands if isinstance(operands, tuple | list) else [operands]):
             own = changing[at] if changing and not isinstance(changing[0], str) and at < len(changing) else changing
             if "readwrite" in own or "writeonly" in own:
                 wrote(operand)

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, WeakValueDictionary
 
@@ -221,11 +222,13 @@ def touch(value: Any, kind: int, where: Any) -> None:
             if array._memory is not None:
                 array._memory.recorder.record(array, kind)
         else:
-            mask = np.asarray(plain(where), dtype=bool)
-            shape = np.broadcast_shapes(array.shape, mask.shape)
-            mask = np.broadcast_to(mask, shape)
-            pick = lambda numbers, shape=shape, mask=mask: np.broadcast_to(numbers, shape)[mask]  # noqa: E731
-            touch_some(array, pick, kind)
+            touch_some(array, partial(masked, mask=np.asarray(plain(where), dtype=bool)), kind)
+
+
+def masked(numbers: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The numbers for which the mask is true, each of the two broadcast to the shape of both."""
+    numbers, mask = np.broadcast_arrays(numbers, mask)
+    return numbers[mask]
 
 
 def touch_some(array: np.ndarray, pick: Callable[[np.ndarray], Any], kind: int) -> None:

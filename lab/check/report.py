@@ -2,8 +2,9 @@
 
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.padding import Padding
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from lab.command import counted
 
+K, V = TypeVar("K"), TypeVar("V")
 KINDS = {
     "deadlock": "every thread waits for another one",
     "livelock": "the threads keep running without making progress",
@@ -82,9 +84,7 @@ class Findings:
     @property
     def exit_code(self) -> int:
         """0 nothing found, 2 refused, 4 a thread error."""
-        if self.ok:
-            return 0
-        return 2 if all(finding.kind == "refused" for finding in self.findings) else 4
+        return 0 if self.ok else 2 if all(finding.kind == "refused" for finding in self.findings) else 4
 
     def to_json(self) -> dict[str, Any]:
         """A dict of plain values, with `ok` and `exit_code` included."""
@@ -151,6 +151,14 @@ def shortened(schedule: str) -> str:
 def place(filename: str, line: int) -> str:
     """file:line with the file's base name."""
     return f"{os.path.basename(filename)}:{line}"
+
+
+def grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
+    """key -> all values that come with it, in order."""
+    found: dict[K, list[V]] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return found
 
 
 def listed(words: list[str]) -> str:

@@ -20,13 +20,14 @@ import sys
 import time
 from _thread import allocate_lock, get_ident
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from lab import threadlib
 from lab.check.clock import Clock
 from lab.check.clocks import Clocks
-from lab.check.names import Namer, frame_place, operation_name, site_order, user_frame
-from lab.check.primitives import KINDS, Semaphore
+from lab.check.names import frame_place, label_of, operation_name, site_order, user_frame
+from lab.check.primitives import Cond, Mutex, Semaphore
+from lab.check.report import grouped, place
 from lab.check.runner import STUBBORN, Carrier, Failure, Runner, Unwind, idle, nothing, raised
 from lab.check.schedule import PRIMITIVES, STATEMENTS
 from lab.check.statements import PATIENT, Statements
@@ -55,7 +56,7 @@ class Scheduler(Statements, Runtime):
     race detector's, if any; `traced` looks for sites and keeps a trace (slower); at `deadline` (time.monotonic()) the
     run is broken off."""
 
-    kinds = KINDS
+    kinds: ClassVar = {threadlib.Mutex: Mutex, threadlib.Cond: Cond, threadlib.Semaphore: Semaphore}
 
     def __init__(
         self,
@@ -81,8 +82,7 @@ class Scheduler(Statements, Runtime):
         self.semaphores: list[Semaphore] = []  # in the order of making
         self.everyone: list[Runner] = []
         self.current: Runner = None  # type: ignore[assignment]
-        self.steps = self.decisions = self.preemptions = self.spawned = self.made = 0
-        self.idle_rounds = 0
+        self.steps = self.decisions = self.preemptions = self.spawned = self.made = self.idle_rounds = 0
         self.spun_at = -1  # steps when a thread last went round for long
         self.deviations: list[tuple[int, int]] = []
         self.local: list[tuple[tuple[int, int, int], int]] = []  # the same, with the decision's place (see decide)
@@ -94,7 +94,7 @@ class Scheduler(Statements, Runtime):
         self.ending = False
         self.chained = False  # has a thread joined others that might be waited for itself?
         self.over = allocate_lock()
-        self.namer = Namer() if traced else None
+        self.labels: dict[str, int] = {}  # of primitives -> how many there are
         self.told = False  # has the main thread seen the worker's failure?
         self.place = (0, 0, 0)
         strategy.attach(self)
@@ -144,8 +144,7 @@ class Scheduler(Statements, Runtime):
         carrier = idle.pop() if idle else Carrier()
         carrier.job = lambda: self.carry(runner, carrier)
         runner.baton = carrier.baton
-        position = sum(other.number < number for other in self.live)
-        self.live.insert(position, runner)
+        self.live.insert(sum(other.number < number for other in self.live), runner)
         self.everyone.append(runner)
         return runner
 
@@ -177,11 +176,9 @@ class Scheduler(Statements, Runtime):
     def finished(self, runner: Runner) -> None:
         """A thread returned in the ordinary way."""
         if runner.held and not self.ending and self.failure is None:
-            states = runner.held
-            names = " and ".join(f"{state.label}, locked at {state.since}" for state in states)
-            self.fail_run(
-                Failure("misuse", f"{runner.name} has ended with {names}", where=[state.since for state in states])
-            )
+            held = " and ".join(f"{mutex.label}, locked at {mutex.since}" for mutex in runner.held)
+            where = [mutex.since for mutex in runner.held]
+            self.fail_run(Failure("misuse", f"{runner.name} has ended with {held}", where=where))
 
     def failed(self, runner: Runner, exception: BaseException) -> None:
         """A thread was left by an exception."""
@@ -233,21 +230,38 @@ class Scheduler(Statements, Runtime):
 
     def point(self, verb: str, what: Any, ready: Callable[[], bool] | None = None) -> Runner:
         """The running thread is about to do something: maybe others go first. Returns the running thread."""
+        me = self.arrive(verb, what, ready)
+        self.let_others(me)
+        if self.traced:
+            self.put_down(Event(me, verb, what, me.site))
+        return me
+
+    def yield_point(self, verb: str, what: Any, ready: Callable[[], bool] | None = None) -> None:
+        """A point at which going on is not the default: the thread waits for something that others must do."""
+        me = self.arrive(verb, what, ready)
+        self.strategy.yielded(me)
+        if self.traced:
+            self.put_down(Event(me, verb, what, me.site))
+        self.let_others(me, tired=True)
+
+    def arrive(self, verb: str, what: Any, ready: Callable[[], bool] | None) -> Runner:
+        """The running thread has come to a point; it can go on when it is `ready`."""
         me = self.current
         if self.ending:
             self.unwind(me)
         me.verb, me.what, me.ready = verb, what, ready
         me.points += 1
-        self.steps += 1
+        self.steps += verb != "spins"  # those are counted as rounds
         if self.traced:
             me.site = self.site()
-        following = self.pick(me)
+        return me
+
+    def let_others(self, me: Runner, tired: bool = False) -> None:
+        """Whoever is picked runs, until it is me's turn."""
+        following = self.pick(me, tired)
         if following is not me:
             self.hand_over(me, following)
         me.ready = None
-        if self.traced:
-            self.put_down(Event(me, verb, what, me.site))
-        return me
 
     def put_down(self, event: Event) -> None:
         """One more line of the trace."""
@@ -338,23 +352,6 @@ class Scheduler(Statements, Runtime):
         others = [runner for runner in waits if runner.verb != "joins"]
         return others or [runner for runner in self.live if runner.verb == "joins"] or list(self.live)
 
-    def yield_point(self, verb: str, what: Any, ready: Callable[[], bool] | None = None) -> None:
-        """A point at which going on is not the default: the thread waits for something that others must do."""
-        me = self.current
-        if self.ending:
-            self.unwind(me)
-        self.strategy.yielded(me)
-        me.verb, me.what, me.ready = verb, what, ready
-        me.points += 1
-        self.steps += verb != "spins"  # those are counted as rounds
-        if self.traced:
-            me.site = self.site()
-            self.put_down(Event(me, verb, what, me.site))
-        following = self.pick(me, tired=True)
-        if following is not me:
-            self.hand_over(me, following)
-        me.ready = None
-
     # ---- threads
 
     def spawn(self, thread: Thread, fn: Callable[[int], object]) -> None:
@@ -375,7 +372,7 @@ class Scheduler(Statements, Runtime):
         me = self.point("joins", runners, lambda: all(runner.ended for runner in runners))
         if self.clocks:
             for runner in runners:
-                self.clocks.learn(me, self.clocks.of[runner.number])
+                self.clocks.acquire(me, self.clocks.of[runner.number])
         if self.failure is not None:
             failure, self.told = self.failure, True
             raise failure
@@ -411,15 +408,13 @@ class Scheduler(Statements, Runtime):
 
     def stop_livelock(self, amount: str) -> None:
         """The run is endless."""
-        last: dict[str, dict[str, None]] = {}
-        for runner, _verb, _what, site in self.trace[-400:]:
-            last.setdefault(runner.name, {})[site] = None
-        last = last or {self.current.name: {self.site(): None}}  # without a trace
-        rounds = [f"{name} loops at {', '.join(sorted(sites, key=site_order))}" for name, sites in sorted(last.items())]
-        where = [site for sites in last.values() for site in sorted(sites, key=site_order)]
+        last = grouped((event.runner.name, event.site) for event in self.trace[-400:])
+        last = last or {self.current.name: [self.site()]}  # without a trace
+        sites = {name: sorted(set(found), key=site_order) for name, found in last.items()}
+        rounds = "; ".join(f"{name} loops at {', '.join(found)}" for name, found in sorted(sites.items()))
         waiting = [describe_wait(runner) for runner in self.live if not can_go_on(runner)]
-        message = f"no end after {amount}: " + "; ".join(rounds)
-        self.fail_run(Failure("livelock", message, "\n".join(waiting), where))
+        where = [site for found in sites.values() for site in found]
+        self.fail_run(Failure("livelock", f"no end after {amount}: {rounds}", "\n".join(waiting), where))
 
     # ---- places and names
 
@@ -429,10 +424,9 @@ class Scheduler(Statements, Runtime):
 
     def describe(self, primitive: threadlib.Primitive) -> tuple[str, str]:
         """("mutex queue", "pool.py:12"), if names are looked for."""
-        return self.namer.label(primitive) if self.namer is not None else ("", "")
+        return label_of(primitive, self.labels) if self.traced else ("", "")
 
     def access(self, name: str, line: int, write: bool) -> None:
         """The running thread reads or writes a variable."""
         if self.traced and not self.ending:
-            site = f"{self.user_file.rpartition('/')[2]}:{line}"
-            self.accesses.append((len(self.trace), self.current, name, site, write))
+            self.accesses.append((len(self.trace), self.current, name, place(self.user_file, line), write))

@@ -201,8 +201,7 @@ class Memory:
     def grow(self, slots: int) -> None:
         """Room for more threads."""
         if self.planes is not None:
-            more = slots - self.planes.shape[2]
-            self.planes = np.pad(self.planes, ((0, 0), (0, 0), (0, more), (0, 0)))
+            self.planes = np.pad(self.planes, ((0, 0), (0, 0), (0, slots - self.planes.shape[2]), (0, 0)))
 
     def writers(self) -> dict[int, int]:
         """How many elements each thread wrote."""

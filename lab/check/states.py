@@ -11,6 +11,7 @@ from typing import Any
 
 from lab.check.explorer import Explorer, Run, prepared
 from lab.check.program import Program
+from lab.check.report import grouped
 from lab.check.runner import Runner
 from lab.check.schedule import Setting
 from lab.check.scheduler import Event, Scheduler
@@ -52,7 +53,7 @@ class Unvisited(Exhaustive):
         if new:
             key = (key_of(self.scheduler), tuple(runner.number for runner in able))
             if key in self.tried:
-                del self.path[-1][1:]
+                del self.path[-1].threads[1:]
             self.tried.add(key)
         return chosen
 
@@ -97,9 +98,7 @@ class Graph:
 
     def doomed(self) -> list[bool]:
         """For each node: does every way on end in a failure?"""
-        following: dict[int, list[int]] = {}
-        for before, after in self.edges:
-            following.setdefault(before, []).append(after)
+        following = grouped(self.edges)
         bad = [kind not in ("", "end") for kind in self.kinds]
         changed = True
         while changed:
@@ -154,5 +153,7 @@ def state_graph(program: Program, setting: Setting, strategy: Strategy) -> dict[
                 return {"note": f"This program has more states than can be drawn (the limit is {MOST_STATES})."}
             if not search.advance():
                 break
-    edges = [[*ends, *step] for ends, step in graph.edges.items()]
-    return {"kinds": graph.kinds, "doomed": graph.doomed(), "edges": edges, "path": path, "way": way, "note": ""}
+    return {
+        "kinds": graph.kinds, "doomed": graph.doomed(), "edges": [[*ends, *step] for ends, step in graph.edges.items()],
+        "path": path, "way": way, "note": "",
+    }  # fmt: skip

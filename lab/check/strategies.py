@@ -5,6 +5,7 @@ versions.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -56,9 +57,7 @@ class Fair(Strategy):
     def choose(self, able: list[Runner], default: Runner, free: bool) -> Runner:
         """The next one, now and then."""
         self.count += 1
-        if self.count % self.TURN:
-            return default
-        return after(able, default.number)
+        return default if self.count % self.TURN else after(able, default.number)
 
 
 class Replay(Strategy):
@@ -122,9 +121,8 @@ class RandomWalk(Strategy):
 
     def choose(self, able: list[Runner], default: Runner, free: bool) -> Runner:
         """Draw."""
-        if self.stay and self.random() < self.stay:
-            return default
-        return able[int(self.random() * len(able))]
+        stays = self.stay and self.random() < self.stay
+        return default if stays else able[int(self.random() * len(able))]
 
 
 class PCT(Strategy):
@@ -243,6 +241,15 @@ class Bounded(Strategy):
         return others[int(self.random() * len(others))]
 
 
+@dataclass
+class Decision:
+    """One on the path of a search: the thread tried now, then those not tried yet."""
+
+    threads: list[int]
+    free: bool  # none of them would be a preemption
+    preemption: bool = False  # the one tried now is one
+
+
 class Exhaustive(Strategy):
     """Depth-first search through all schedules with at most `bound` preemptions (choices among threads when the running
     one cannot go on are free).
@@ -251,11 +258,8 @@ class Exhaustive(Strategy):
     """
 
     def __init__(self, bound: int) -> None:
-        self.bound = bound
-        self.path: list[list[int]] = []  # for each decision so far: the thread tried now, then those not tried yet
-        self.cost: list[int] = []  # is the one tried now a preemption?
-        self.price: list[int] = []  # would the others be?
-        self.depth = 0
+        self.bound, self.depth = bound, 0
+        self.path: list[Decision] = []  # those so far
 
     def attach(self, scheduler: "Scheduler") -> None:
         """A new run follows."""
@@ -268,25 +272,22 @@ class Exhaustive(Strategy):
             me = self.scheduler.current
             tired = me.verb in ("spins", "sleeps")  # going round once more would lead nowhere new, for ever
             others = [runner.number for runner in able if runner is not default and not (tired and runner is me)]
-            price = 0 if free else 1
-            self.path.append([default.number, *(others if sum(self.cost) + price <= self.bound else [])])
-            self.cost.append(0)
-            self.price.append(price)
-        number = self.path[self.depth][0]
+            spent = sum(decision.preemption for decision in self.path)
+            self.path.append(Decision([default.number, *(others if free or spent < self.bound else [])], free))
+        number = self.path[self.depth].threads[0]
         self.depth += 1
         return numbered(able, number, default)
 
     def advance(self) -> bool:
         """Go on to the next schedule; False when all have been run."""
-        for part in (self.path, self.cost, self.price):
-            del part[self.depth :]
+        del self.path[self.depth :]
         while self.path:
-            if len(self.path[-1]) > 1:
-                self.path[-1].pop(0)
-                self.cost[-1] = self.price[-1]
+            last = self.path[-1]
+            if len(last.threads) > 1:
+                last.threads.pop(0)
+                last.preemption = not last.free
                 return True
-            for part in (self.path, self.cost, self.price):
-                part.pop()
+            self.path.pop()
         return False
 
 

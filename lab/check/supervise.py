@@ -94,12 +94,17 @@ def hung(stacks: str, seconds: float, file: str) -> Finding:
     found = re.findall(r'File "(.+)", line (\d+) in', stacks)
     sites = list(dict.fromkeys(place(file, int(line)) for name, line in found if name == file))
     at = f", at {' or '.join(sites)}" if sites else ""
-    message = f"no end after {seconds:.0f} seconds: a thread is in a call that never returns and blocks all others{at}"
-    return Finding("livelock", message, where=sites)
+    return Finding(
+        "livelock",
+        f"no end after {seconds:.0f} seconds: a thread is in a call that never returns and blocks all others{at}",
+        where=sites,
+    )
 
 
 def died(code: int) -> Finding:
     """The program took the whole process with it."""
     how = f"by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"with exit code {code}"
-    message = f"the program has ended the whole process {how}, in the middle of a schedule: nothing after it is checked"
-    return Finding("contract", message)
+    return Finding(
+        "contract",
+        f"the program has ended the whole process {how}, in the middle of a schedule: nothing after it is checked",
+    )

@@ -56,9 +56,7 @@ class InsideExpressions(ast.NodeTransformer):
 
     def after(self, node: ast.expr) -> ast.expr:
         """The same value, and then a point."""
-        if not self.depth or not noticeable(node):
-            return node
-        return switch(node, node, EXPRESSIONS)
+        return switch(node, node, EXPRESSIONS) if self.depth and noticeable(node) else node
 
     def before(self, node: ast.expr) -> ast.expr:
         """A point, and then the value."""
@@ -164,8 +162,7 @@ class Rounds(ast.NodeTransformer):
     def visit_ListComp(self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> ast.AST:
         """As the first condition of the innermost loop."""
         self.generic_visit(node)
-        counted = call("__loop__", node, ast.Constant(node.lineno), ast.Constant(FOR_ROUND))
-        node.generators[-1].ifs.insert(0, counted)
+        node.generators[-1].ifs.insert(0, call("__loop__", node, ast.Constant(node.lineno), ast.Constant(FOR_ROUND)))
         return node
 
     visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_ListComp

@@ -21,10 +21,8 @@ After = Callable[[Any], None] | None
 
 def everything(_function: Any, inputs: tuple, named: dict) -> None:
     """All arguments are read, the first as far as a mask `where` says."""
-    where = named.get("where", True)
-    read(inputs[:1], where)
-    read(inputs[1:])
-    read(named)
+    read(inputs[:1], named.get("where", True))
+    read((inputs[1:], named))
 
 
 def nothing(_function: Any, inputs: tuple, named: dict) -> None:
@@ -33,8 +31,7 @@ def nothing(_function: Any, inputs: tuple, named: dict) -> None:
 
 def value(_function: Any, inputs: tuple, named: dict) -> None:
     """Of the first argument only shape and type count."""
-    read(inputs[1:])
-    read(named)
+    read((inputs[1:], named))
 
 
 def views(_function: Any, inputs: tuple, named: dict) -> After:
@@ -54,8 +51,7 @@ def views(_function: Any, inputs: tuple, named: dict) -> After:
 def picks(function: Any, inputs: tuple, named: dict) -> None:
     """The first argument is read where the function takes from it."""
     source, *others = inputs
-    read(others)
-    read(named)
+    read((others, named))
 
     def pick(numbers: np.ndarray) -> np.ndarray:
         taken = np.asarray(function(numbers + 1, *plain(tuple(others)), **plain(named)))
@@ -95,8 +91,7 @@ def choices(_function: Any, inputs: tuple, named: dict) -> None:
     values = bind(("a", "choices", "out", "mode"), inputs, named)
     read(values["a"])
     chosen, count = np.asarray(plain(values["a"])), len(values["choices"])
-    mode = values.get("mode", "raise")
-    chosen = chosen % count if mode == "wrap" else np.clip(chosen, 0, count - 1)
+    chosen = chosen % count if values.get("mode") == "wrap" else np.clip(chosen, 0, count - 1)
     for number, choice in enumerate(values["choices"]):
         read(choice, chosen == number)
 
@@ -112,8 +107,7 @@ def selections(_function: Any, inputs: tuple, named: dict) -> None:
 
 def reads_and_writes(_function: Any, inputs: tuple, named: dict) -> None:
     """The first argument is changed in place."""
-    read(inputs)
-    read(named)
+    read((inputs, named))
     wrote(inputs[:1])
 
 
@@ -128,8 +122,7 @@ def in_place(names: str, option: str, asked: bool) -> Callable:
     it is not. `names` are those of the arguments that may come by position."""
 
     def rule(function: Any, inputs: tuple, named: dict) -> None:
-        values = bind(tuple(names.split()), inputs, named)
-        changed = bool(values.get(option, not asked)) is asked
+        changed = bool(bind(tuple(names.split()), inputs, named).get(option, not asked)) is asked
         (reads_and_writes if changed else everything)(function, inputs, named)
 
     return rule

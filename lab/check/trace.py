@@ -61,8 +61,10 @@ def snapshot(scheduler: Scheduler) -> dict[str, Any]:
         if waits:
             for name in waited_for(runner):
                 waiters.setdefault(name, []).append(runner.name)
-    counts = {state.label: state.count for state in scheduler.semaphores}
-    return {"positions": positions, "holders": holders, "waiters": waiters, "counts": counts}
+    return {
+        "positions": positions, "holders": holders, "waiters": waiters,
+        "counts": {state.label: state.count for state in scheduler.semaphores},
+    }  # fmt: skip
 
 
 def whole_snapshot(scheduler: Scheduler) -> dict[str, Any]:
@@ -90,27 +92,26 @@ def label(event: Event | Runner) -> str:
     return "" if what is None else str(getattr(what, "label", what))
 
 
+def step_of(number: int, before: Event | None, event: Event, seen: dict[str, Any]) -> dict[str, Any]:
+    """One step of the run, after the event before it."""
+    file, line = site_order(event.site)
+    return {
+        "number": number,
+        "thread": event.runner.name,
+        "operation": event.verb,
+        "object": label(event),
+        "text": in_words(event.verb, event.what),
+        "file": file,
+        "line": line,
+        "changed": before is not None and event.runner is not before.runner,
+        **seen,
+    }
+
+
 def trace_of(run: Run, program: Program, failure: Finding | None) -> dict[str, Any]:
     """The whole run; its scheduler was given snapshot() to watch with."""
     scheduler = run.scheduler
-    steps: list[dict[str, Any]] = []
-    before = None
-    for event, seen in zip(scheduler.trace, scheduler.snapshots, strict=True):
-        file, line = site_order(event.site)
-        steps.append(
-            {
-                "number": len(steps) + 1,
-                "thread": event.runner.name,
-                "operation": event.verb,
-                "object": label(event),
-                "text": in_words(event.verb, event.what),
-                "file": file,
-                "line": line,
-                "changed": before is not None and event.runner is not before,
-                **seen,
-            }
-        )
-        before = event.runner
+    events = zip([None, *scheduler.trace], scheduler.trace, scheduler.snapshots, strict=False)
     told = failure and {
         "kind": failure.kind, "message": failure.message, "detail": failure.detail, "where": failure.where,
     }  # fmt: skip
@@ -121,7 +122,7 @@ def trace_of(run: Run, program: Program, failure: Finding | None) -> dict[str, A
         "source": program.source,
         "schedule": run.setting.string(scheduler.deviations),
         "threads": list(dict.fromkeys(runner.name for runner in scheduler.everyone)),
-        "steps": steps,
+        "steps": [step_of(number, *event) for number, event in enumerate(events, 1)],
         "end": scheduler.last,
         "failure": told or None,
     }

@@ -5,6 +5,7 @@ assignment are overridden here. What an operation touches stands in lab.check.to
 """
 
 from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import Any, cast
 
 import numpy as np
@@ -20,10 +21,8 @@ def perform(function: Callable, rule: Callable, inputs: tuple, named: dict, writ
     recorder = recorder_of((inputs, named))
     pairs: dict[int, tuple] = {}
     bare_inputs, bare_named = plain(inputs, pairs), plain(named, pairs)
-    position, out = out_position(function), None
-    if named.get("out") is not None:
-        out = named["out"]
-    elif 0 <= position < len(inputs):
+    position, out = out_position(function), named.get("out")
+    if out is None and 0 <= position < len(inputs):
         out, inputs = inputs[position], inputs[:position] + inputs[position + 1 :]
     after = rule(function, inputs, {key: value for key, value in named.items() if key != "out"})
     wrote(out, written)
@@ -244,10 +243,10 @@ for _name in ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"):
 def _method(name: str, rule: Callable) -> Callable:
     original = getattr(np.ndarray, name)
 
+    @wraps(original)
     def method(self: Tracked, *arguments: Any, **options: Any) -> Any:
         return perform(original, rule, (self, *arguments), options)
 
-    method.__name__ = name
     return method
 
 
@@ -336,11 +335,11 @@ class RecordOfRecarray(Record, np.record):
 def _reading(name: str) -> Callable:
     original = getattr(np.void, name)
 
+    @wraps(original)
     def method(self: Record, *arguments: Any, **options: Any) -> Any:
         read((self, arguments))
         return original(self, *arguments, **options)
 
-    method.__name__ = name
     return method
 
 
@@ -377,6 +376,4 @@ class TrackedRecarray(Tracked, np.recarray):  # type: ignore[misc]
 
 
 RECORDS = {np.void: Record, np.record: RecordOfRecarray}
-FORMS[np.ndarray] = Tracked
-FORMS[np.recarray] = TrackedRecarray
-FORMS[np.memmap] = TrackedMemmap
+FORMS.update({np.ndarray: Tracked, np.recarray: TrackedRecarray, np.memmap: TrackedMemmap})

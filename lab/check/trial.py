@@ -11,7 +11,7 @@ import numpy as np
 from lab import threadlib
 from lab.check import tiny
 from lab.check.checked import Checked, CheckFailed, at
-from lab.check.names import outside
+from lab.check.names import calls, outside
 from lab.check.picture import folded
 from lab.check.program import NoExit, Program, Quiet, call_main
 from lab.check.report import Finding, Findings, listed, place
@@ -56,13 +56,13 @@ def still_running(program: Program, seconds: float) -> Finding:
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     words, where = [], []
     for ident, frame in sys._current_frames().items():
-        while frame is not None and frame.f_code.co_filename != program.file:
-            frame = frame.f_back
-        if frame is not None and ident in names:
-            where.append(place(program.file, frame.f_lineno))
+        own = next((one for one in calls(frame) if one.f_code.co_filename == program.file), None)
+        if own is not None and ident in names:
+            where.append(place(program.file, own.f_lineno))
             words.append(f"{names[ident]} is at {where[-1]}")
-    message = f"no end after {seconds:.0f} seconds: {', '.join(sorted(words))}"
-    return Finding("livelock", message, where=where, tool="checked")
+    return Finding(
+        "livelock", f"no end after {seconds:.0f} seconds: {', '.join(sorted(words))}", where=where, tool="checked"
+    )
 
 
 def run_once(program: Program, workers: int, result: Findings, late: threading.Event) -> None:
@@ -108,11 +108,10 @@ def drive(program: Program, module: ModuleType, workers: int, result: Findings) 
         return
     for case in (tiny.CASES[0], tiny.CASES[3], tiny.CASES[4]):
         model = tiny.fresh_model(np.zeros(tiny.acts_size(case.n), dtype=np.float32))
-        tokens = tuple(int(token) for token in module.generate(model, list(case.prompt), case.n, workers))
-        expected = tiny.expected(case).tokens
+        tokens = [int(token) for token in module.generate(model, list(case.prompt), case.n, workers)]
+        expected = list(tiny.expected(case).tokens)
         if tokens != expected:
-            message = f"tokens {list(tokens)} instead of serial's {list(expected)}"
-            result.findings.append(Finding("tokens", message, tool="checked"))
+            result.findings.append(Finding("tokens", f"tokens {tokens} instead of serial's {expected}", tool="checked"))
         if threadlib.threads():
             break
 
@@ -136,8 +135,9 @@ def add_exception(program: Program, exception: BaseException, result: Findings) 
     kind = "assertion" if isinstance(exception, AssertionError) else "exception"
     at = f" at {where[0]}" if where else ""
     message = f"{type(exception).__name__}{at}: {exception}"
-    lines = [f"{place(frame.filename, frame.lineno or 0)} in {frame.name}: {frame.line}" for frame in frames]
-    detail = "\n".join(folded(lines))
+    detail = "\n".join(
+        folded([f"{place(frame.filename, frame.lineno or 0)} in {frame.name}: {frame.line}" for frame in frames])
+    )
     for line, inside in sorted(program.bare_waits.items()):
         site = place(program.file, line)
         detail += f"\nthe wait at {site} {inside}: what was true at the signal need not be true after the wait"

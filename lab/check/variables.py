@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lab.check.names import calls
 from lab.check.program import MODULE_NAME
 from lab.check.schedule import ROUNDS
 from lab.check.scheduler import Scheduler
@@ -81,23 +82,23 @@ def shared() -> dict[str, str]:
 def frames(scheduler: Scheduler) -> dict[str, list[FrameType]]:
     """The program's frames of each living thread, the innermost first."""
     running = sys._current_frames()
-    found: dict[str, list[FrameType]] = {}
-    for runner in scheduler.live:
-        frame, mine = running.get(runner.ident), found.setdefault(runner.name, [])
-        while frame is not None:
-            if frame.f_code.co_filename == scheduler.user_file and frame.f_code.co_name != "<module>":
-                mine.append(frame)
-            frame = frame.f_back
-    return found
+    return {
+        runner.name: [
+            frame
+            for frame in calls(running.get(runner.ident))
+            if frame.f_code.co_filename == scheduler.user_file and frame.f_code.co_name != "<module>"
+        ]
+        for runner in scheduler.live
+    }
 
 
 def halfway(scheduler: Scheduler) -> dict[str, str]:
     """What threads have read and not yet written, where they are between the two."""
     running, found = sys._current_frames(), {}
     for runner in scheduler.live:
-        frame = running.get(runner.ident)
-        while frame is not None and frame.f_code.co_filename != scheduler.user_file:
+        for frame in calls(running.get(runner.ident)):
+            if frame.f_code.co_filename == scheduler.user_file:
+                break
             if frame.f_code is Scheduler.switch.__code__ and frame.f_locals["level"] < ROUNDS:
                 found[runner.name] = in_text(frame.f_locals["value"])
-            frame = frame.f_back
     return {name: text for name, text in found.items() if text}

@@ -18,14 +18,14 @@ def can_go_on(runner: Runner) -> bool:
 
 def waits_for(runner: Runner) -> list[Runner]:
     """The threads without which a waiting one cannot go on."""
-    what = runner.what
     if can_go_on(runner):
         return []
-    if runner.verb == "locks":
-        return [what.holder] if what.holder is not None else []
-    if runner.verb == "wakes" and runner.signalled:
-        return [what[1].holder] if what[1].holder is not None else []
-    return [other for other in what if not other.ended] if runner.verb == "joins" else []
+    if runner.verb == "joins":
+        return [other for other in runner.what if not other.ended]
+    if runner.verb == "locks" or (runner.verb == "wakes" and runner.signalled):
+        mutex = runner.what if runner.verb == "locks" else runner.what[1]
+        return [mutex.holder] if mutex.holder is not None else []
+    return []
 
 
 def waits_for_unit_of(runner: Runner) -> list[Runner]:
@@ -63,40 +63,36 @@ def deadlock(live: list[Runner], cycle: list[Runner]) -> Failure:
     cycle = cycle[first:] + cycle[:first]
     stuck = [runner for runner in live if not can_go_on(runner) and runner.verb in STUCK]
     stuck.sort(key=lambda runner: (runner not in cycle, STUCK.index(runner.verb)))
-    message = "; ".join(describe_wait(runner) for runner in stuck)
-    return Failure("deadlock", message, deadlock_detail(stuck, cycle), [runner.site for runner in stuck])
+    waits = "; ".join(map(describe_wait, stuck))
+    return Failure("deadlock", waits, deadlock_detail(stuck, cycle), [runner.site for runner in stuck])
 
 
 def describe_wait(runner: Runner) -> str:
     """What a thread waits for, and why it waits in vain."""
     begin, what = f"{runner.name} waits", runner.what
-    if runner.verb == "locks":
-        text = f"{begin} for {what.label} ({runner.site})"
-        if what.holder is None:
-            return f"{text}, which is free"
-        return f"{text}, held by {what.holder.name} since {what.since}" + (
-            ", which has ended" if what.holder.ended else ""
-        )
-    if runner.verb == "wakes":
-        state, mutex = what
-        if runner.signalled:
-            return (
-                f"{begin} for {mutex.label} on its way out of {state.label} ({runner.site}), {mutex.holder_in_words()}"
-            )
-        return f"{begin} for {state.label} ({runner.site}) and nobody is left to signal it"
-    if runner.verb == "P":
-        return f"{begin} in P({what.label}) ({runner.site}) and no thread that can run will V it"
-    if runner.verb == "joins":
-        names = [other.name for other in what if not other.ended]
-        return f"{begin} for the end of {' and '.join(names)} ({runner.site})"
+    match runner.verb:
+        case "locks":
+            text = f"{begin} for {what.label} ({runner.site})"
+            if what.holder is None:
+                return f"{text}, which is free"
+            ended = ", which has ended" if what.holder.ended else ""
+            return f"{text}, held by {what.holder.name} since {what.since}{ended}"
+        case "wakes" if runner.signalled:
+            way = f"on its way out of {what[0].label} ({runner.site})"
+            return f"{begin} for {what[1].label} {way}, {what[1].holder_in_words()}"
+        case "wakes":
+            return f"{begin} for {what[0].label} ({runner.site}) and nobody is left to signal it"
+        case "P":
+            return f"{begin} in P({what.label}) ({runner.site}) and no thread that can run will V it"
+        case "joins":
+            names = [other.name for other in what if not other.ended]
+            return f"{begin} for the end of {' and '.join(names)} ({runner.site})"
     return f"{runner.name} {runner.verb} ({runner.site})"
 
 
 def deadlock_detail(stuck: list[Runner], cycle: list[Runner]) -> str:
     """What led to it: cycles, lost signals, units of semaphores that went missing."""
-    lines = []
-    if cycle:
-        lines.append(cycle_in_words([runner.name for runner in cycle]))
+    lines = [cycle_in_words([runner.name for runner in cycle])] if cycle else []
     taken = first_cycle(stuck, waits_for_unit_of)
     if taken and not cycle:
         lines.append(f"{cycle_in_words([runner.name for runner in taken])}: each waits for what the next one has taken")
@@ -114,13 +110,11 @@ def cycle_in_words(names: list[str]) -> str:
 
 def cond_history(state: Cond) -> list[str]:
     """What happened to its signals."""
-    lines = []
     last = state.woke[-1] if state.woke else None
-    if last is not None:
-        lines.append(
-            f"the last {last.verb} of {state.label} that reached a thread, by {last.name} at {last.site}, "
-            f"woke {last.woken}"
-        )
+    lines = [
+        f"the last {woke.verb} of {state.label} that reached a thread, by {woke.name} at {woke.site}, woke {woke.woken}"
+        for woke in state.woke[-1:]
+    ]
     if state.lost and not (last is not None and state.lost[-1][2] < last.step):
         name, site, _step = state.lost[-1]
         lines.append(
@@ -136,8 +130,8 @@ def cond_history(state: Cond) -> list[str]:
 
 def semaphore_history(state: Semaphore) -> list[str]:
     """Where its units came from and went to."""
-    made = f"{state.label} was made with {state.initial} at {state.made_at}"
-    lines = [made + ("" if state.last_V or state.last_P else "; there was no V")]
+    none = "" if state.last_V or state.last_P else "; there was no V"
+    lines = [f"{state.label} was made with {state.initial} at {state.made_at}{none}"]
     if state.last_P:
         runner, site = state.last_P
         ended = ", which has ended" if runner.ended else ""
