@@ -250,13 +250,13 @@ def by_hand(tmp_path: Path, *names: str) -> Iterator[tuple[str, subprocess.Popen
          "--scheduler-file", str(tmp_path / "scheduler.json")],
         env=ENVIRONMENT, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    workers = []
+    workers, told = [], tmp_path / "scheduler.json"
     try:
         end = time.monotonic() + 60
-        while not (tmp_path / "scheduler.json").exists():
+        while not told.exists() or not told.stat().st_size:  # it is there before it is written
             assert time.monotonic() < end and scheduler.poll() is None
             time.sleep(0.05)
-        address = json.loads((tmp_path / "scheduler.json").read_text())["address"]
+        address = json.loads(told.read_text())["address"]
         for name in names:
             (tmp_path / name).mkdir()
             command = [sys.executable, "-m", "grader.classroom", "worker", address]
