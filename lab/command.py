@@ -132,6 +132,15 @@ def stop(number: int, frame: object) -> None:
     raise Stopped
 
 
+def take_signals() -> None:
+    """What ends a command raises KeyboardInterrupt in it."""
+    if signal.getsignal(signal.SIGINT) is interrupted_while_loading:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores the second
+            signal.signal(number, stop)
+
+
 def installed(extra: str) -> bool:
     """Install one of pyproject.toml's extras into this environment, in the versions of constraints.txt; whether that
     worked: if not, pip has said why."""
@@ -162,27 +171,23 @@ class Stream:
 
     def write(self, text: str) -> int:
         """Write, as far as possible."""
-        try:
-            return self.stream.write(text)
-        except OSError as error:
-            self.lose(error)
-            return len(text)
+        self.attempt(self.stream.write, text)
+        return len(text)
 
     def flush(self) -> None:
         """Flush, as far as possible."""
-        try:
-            self.stream.flush()
-        except OSError as error:
-            self.lose(error)
+        self.attempt(self.stream.flush)
 
-    def lose(self, error: OSError) -> None:
-        """Send all that follows, what is still buffered included, to where it disturbs nobody."""
-        self.error = error
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, self.stream.fileno())
-        os.close(null)
-        if not self.steady:
-            raise OutputLost
+    def attempt(self, operation: Callable, *arguments: str) -> None:
+        """When it fails, all that follows, what is still buffered included, goes to where it disturbs nobody."""
+        try:
+            operation(*arguments)
+        except OSError as error:
+            self.error = error
+            with open(os.devnull, "wb") as null:
+                os.dup2(null.fileno(), self.stream.fileno())
+            if not self.steady:
+                raise OutputLost from None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -209,11 +214,7 @@ def quietly(main: Callable[[], int], steady: bool = False) -> int:
     steady: main makes results that are worth more than what it shows, so it continues when its reader has gone (make
     grade | head -1), its disk is full, or its output was closed (>&-). The exit code is main's, or 1 for a lost output.
     """
-    if signal.getsignal(signal.SIGINT) is interrupted_while_loading:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores the second
-            signal.signal(number, stop)
+    take_signals()
     for name, least in (("COLUMNS", 20), ("LINES", 5)):  # no terminal is smaller: on 0 columns nothing would be printed
         text = os.environ.get(name, "")
         if not text.isdecimal() or int(text) < least:
@@ -232,7 +233,7 @@ def quietly(main: Callable[[], int], steady: bool = False) -> int:
     except KeyboardInterrupt:
         code = INTERRUPTED
     except OutputLost:
-        code = 1
+        pass
     except (BlockingIOError, RuntimeError) as error:
         if not isinstance(error, BlockingIOError) and "can't start new thread" not in str(error):
             raise

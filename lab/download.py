@@ -64,23 +64,17 @@ def fetch(source: Source, path: Path, show: Show, wait: Callable[[float], None] 
         partial = path.with_name(path.name + ".part")
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("ab") as file:
-            lock(file, partial)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # two downloads at once would write into each other
             try:
                 Download(source, file, partial, show).finish(wait)
                 partial.replace(path)
             finally:
                 if partial.is_file() and partial.stat().st_size == 0:
                     partial.unlink()
+    except BlockingIOError:
+        raise DownloadError(f"{path}.part: another download is writing it; wait for that one") from None
     except OSError as error:
         raise DownloadError(f"{error.filename or path}: cannot be written: {error.strerror or error}") from None
-
-
-def lock(file: BinaryIO, partial: Path) -> None:
-    """Two downloads at once would write into each other. Raises DownloadError."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise DownloadError(f"{partial}: another download is writing it; wait for that one") from None
 
 
 class Download:
@@ -187,17 +181,19 @@ def stated_sha256(reply: requests.Response) -> str | None:
     return None
 
 
+BROKEN = {  # a ConnectTimeout is both of the first two
+    requests.exceptions.Timeout: "no answer in time",
+    requests.exceptions.ConnectionError: "no connection",
+    requests.exceptions.ChunkedEncodingError: "the connection broke off",
+}
+
+
 def reason(error: requests.RequestException) -> str:
     """What broke, in a few words."""
-    if isinstance(error, requests.exceptions.Timeout):
-        return "no answer in time"
-    if isinstance(error, requests.exceptions.ConnectionError) and "resol" in str(error):
+    found = next((words for kind, words in BROKEN.items() if isinstance(error, kind)), "")
+    if found == "no connection" and "resol" in str(error):
         return "the server's name cannot be resolved"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the connection broke off"
-    if isinstance(error, requests.exceptions.ConnectionError):
-        return "no connection"
-    return f"failed: {type(error).__name__}"
+    return found or f"failed: {type(error).__name__}"
 
 
 # ---------------------------------------------------------------------------------------------------------- GPT-2 124M
@@ -210,8 +206,9 @@ def download(
 
     mirror: the address of a folder that holds gpt2_124M.bin, or of the file. expected: the shape it must have.
     """
+    address = (mirror or STARTER_PACK).rstrip("/")
     source = Source(
-        file_address(mirror),
+        address if address.endswith(".bin") else f"{address}/{DOWNLOADED}",
         to_resume="{:.1f} MB are kept: make model resumes from there",
         to_begin="is there a network? A mirror: make model ARGS='--mirror ADDRESS'. Without one: make synthetic",
         elsewhere="a mirror: make model ARGS='--mirror ADDRESS'",
@@ -231,12 +228,6 @@ def download(
             fetch(source, path, show, wait)
         except DownloadError as error:
             raise ModelError(str(error)) from None
-
-
-def file_address(mirror: str | None) -> str:
-    """The file's address at a mirror, or where llm.c publishes it."""
-    address = (mirror or STARTER_PACK).rstrip("/")
-    return address if address.endswith(".bin") else f"{address}/{DOWNLOADED}"
 
 
 def wrong_header(path: Path) -> str:

@@ -41,8 +41,7 @@ def load_engine(name: str) -> ModuleType:
     if not path.is_file():
         raise ImportError(f"{name}: no such file")
     spec = importlib.util.spec_from_file_location(path.name, path)  # a name by which nobody else imports a module
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{name}: not a .py file")
+    assert spec and spec.loader, "the name ends in .py"
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.name] = module
     spec.loader.exec_module(module)

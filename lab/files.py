@@ -5,7 +5,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +74,8 @@ def room_for_page(path: Path) -> None:
 def remove(path: Path) -> None:
     """Remove a file, if it is there. Raises WriteError."""
     try:
-        path.unlink(missing_ok=True)
-    except (FileNotFoundError, NotADirectoryError):
-        pass
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
     except OSError as error:
         raise WriteError(error.errno, error.strerror, str(path)) from None
 

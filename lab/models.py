@@ -102,13 +102,15 @@ def synthetic_model() -> Path:
 
 # -------------------------------------------------------------------------------------------------------- the synthetic
 
+EMBEDDING = 0.02  # the standard deviation of wte and wpe
+GELU_MEAN = 1 / math.sqrt(4 * math.pi)  # of gelu(z) for normal z of mean 0 and variance 1: s^2 / sqrt(2 pi (1 + s^2))
+
 
 def synthetic_checkpoint(path: str | os.PathLike, config: Config, seed: int = 1, version: int = 3) -> None:
     """Write a random model whose next-token distributions are as peaked as a trained model's. Raises ModelError."""
     path = Path(path)
     try:
         check_config(path, config)
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_checkpoint(path, config, synthetic_parameters(config, seed), version)
     except CheckpointError as error:
         raise ModelError(str(error)) from None
@@ -131,45 +133,25 @@ def synthetic_parameters(config: Config, seed: int) -> np.ndarray:
       so that context matters;
     - fcprojb takes away the mean of what the gelu lets through, or all tokens would drift to the same favourites.
     """
-    C, V = config.channels, config.vocab_size
-    unit = 1 / math.sqrt(C)  # C weights of this deviation make of C numbers of deviation 1 a number of deviation 1
-    embedding = 0.02
-    spread = 2 * math.sqrt(2 * math.log(max(V, 2))) * unit / embedding
-    scales = {  # tensor: (centre, standard deviation)
-        "wte": (0.0, embedding),
-        "wpe": (0.0, embedding),
-        "ln1w": (1.0, 0.1),
-        "ln1b": (0.0, 0.1),
-        "qkvw": (0.0, 1.5 * unit),
-        "qkvb": (0.0, 0.1),
-        "attprojw": (0.0, unit),
-        "attprojb": (0.0, 0.02),
-        "ln2w": (1.0, 0.1),
-        "ln2b": (0.0, 0.1),
-        "fcw": (0.0, unit),
-        "fcb": (0.0, 0.1),
-        "fcprojw": (0.0, 2.0 * unit),
-        "fcprojb": (0.0, 0.02),
-        "lnfw": (spread, 0.1 * spread),
-        "lnfb": (0.0, 0.1),
-    }
+    unit = 1 / math.sqrt(config.channels)  # so many weights of this deviation make of numbers of deviation 1 such a one
+    spread = 2 * math.sqrt(2 * math.log(max(config.vocab_size, 2))) * unit / EMBEDDING
+    deviations = {  # standard deviations; 0.1 for all others
+        "wte": EMBEDDING, "wpe": EMBEDDING, "qkvw": 1.5 * unit, "attprojw": unit, "attprojb": 0.02, "fcw": unit,
+        "fcprojw": 2.0 * unit, "fcprojb": 0.02, "lnfw": 0.1 * spread,
+    }  # fmt: skip
+    centres = {"ln1w": 1.0, "ln2w": 1.0, "lnfw": spread}  # 0 for all others
     random = np.random.Generator(np.random.SFC64(seed))
     memory = np.empty(count_parameters(config), dtype=np.float32)
     tensors = carve(memory, parameter_shapes(config))
     for name, tensor in tensors.items():
-        centre, deviation = scales[name]
         random.random(out=tensor, dtype=np.float32)
         tensor -= np.float32(0.5)
-        tensor *= np.float32(math.sqrt(12) * deviation)
-        if centre:
-            tensor += np.float32(centre)
-    tensors["wte"][V:] = 0.0
+        tensor *= np.float32(math.sqrt(12) * deviations.get(name, 0.1))
+        if name in centres:
+            tensor += np.float32(centres[name])
+    tensors["wte"][config.vocab_size :] = 0.0
     tensors["fcprojb"] -= np.float32(GELU_MEAN) * tensors["fcprojw"].sum(axis=-1)
     return memory
-
-
-# the mean of gelu(z) for normal z of mean 0, variance 1: s^2 / sqrt(2 pi (1 + s^2))
-GELU_MEAN = 1 / math.sqrt(4 * math.pi)
 
 
 # ---------------------------------------------------------------------------------------------------------- the command

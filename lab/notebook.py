@@ -257,11 +257,9 @@ def main(arguments: list[str] | None = None) -> int:
         ensure(*NEEDED)
         return run(options)
     ensure(*NEEDED, "jupyterlab")
-    jupyter = [sys.executable, "-m", "jupyterlab", "--notebook-dir", str(ROOT)]
-    jupyter += ["--LabApp.default_url=/lab/tree/notebooks", *options.more]
-    if os.geteuid() == 0:  # in a container one is; Jupyter refuses to be root unless told so
-        jupyter.append("--allow-root")
-    return subprocess.run(jupyter, check=False).returncode
+    root = ["--allow-root"] if os.geteuid() == 0 else []  # in a container one is; Jupyter refuses it unless told so
+    where = ["--notebook-dir", str(ROOT), "--LabApp.default_url=/lab/tree/notebooks"]
+    return subprocess.run([sys.executable, "-m", "jupyterlab", *where, *options.more, *root], check=False).returncode
 
 
 if __name__ == "__main__":

@@ -27,12 +27,6 @@ def libraries() -> list[dict]:
         return []
 
 
-def pin() -> None:
-    """Tell a BLAS library that still has more than one thread to use one."""
-    if any(pool["num_threads"] != 1 for pool in libraries()):
-        threadpool_limits(limits=1)
-
-
 def threads_in_use(seconds: float = 0.02) -> float:
     """How many threads a matrix product keeps busy, measured for `seconds` of this thread's CPU time."""
     a = np.ones((MATRIX, MATRIX), dtype=np.float32)
@@ -46,7 +40,8 @@ def threads_in_use(seconds: float = 0.02) -> float:
 
 def problem() -> str | None:
     """Pin, then measure; what is wrong and what to do, in one line, or None."""
-    pin()
+    if any(pool["num_threads"] != 1 for pool in libraries()):
+        threadpool_limits(limits=1)
     for _ in range(TRIES):  # threads that have just been in use spin on for a moment
         measured = threads_in_use()
         if measured <= ALLOWED:
@@ -62,6 +57,5 @@ def problem() -> str | None:
 
 def warn() -> None:
     """Say on stderr if one thread is not one thread."""
-    message = problem()
-    if message:
+    if message := problem():
         print(f"warning: {message}", file=sys.stderr, flush=True)

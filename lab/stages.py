@@ -229,6 +229,7 @@ def operands(name: str, B: int, T: int, C: int, last: int) -> tuple[np.ndarray, 
     random = np.random.default_rng(B + T + C + last)
 
     def normal(*shape: int) -> np.ndarray:
+        """Float32 numbers."""
         return random.standard_normal(shape).astype(np.float32)
 
     if name == "matmul_forward":
@@ -286,14 +287,8 @@ def highest(values: np.ndarray) -> str:
 # --------------------------------------------------------------------------------------------------------- stage 5: all
 
 
-def region_cases(module: ModuleType) -> Iterator[Case]:
-    """Does each region of the program give work to more than one worker?"""
-    if kept_workers(module):
-        yield "generate() with workers=3: the tokens, and more than one task in every region", lambda: share_out(module)
-
-
 def share_out(module: ModuleType) -> None:
-    """Raises Failed for the first region that is one task."""
+    """Does each region give work to more than one worker? Raises Failed for the first that is one task."""
     alone: list[str] = []
     run = module.Workers.run
 
@@ -321,8 +316,8 @@ def cases(stage: int, module: ModuleType, file: Path) -> Iterator[Case]:
         yield from worker_cases(module, file)
     if stage in FUNCTIONS and kept(module, FUNCTIONS[stage]):
         yield from function_cases(module, FUNCTIONS[stage])
-    if stage == 5:
-        yield from region_cases(module)
+    if stage == 5 and kept_workers(module):
+        yield "generate() with workers=3: the tokens, and more than one task in every region", lambda: share_out(module)
     yield from token_cases(module)
 
 

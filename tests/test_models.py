@@ -1,5 +1,6 @@
 """Which model is used, the synthetic ones, and the download from servers that misbehave."""
 
+import fcntl
 import os
 import shutil
 import threading
@@ -393,7 +394,7 @@ def test_two_downloads_at_once(fetch, target):
     target.parent.mkdir()
     partial = Path(f"{target}.part")
     with partial.open("ab") as file:
-        download_module.lock(file, partial)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         assert fetch() == f"{partial}: another download is writing it; wait for that one"
 
 

@@ -25,7 +25,7 @@ from lab.command import INTERRUPTED, Parser, in_one_line, installed, quietly, wh
 from lab.files import PROFILES, ROOT, ready_for_files, shown, write_json
 from lab.ladder import show
 from lab.ladder.climb import Climb, Job, Result, check_first_loss, flops_per_token, largest_batch
-from lab.ladder.peer import LadderError, Peer, describe
+from lab.ladder.peer import LadderError, describe
 from lab.measure.freshness import ResultError, as_written
 from lab.measure.load import Load
 from lab.measure.machine import cores, summary
@@ -127,7 +127,7 @@ def climb(options: argparse.Namespace, python: str, console: Console) -> int:
             tell("looking for the largest batch that fits")
             largest_batch(job, console.print)
         report |= circumstances(job, told)
-        console.print(report["title"], highlight=False)
+        console.print(report["title"])
         results: list[Result] = []
         code = 0
         parts = PARTS if options.part == "both" else (options.part,)
@@ -136,7 +136,7 @@ def climb(options: argparse.Namespace, python: str, console: Console) -> int:
             try:
                 for result in chain.from_iterable(climbs):
                     results.append(result)
-                    console.print(outcome(result, report), highlight=False)
+                    console.print(outcome(result, report))
                     report["load"] = str(load.stop())
                     save(options.out, report, results)
             except KeyboardInterrupt:
@@ -150,10 +150,7 @@ def climb(options: argparse.Namespace, python: str, console: Console) -> int:
 
 def circumstances(job: Job, told: dict) -> dict:
     """Where, with what and how it was measured."""
-    with Peer(job.python, job.order("training", [])) as peer:
-        peer.read()
-        machine = peer.ask(do="machine")
-    gpu = job.device == "cuda"
+    machine, gpu = job.ask(do="machine"), job.device == "cuda"
     return {
         "title": f"{told['name'] or 'CPU'}, {job.checkpoint.stem}, B={job.batch} T={job.seq}",
         "torch": told["torch"], "device": job.device, "gpu": told["name"], "machine": machine,
@@ -190,10 +187,10 @@ def conclude(folder: Path, report: dict, results: list[Result], console: Console
             console.print()
             console.print(show.table(mine, report))
             for line in show.notes(mine):
-                console.print(line, highlight=False)
+                console.print(line)
     console.print()
-    for line in (*show.explanation(report), f"{note}", "Written: " + ", ".join(shown(path) for path in files)):
-        console.print(line, highlight=False)
+    for line in (*show.explanation(report), note, "Written: " + ", ".join(shown(path) for path in files)):
+        console.print(line)
 
 
 def chapters() -> dict[str, tuple[float, float, float]]:
@@ -242,12 +239,13 @@ def show_again(folder: Path, console: Console) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     options = build_parser().parse_args(arguments)
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, highlight=False)
     if options.show:
         return show_again(options.out, console)
-    if options.install and not options.torch_python and not find_spec("torch"):
+    missing = not options.torch_python and not find_spec("torch")
+    if missing and options.install:
         install_torch()
-    if not options.torch_python and not find_spec("torch"):
+    elif missing:
         raise LadderError(INSTALL)
     ready_for_files(options.out)
     return climb(options, options.torch_python or sys.executable, console)

@@ -5,7 +5,7 @@ within a blink; a GPU, which nobody shares, is timed one rung after the other, s
 """
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,13 +37,19 @@ class Job:
     threads: int
     window: int  # positions of the generation
 
-    def order(self, part: str, rungs: list[str], **settings: object) -> dict:
-        """The command line of process.py."""
-        return {
+    def peer(self, part: str, rungs: list[str], **settings: object) -> Peer:
+        """A process that is building the work with these rungs."""
+        return Peer(self.python, {
             "checkpoint": str(self.checkpoint), "tokens": str(self.tokens), "device": self.device,
             "threads": self.threads, "part": part, "rungs": rungs, "batch": self.batch,
             "seq": self.seq if part == "training" else self.window, "settings": settings,
-        }  # fmt: skip
+        })  # fmt: skip
+
+    def ask(self, part: str = "training", rungs: Sequence[str] = (), accumulate: int = 1, **order: object) -> dict:
+        """One answer of a process of its own. Raises RungFailed."""
+        with self.peer(part, list(rungs), accumulate=accumulate) as peer:
+            peer.read()
+            return peer.ask(**order)
 
 
 @dataclass
@@ -106,9 +112,7 @@ def check_first_loss(job: Job) -> dict:
     T = min(CHECK_SEQ, job.seq)
     ours = our_loss(job.checkpoint, np.load(job.tokens), T)
     try:
-        with Peer(job.python, job.order("training", [])) as peer:
-            peer.read()
-            theirs = peer.ask(do="loss", batch=1, seq=T)["loss"]
+        theirs = job.ask(do="loss", batch=1, seq=T)["loss"]
     except RungFailed as failed:
         raise LadderError(f"the first rung cannot be built: {failed}") from None
     if not abs(ours - theirs) <= SAME_LOSS:
@@ -121,9 +125,7 @@ def largest_batch(job: Job, tell: Callable[[str], None]) -> int:
     for batch in BATCHES:
         job.batch = batch
         try:
-            with Peer(job.python, job.order("training", [])) as peer:
-                peer.read()
-                peer.ask(do="losses", count=2)
+            job.ask(do="losses", count=2)
             return batch
         except RungFailed as failed:
             if not failed.memory:
@@ -159,8 +161,8 @@ class Climb:
         )  # fmt: skip
         if result.why:
             return result
-        peer = Peer(self.job.python, self.job.order(self.part, [*self.good, result.key]))
-        self.stack.callback(peer.close)
+        peer = self.job.peer(self.part, [*self.good, result.key])
+        self.stack.enter_context(peer)
         try:
             peer.read()
             self.check(result, peer)
@@ -184,21 +186,15 @@ class Climb:
         batches = result.tokens_per_step // (self.job.batch * self.job.seq) if self.part == "training" else 1
         if not self.good:
             self.references[batches] = answer["losses"]
-        reference = self.references.get(batches) or self.reference(batches)
-        losses = zip(answer["losses"], reference, strict=True)
+        elif batches not in self.references:
+            first = self.job.ask(self.part, self.good[:1], accumulate=batches, do="losses", count=CHECKED)
+            self.references[batches] = first["losses"]
+        losses = zip(answer["losses"], self.references[batches], strict=True)
         result.difference = float(max(abs(ours - first) / abs(first) for ours, first in losses))
         if not result.difference <= result.tolerance:
             raise RungFailed(
                 f"changes the result: a loss differs by {result.difference:.2%} (tolerance {result.tolerance:.2%})"
             )
-
-    def reference(self, batches: int) -> list[float]:
-        """The first rung's losses with as many batches for each update. Raises RungFailed."""
-        first = self.good[:1]
-        with Peer(self.job.python, self.job.order(self.part, first, accumulate=batches)) as peer:
-            peer.read()
-            self.references[batches] = peer.ask(do="losses", count=CHECKED)["losses"]
-        return self.references[batches]
 
     def time(self, result: Result, peer: Peer) -> None:
         """Its steps, in turn with those of the first rung and of the one before on a CPU. Raises RungFailed."""

@@ -82,25 +82,18 @@ def explanation(report: dict) -> list[str]:
 
 def draw_bars(results: Sequence[Result], report: dict, note: str) -> Any:
     """Milliseconds by rung, as bars; what was not measured says so in words."""
-    figure, axes = style.pyplot().subplots(figsize=(8.2, 0.52 * len(results) + 1.5))
-    heights = [np.median(milliseconds(r, report)) if r.status == "measured" else 0.0 for r in results]
-    most = max(heights) or 1.0
-    for place, (result, value) in enumerate(zip(results, heights, strict=True)):
+
+    def bar(result: Result) -> tuple[str, float, str, str]:
+        """Its row of the picture."""
         if result.status != "measured":
-            axes.text(
-                0.01 * most,
-                place,
-                f"{result.status}: {shortened(result.why, 80)}",
-                va="center",
-                fontsize=8.5,
-                color=style.GREY,
-            )
-            continue
-        axes.barh(place, value, height=0.62, color=style.BLUE)
-        times = f"  {value:,.1f} ms, {result.times_first:.1f} x" if place else f"  {value:,.1f} ms"
-        axes.text(value, place, times, va="center", fontsize=9.5, color=style.INK)
+            return result.title, 0.0, style.BLUE, f"{result.status}: {shortened(result.why, 80)}"
+        value = float(np.median(milliseconds(result, report)))
+        times = "" if result is results[0] else f", {result.times_first:.1f} x"
+        return result.title, value, style.BLUE, f"{value:,.1f} ms{times}"
+
+    figure, axes = style.pyplot().subplots(figsize=(8.2, 0.52 * len(results) + 1.5))
     unit = "milliseconds a batch" if results[0].part == "training" else "milliseconds a token"
-    style.named_rows(axes, [result.title for result in results], 1.25 * most, unit)
+    style.bars(axes, [bar(result) for result in results], unit)
     return style.framed(figure, f"The ladder, {results[0].part}: {report['title']}", note=note)
 
 

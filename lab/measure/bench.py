@@ -102,6 +102,12 @@ def lab_contenders(
     return found
 
 
+def own_engines(asked: str | None, n: int, contenders: Sequence[Contender]) -> list[str]:
+    """Which of the lab's engines are measured: a file may be called as one of them is."""
+    names = asked.split(",") if asked else usual(n)
+    return [name for name in ENGINES if name in names and any(c.engine == name for c in contenders)]
+
+
 # ---------------------------------------------------------------------------------------------------------- measuring
 
 
@@ -337,37 +343,28 @@ def bench(options: argparse.Namespace, arguments: list[str] | None) -> int:
     if not length < n <= model.config.max_seq_len:
         raise BenchError(f"-n {n}: give {length + 1} to {model.config.max_seq_len} tokens, {length} of them the prompt")
     touch_pages(model.params_memory)
+    weight_bytes = model.params_memory.nbytes
     contenders = lab_contenders(options.engines, n, counts, model, say)
     usable = [k for k in counts if k <= machine.cores()]
     peers = [Peer(library, python, path, max(usable)) for library in libraries]
     contenders += [contender for peer in peers for contender in peer.contenders()]
     contenders += [command_contender(command) for command in options.peer_cmd]
-    asked = options.engines.split(",") if options.engines else usual(n)  # a file may be called as one of the lab's is
-    ours = [name for name in ENGINES if name in asked and any(c.engine == name for c in contenders)]
-    digests = {name: digest(name) for name in ours}
+    digests = {name: digest(name) for name in own_engines(options.engines, n, contenders)}
     results = Results(length, n, contenders, {k: [] for k in usable if k > 1}, {k: [] for k in usable})
     with Load() as load:
         measure(results, model, options.rounds, say)
         for peer in peers:
             peer.close()
-    overheads = {
-        "regions": {name: burden.overheads(load_engine(name), model, usable) for name in ours if name != "serial"},
-        "lock_ratio": lock_ratio(),
-    }
+    regions = {name: burden.overheads(load_engine(name), model, usable) for name in digests if name != "serial"}
+    overheads = {"regions": regions, "lock_ratio": lock_ratio()}
     origin = provenance(arguments, "lab.measure.bench", load)
     write_json(options.out, origin | as_json(results, model, path, overheads) | {"digests": digests}, indent=1)
-    job = f"{path.name}, prompt {length}, n = {n}, medians of {options.rounds} rounds"
     intervals = ", [95 % interval]" if out.width >= WITH_INTERVALS else ""
-    for line in (
-        machine.summary(),
-        f"BLAS kernel {machine.blas_kernel()}; lab.kernels {kernels}",
-        f"{load}; {job}{intervals}\n",
-        table(results, model.params_memory.nbytes, out.width),
-        "",
-        *notes(results, overheads, model.params_memory.nbytes),
-        f"written: {shown(options.out)}",
-    ):
+    job = f"{path.name}, prompt {length}, n = {n}, medians of {options.rounds} rounds{intervals}"
+    out.print(f"{machine.summary()}\nBLAS kernel {machine.blas_kernel()}; lab.kernels {kernels}\n{load}; {job}\n")
+    for line in (table(results, weight_bytes, out.width), "", *notes(results, overheads, weight_bytes)):
         out.print(line)
+    out.print(f"written: {shown(options.out)}")
     return 0
 
 

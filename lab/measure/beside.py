@@ -10,7 +10,6 @@ from lab.command import counted
 from lab.measure import style
 from lab.measure.stats import Estimate
 
-TOP = 1.25  # of the axis, in lengths of the longest bar
 LOOKS = (style.SKY, style.BLUE, style.ORANGE, style.PURPLE, style.YELLOW)
 
 
@@ -61,15 +60,10 @@ def draw_scaling(
 def draw_times(times: Mapping[str, Mapping[int, float]], title: str, note: str = "") -> Any:
     """Milliseconds a token: a bar for each program and number of workers."""
     bars = [
-        (f"{name}, {counted(k, 'worker')}" if len(line) > 1 or k > 1 else name, line[k], place)
-        for place, (name, line) in enumerate(times.items())
+        (f"{name}, {counted(k, 'worker')}" if len(line) > 1 or k > 1 else name, line[k], fill, f"{line[k]:,.0f} ms")
+        for (name, line), fill in zip(times.items(), cycle((style.GREY, *LOOKS)), strict=False)
         for k in sorted(line)
     ]
     figure, axes = style.pyplot().subplots(figsize=(8.6, 1.5 + 0.36 * len(bars)))
-    fills = (style.GREY, *LOOKS)
-    longest = max(value for _, value, _ in bars)
-    for row, (_, value, place) in enumerate(bars):
-        axes.barh(row, value, height=0.7, color=fills[place % len(fills)])
-        axes.text(value + 0.01 * longest, row, f"{value:,.0f} ms", va="center", fontsize=9)
-    style.named_rows(axes, [label for label, _, _ in bars], TOP * longest, "milliseconds a token")
+    style.bars(axes, bars, "milliseconds a token")
     return style.framed(figure, title, note=note)

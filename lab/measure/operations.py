@@ -102,8 +102,11 @@ def counting(module: ModuleType) -> Iterator[dict[str, float]]:
     enters it: the time in a function without that in others it calls; and, behind the block, "whole": all seconds.
     """
     seconds: dict[str, float] = {}
-    ours = {name: value for name, value in vars(module).items() if name.endswith("_forward")}
-    ours = {name: value for name, value in ours.items() if getattr(value, "__module__", "") == module.__name__}
+    ours = {
+        name: value
+        for name, value in vars(module).items()
+        if name.endswith("_forward") and getattr(value, "__module__", "") == module.__name__
+    }
     inner = [0.0]  # for each call on the stack: time in counted functions below it
     ident, clock = threading.get_ident(), time.perf_counter
 

@@ -158,11 +158,10 @@ def draw_operations(seconds: dict[str, dict[str, float]], title: str, note: str)
 
 def in_order(seconds: dict[str, dict[str, float]]) -> list[str]:
     """All names that took time: serial's operations and then the other's regions, the longest first; the rest last."""
-    longest: dict[str, float] = {}
-    for parts in seconds.values():
-        for name, value in sorted(parts.items(), key=lambda item: -item[1]):
-            longest[name] = max(longest.get(name, 0.0), value)
-    return sorted((name for name, value in longest.items() if value), key=lambda name: name in (OUTSIDE, UNTOLD))
+    took = (
+        name for parts in seconds.values() for name, value in sorted(parts.items(), key=lambda item: -item[1]) if value
+    )
+    return sorted(dict.fromkeys(took), key=lambda name: name in (OUTSIDE, UNTOLD))
 
 
 def bar_name(bar: str) -> str:
@@ -300,8 +299,10 @@ def main(arguments: list[str] | None = None) -> int:
         capacities = {1: 1.0} | {k: capacity(k, kernel) for k in scale.measured_counts() if k > 1}
     data = speedups(prediction, bench, capacities)
     origin = provenance(arguments, "lab.measure.plots", load)
-    result = {"seconds": seconds, "roofs": [roof._asdict() for roof in roofs], "capacity": data.capacity}
-    result |= {"about": belongs, **origin}
+    result = {
+        "seconds": seconds, "roofs": [roof._asdict() for roof in roofs], "capacity": data.capacity, "about": belongs,
+        **origin,
+    }  # fmt: skip
     stem = str(options.out / program.name)
     note = f"{origin['machine']}; {load}; {origin['date']}"
     job = f"{program.model_name}, {program.n} tokens"

@@ -165,22 +165,13 @@ def profile(options: argparse.Namespace, arguments: list[str] | None) -> int:
     rows = hotspots.hot_spots(active)
     cost = estimate(ratios(seen["sampled"], seen["plain"]))
     result = {
-        "title": program.title,
-        "engine": program.name,
-        "model": program.model_name,
-        "n": program.n,
-        "workers": program.workers,
-        "prompt": len(program.prompt),
-        "sampler": seen["sampler"],
-        "rate": options.rate,
-        "samples": len(active),
-        "waiting": len(waiting),
-        "seconds": {"plain": seen["plain"], "sampled": seen["sampled"]},
-        "cost": cost._asdict(),
-        "rows": [row._asdict() for row in rows],
-        "about": belongs,
+        "title": program.title, "engine": program.name, "model": program.model_name, "n": program.n,
+        "workers": program.workers, "prompt": len(program.prompt), "sampler": seen["sampler"], "rate": options.rate,
+        "samples": len(active), "waiting": len(waiting),
+        "seconds": {"plain": seen["plain"], "sampled": seen["sampled"]}, "cost": cost._asdict(),
+        "rows": [row._asdict() for row in rows], "about": belongs,
         **runner.provenance(arguments, "lab.measure.profile", load),
-    }
+    }  # fmt: skip
     compared = agreement(program, seen["sampler"], options.rate) if options.check else []
     files = write_files(options.out, program.name, program.title, active, result)
     hotspots.show(console, rows, f"Where the time goes: {program.title}", len(active) / options.rate)

@@ -118,13 +118,11 @@ def readme(outputs: dict[str, tuple[str, str]], load: str) -> str:
         f"Before the run: {load}. Date: {time.strftime('%Y-%m-%d')}.",
         "Made by `make reference`, which runs the commands below.",
         "",
+        *(f"- [{name}]({name}): {about}" for name, about in ABOUT.items()),
+        *(f"\n## {spoken}\n\n```\n{text.rstrip()}\n```" for spoken, text in outputs.values()),
+        "\n## make plots\n",
+        *(f"![{ABOUT[name]}]({name})\n" for name in DRAWN),
     ]
-    lines += [f"- [{name}]({name}): {about}" for name, about in ABOUT.items()]
-    for spoken, text in outputs.values():
-        lines += ["", f"## {spoken}", "", "```", text.rstrip("\n"), "```"]
-    lines += ["", "## make plots", ""]
-    for name in DRAWN:
-        lines += [f"![{ABOUT[name]}]({name})", ""]
     return "\n".join(lines)
 
 

@@ -247,8 +247,10 @@ def parsed(parser: Parser, arguments: Sequence[str] | None) -> argparse.Namespac
 
 def passed_on(options: argparse.Namespace, n: int | None) -> list[str]:
     """What another command of this package is given of these options, on n tokens (None: as many as it chooses)."""
-    words = {"-n": n, "--model": options.model, "--prompt": options.prompt}
-    words |= {"--out": options.out, "--timeout": options.timeout}
+    words = {
+        "-n": n, "--model": options.model, "--prompt": options.prompt, "--out": options.out,
+        "--timeout": options.timeout,
+    }  # fmt: skip
     return [word for name, value in words.items() if value is not None for word in (name, str(value))]
 
 

@@ -208,15 +208,15 @@ def record_splits(program: Program, expected: list[int], config: Config) -> tupl
         raise ValueError(f"the tasks of {program.name} wait for each other, and a prediction adds up tasks that do not")
     every = [split_of(recording, report["weights"], config) for recording in recordings]
     splits = [merged([split for split in every if split.k == k]) for k in COUNTS]
-    overheads = {int(k): overheads_of(names) for k, names in report["overheads"].items()}
-    return splits, overheads
-
-
-def overheads_of(names: dict[str, dict[str, float]]) -> dict[str, Overhead]:
-    """What burden.overheads() says of one k; tasks that belong to no region are left out."""
-    return {
-        name: Overhead(kinds["region"], kinds.get("task", 0.0)) for name, kinds in names.items() if "region" in kinds
+    overheads = {
+        int(k): {
+            name: Overhead(kinds["region"], kinds.get("task", 0.0))
+            for name, kinds in names.items()
+            if "region" in kinds  # not of tasks that belong to no region
+        }
+        for k, names in report["overheads"].items()
     }
+    return splits, overheads
 
 
 def measure(program: Program, counts: Sequence[int], rounds: int, expected: list[int]) -> dict[int, list[float]]:
@@ -242,8 +242,10 @@ def rows_of(
     for split in splits:
         parts = predict(split, overheads[split.k], machine)
         limited = sum(parts.values())
-        row = {"k": split.k, "predicted": limited - parts["memory"], "limited": limited, "span": split.span}
-        row |= {"parts": parts, "limit": limit(split, parts, heads)}
+        row = {
+            "k": split.k, "predicted": limited - parts["memory"], "limited": limited, "span": split.span,
+            "parts": parts, "limit": limit(split, parts, heads),
+        }  # fmt: skip
         if split.k in times:
             row |= measured_row(times[split.k])
             row["error"] = limited / row["measured"] - 1

@@ -164,6 +164,15 @@ def named_rows(axes: Any, names: Sequence[str], most: float, unit: str) -> None:
     axes.tick_params(axis="y", length=0)
 
 
+def bars(axes: Any, rows: Sequence[tuple[str, float, str, str]], unit: str) -> None:
+    """A horizontal bar for each (name, value, colour, text behind it), the first one on top; none for 0, only text."""
+    most = max(value for _, value, _, _ in rows) or 1.0
+    for place, (_, value, fill, text) in enumerate(rows):
+        axes.barh(place, value, height=0.7, color=fill)
+        axes.text(value + 0.01 * most, place, text, va="center", fontsize=9, color=INK if value else GREY)
+    named_rows(axes, [name for name, _, _, _ in rows], 1.25 * most, unit)
+
+
 def roofs(
     axes: Any, limits: Sequence[tuple[str, float, float]], x: tuple[float, float], lowest: float, of_bytes: str
 ) -> None:

@@ -9,6 +9,7 @@ with the numbers of the printed tables.
 
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,10 @@ def chrome_trace(recording: Recording, title: str) -> dict:
     number = {thread: index for index, thread in enumerate(recording.threads)}
     events = [meta("process_name", 0, name=title)]
     for thread, tid in number.items():
-        events.append(meta("thread_name", tid, name="main" if thread == MAIN else thread))
-        events.append(meta("thread_sort_index", tid, sort_index=tid))
+        events += [
+            meta("thread_name", tid, name="main" if thread == MAIN else thread),
+            meta("thread_sort_index", tid, sort_index=tid),
+        ]
     for event in recording.events:
         detail = tidy(event.detail)
         name = {
@@ -121,9 +124,11 @@ def operation_rows(recording: Recording) -> list[dict]:
         whole, work = sum(one.length for one in regions), sum(one.work for one in regions)
         busy = work / recording.workers / max(whole, 1)
         busiest = sum(max(one.busy().values(), default=0) for one in regions) / max(whole, 1)
-        row = {"name": name, "regions": len(regions), "tasks": sum(len(one.tasks) for one in regions)}
-        row |= {"seconds": whole / 1e9, "work": work / 1e9}
-        rows.append(row | {"busy": busy, "imbalance": busiest - busy, "handover": 1 - busiest})
+        rows.append({
+            "name": name, "regions": len(regions), "tasks": sum(len(one.tasks) for one in regions),
+            "seconds": whole / 1e9, "work": work / 1e9, "busy": busy, "imbalance": busiest - busy,
+            "handover": 1 - busiest,
+        })  # fmt: skip
     return sorted(rows, key=lambda row: -row["seconds"])
 
 
@@ -148,18 +153,6 @@ def wait_rows(recording: Recording) -> list[dict]:
     return sorted(rows, key=lambda row: -row["seconds"])[:6]
 
 
-def numbers_of(recording: Recording) -> dict:
-    """All of them, as the JSON file has them."""
-    return {
-        "seconds": recording.length / 1e9,
-        "outside": outside_seconds(recording),
-        "threads": thread_rows(recording),
-        "operations": operation_rows(recording),
-        "waits": wait_rows(recording),
-        "untold": untold(recording),
-    }
-
-
 # ----------------------------------------------------------------------------------------------------------- the tables
 
 
@@ -175,6 +168,15 @@ def plain_table(title: str, columns: str) -> Table:
     return Table(
         *made, title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False
     )
+
+
+def tables(result: dict, width: int) -> Iterator[Table]:
+    """Those of a result that have rows."""
+    yield thread_table(result["threads"])
+    if result["operations"]:
+        yield operation_table(result["operations"], result["outside"], result["seconds"], width)
+    if result["waits"]:
+        yield wait_table(result["waits"])
 
 
 def thread_table(rows: list[dict]) -> Table:
@@ -354,7 +356,12 @@ def main(arguments: list[str] | None = None) -> int:
         "title": program.title,
         "engine": program.name,
         "workers": program.workers,
-        **numbers_of(recording),
+        "seconds": recording.length / 1e9,
+        "outside": outside_seconds(recording),
+        "threads": thread_rows(recording),
+        "operations": operation_rows(recording),
+        "waits": wait_rows(recording),
+        "untold": untold(recording),
         "about": belongs,
         **origin,
     }
@@ -366,16 +373,8 @@ def main(arguments: list[str] | None = None) -> int:
         write_json(Path(f"{stem}.timeline.json"), result, indent=1),
     ]
     console.print(f"[bold]Timeline: {program.title}\n")
-    operations = operation_table(result["operations"], result["outside"], result["seconds"], console.width)
-    tables = {
-        "threads": thread_table(result["threads"]),
-        "operations": operations,
-        "waits": wait_table(result["waits"]),
-    }
-    for name, table in tables.items():
-        if result[name]:
-            console.print(table)
-            console.print()
+    for table in tables(result, console.width):
+        console.print(table, "")
     if result["untold"]:
         console.print(result["untold"])
     console.print(f"Tokens equal to the serial program's. {str(load).capitalize()}.")

@@ -4,6 +4,8 @@ import numpy as np
 
 from lab.train.split import WorkersLike, blocks, split
 
+EPS = 1e-8  # so that nothing is divided by 0
+
 
 class AdamW:
     """The optimizer's memory: running means of each gradient (m) and of its square (v), and the steps taken."""
@@ -20,7 +22,6 @@ def gpt2_update(
     learning_rate: float,
     beta1: float = 0.9,
     beta2: float = 0.999,
-    eps: float = 1e-8,
     weight_decay: float = 0.0,
     workers: WorkersLike | None = None,
     scale: float = 1.0,
@@ -28,18 +29,17 @@ def gpt2_update(
     """One step for all parameters, in place: 1-D float32 arrays of one length; `scale` is a factor for the gradients.
 
         m = beta1 m + (1 - beta1) g          v = beta2 v + (1 - beta2) g g
-        p -= lr (m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay p)
+        p -= lr (m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + EPS) + weight_decay p)
 
     The decay is decoupled from the gradient, and as in llm.c all tensors decay.
     """
     optimizer.step += 1
     m_memory, v_memory = optimizer.m_memory, optimizer.v_memory
-    m_correction, v_correction = 1.0 - beta1**optimizer.step, 1.0 - beta2**optimizer.step
-    root = v_correction**0.5
+    m_correction, root = 1.0 - beta1**optimizer.step, (1.0 - beta2**optimizer.step) ** 0.5
 
     def part(piece):
         for block in blocks(piece, 1):
-            # sqrt(v / c) + eps = (sqrt(v) + eps sqrt(c)) / sqrt(c): the corrections become one factor of the step
+            # sqrt(v / c) + EPS = (sqrt(v) + EPS sqrt(c)) / sqrt(c): the corrections become one factor of the step
             p, g, m, v = params_memory[block], grads_memory[block], m_memory[block], v_memory[block]
             work = g * ((1.0 - beta1) * scale)
             m *= beta1
@@ -49,7 +49,7 @@ def gpt2_update(
             v *= beta2
             v += work
             np.sqrt(v, out=work)
-            work += eps * root
+            work += EPS * root
             np.divide(m, work, out=work)
             work *= learning_rate * root / m_correction
             if weight_decay:

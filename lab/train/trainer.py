@@ -168,7 +168,7 @@ class Trainer:
             scale = min(1.0, s.clip / (norm + 1e-6))
         gpt2_update(
             self.model.params_memory, self.gradients.params_memory, self.optimizer, learning_rate(s, number),
-            s.beta1, s.beta2, 1e-8, s.weight_decay, self.workers, scale,
+            s.beta1, s.beta2, s.weight_decay, self.workers, scale,
         )  # fmt: skip
         self.update_average()
         return loss + correction, norm
