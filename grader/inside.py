@@ -56,6 +56,7 @@ class Inside:
     positions: int = 1  # of the prompt
     matrices: list[float] = field(default_factory=list)  # the share of the matrices of which it read any
     times: float = 1.0  # how many times the work that one worker does alone the k do together
+    attended: list[bool] = field(default_factory=list)  # whether what it computes of attention is needed
     main_too: bool = False  # the last of the k is the main thread, which takes its share beside k-1 threads
 
     @property
@@ -96,7 +97,7 @@ class Inside:
         more than half of the layers' attention then.
         """
         often = not self.visits or sorted(self.visits)[-self.k] > 0.5
-        return not self.attention or (self.fair(self.attention) and often)
+        return not self.attention or (self.fair(self.attention) and often and all(self.attended))
 
     def words(self) -> str:
         """What was seen, for the student."""
@@ -115,7 +116,9 @@ class Inside:
             text += f"; what worker {unused[0]} computes is not used"
         if self.attention and not self.shared_attention:
             text += f"; the workers do {', '.join(f'{share:.0%}' for share in self.attention)} of attention"
-            if self.fair(self.attention):
+            if not all(self.attended):
+                text += f", and what worker {self.attended.index(False) + 1} computes of it is not used"
+            elif self.fair(self.attention):
                 text += ", but each layer's is done by one worker alone"
         return text
 
@@ -141,7 +144,10 @@ def look_inside(
             return seen
         seen.times = watch.times()
         choose = random.Random(1)
-        seen.used += [watch.matters(name, pause, choose, samples) for name in watch.names]
+        seen.used += [watch.matters(name, watch.work, pause, choose, samples) for name in watch.names]
+        if seen.attention and seen.shared_attention:
+            attended = (watch.matters(name, watch.attention, pause, choose, samples) for name in watch.names)
+            seen.attended = list(attended)
         return seen
 
 
@@ -156,7 +162,8 @@ class Watch:
         self.alone = False  # each run in a process of its own
         self.most = 0.0  # work of a run
         self.names: list[str] = []
-        self.work: dict[str, float] = {}
+        self.work: dict[str, float] = {}  # of each thread in products with weights
+        self.attention: dict[str, float] = {}  # in those of attention
 
     def run(self, **notes: object) -> tuple[Run | None, dict]:
         """One token, and the notes. A program that computes less when the prompt comes again, as it keeps what it knows
@@ -197,6 +204,7 @@ class Watch:
         if run is None or run.outcome != "done" or run.tokens != [self.token] or not notes:
             return Inside(self.k, problem=f"who does the work could not be seen: {self.why_not(run)}")
         weights, attention, self.work = notes["weights"], notes["attention"], notes["work"]
+        self.attention, whole = attention, sum(attention.values()) or 1.0
         self.names = sorted({*weights, *attention, *self.work} - {"MainThread"}, key=lambda name: (len(name), name))
         cpu = [seconds for seconds, _ in run.use.threads.values()]
         crew = [*self.names, "MainThread"]
@@ -205,7 +213,7 @@ class Watch:
         if main_too:
             self.names = crew
         self.names += [f"(worker {number})" for number in range(len(self.names) + 1, self.k + 1)]
-        shares = [attention.get(name, 0.0) for name in self.names] if attention else []
+        shares = [attention.get(name, 0.0) / whole for name in self.names] if attention else []
         if set(attention) == {"MainThread"}:
             shares = [0.0] * self.k
         return Inside(
@@ -242,13 +250,14 @@ class Watch:
             return "with watched arrays it makes another token"
         return "threads that are not lab.threadlib's do it"
 
-    def matters(self, name: str, pause: float, choose: random.Random, samples: int) -> bool:
-        """Whether the token is wrong without some of this thread's products."""
-        hits, work = 0, self.work.get(name, 0.0)
+    def matters(self, name: str, table: dict[str, float], pause: float, choose: random.Random, samples: int) -> bool:
+        """Whether the token is wrong without some of this thread's products, with weights or of attention."""
+        hits, work, of_attention = 0, table.get(name, 0.0), table is self.attention
         for tried in range(samples if work else 0):
             if time.perf_counter() > self.until and (hits or tried >= LEAST):
                 return hits > 0
-            run, notes = self.run(pause=pause, poison=name, after=choose.uniform(0.0, LAST) * work)
+            after = choose.uniform(0.0, LAST) * work
+            run, notes = self.run(pause=pause, poison=name, after=after, attention=of_attention)
             hits += run is not None and bool(notes) and notes["poisoned"] and run.tokens != [self.token]
             if hits == HITS:
                 return True

@@ -66,7 +66,8 @@ class Notes:
         self.resting: set[str] = set()  # threads that have rested since they last waited for anything
         self.memory: Noted | None = None  # all weights
         self.sizes: list[int] = []  # of the matrices in that memory, one after the other
-        self.poison: tuple[str, float] = ("", 0.0)  # thread, and the work after which its next product becomes NaN
+        # thread, the work after which its next product becomes NaN, whether those of attention are meant
+        self.poison: tuple[str, float, bool] = ("", 0.0, False)
         self.poisoned = False
 
     def bit(self, thread: str) -> int:
@@ -85,7 +86,7 @@ class Notes:
                 np.bitwise_or(readers, bit, out=readers)
 
     def shares(self) -> dict:
-        """{"weights": {thread: share of the weights that are read}, "attention": {thread: share}, "visits": ...}."""
+        """{"weights": {thread: share of the weights that are read}, "attention": {thread: work}, "visits": ...}."""
         readers = list(self.roots.values())
         read = sum(int(np.count_nonzero(marks)) for marks in readers)
         own = {
@@ -93,11 +94,9 @@ class Notes:
         }
         weights = {thread: count / max(1, read) for thread, count in own.items()}
         passes = {thread: count / max(1, own[thread]) for thread, count in self.read_by.items()}
-        whole = sum(self.attention.values()) or 1.0
-        attention = {thread: work / whole for thread, work in self.attention.items()}
         visits = {thread: count / self.layers for thread, count in self.visits.items()}
         return {
-            "weights": weights, "attention": attention, "visits": visits, "passes": passes, "work": self.work,
+            "weights": weights, "attention": self.attention, "visits": visits, "passes": passes, "work": self.work,
             "matrices": self.matrices(own), "poisoned": self.poisoned,
         }  # fmt: skip
 
@@ -297,22 +296,20 @@ def crossed(inputs: list, result: object) -> bool:
 
 def note_product(work: float, result: object, weights: bool, thread: str) -> object:
     """Count its work; poison it; let the others have their turn. Returns the result."""
-    if not weights:
-        NOTES.attention[thread] = NOTES.attention.get(thread, 0.0) + work
-        if thread not in NOTES.attending:
-            NOTES.attending.add(thread)
-            NOTES.visits[thread] = NOTES.visits.get(thread, 0) + 1
-    else:
+    table = NOTES.work if weights else NOTES.attention
+    table[thread] = done = table.get(thread, 0.0) + work
+    if weights:
         NOTES.attending.discard(thread)
-        before = NOTES.work.get(thread, 0.0)
-        NOTES.work[thread] = before + work
-        who, after = NOTES.poison
-        if who == thread and before + work > after and not NOTES.poisoned:
-            NOTES.poisoned = True
-            if isinstance(result, np.ndarray):
-                result[...] = np.nan
-            else:
-                result = np.float32(np.nan)
+    elif thread not in NOTES.attending:
+        NOTES.attending.add(thread)
+        NOTES.visits[thread] = NOTES.visits.get(thread, 0) + 1
+    who, after, of_attention = NOTES.poison
+    if who == thread and of_attention != weights and done > after and not NOTES.poisoned:
+        NOTES.poisoned = True
+        if isinstance(result, np.ndarray):
+            result[...] = np.nan
+        else:
+            result = np.float32(np.nan)
     rest(thread)
     return result
 
@@ -390,10 +387,12 @@ def watch_arrays() -> None:
         setattr(np, name, taking(getattr(np, name), order))
 
 
-def begin(model, pause: float = 0.0, poison: str = "", after: float = 0.0) -> None:
-    """Notes for the next run, of a model whose weights are watched. poison: a thread, `after`: that much work."""
+def begin(model, pause: float = 0.0, poison: str = "", after: float = 0.0, attention: bool = False) -> None:
+    """Notes for the next run, of a model whose weights are watched. poison: a thread, `after`: that much work, in
+    products with weights or in those of attention.
+    """
     NOTES.__init__()
-    NOTES.pause, NOTES.poison = pause, (poison, after)
+    NOTES.pause, NOTES.poison = pause, (poison, after, attention)
     NOTES.layers, NOTES.large = model.config.num_layers, model.config.channels**2
     for first, *others in parameter_shapes(model.config).values():
         NOTES.sizes += [math.prod(others)] * first if len(others) == 2 else [first * math.prod(others)]

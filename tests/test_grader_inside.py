@@ -304,6 +304,16 @@ def attention(workers, out, preatt, att, inp, NH):
 """
 
 
+@pytest.mark.parametrize("who", [0, 1])
+def test_attention_that_nobody_uses_is_not_shared(box, who):
+    """All workers have products without weights in every layer; the main thread, or one of them, does attention."""
+    doing = "attention_heads(slice(0, NH))", "workers.run(lambda i: i and attention_heads(slice(0, NH)), [0, 1])"
+    both = "workers.run(lambda i: [inp @ inp.T for _ in range(9)], range(workers.k))\n    " + doing[who]
+    found = seen(box, BASE.read_text() + BY_SUMS.replace("WHO", both).replace("PRODUCT", "query[t] * key"))
+    assert found.problem == "" and found.shared_products and not found.shared_attention, found
+    assert "computes of it is not used" in found.words()
+
+
 PLAIN = """
 
 def attention(workers, out, preatt, att, inp, NH):
