@@ -90,7 +90,10 @@ SHAPES = {
         [("101", "lovelaceada", b"a"), ("102", "hoppergrace", b"g")],
     ),
     "GitHub Classroom": (
-        {"gpt-lab-ada/parallel.py": "a", "gpt-lab-ada/README.md": "", "gpt-lab-grace-h/lab/parallel.py": "g"},
+        {
+            "gpt-lab-ada/parallel.py": "a", "gpt-lab-ada/README.md": "", "gpt-lab-grace-h/lab/parallel.py": "g",
+            "gpt-lab-grace-h/handout/parallel.py": "the starter",
+        },
         [("ada", "ada", b"a"), ("grace-h", "grace-h", b"g")],
     ),
     "folders": ({"ada/parallel.py": "a", "grace/solution.py": "g"}, [("ada", "ada", b"a"), ("grace", "grace", b"g")]),

@@ -325,7 +325,7 @@ def one(student: str, name: str, marked_late: bool, files: list[Entry]) -> Submi
 
 
 def the_file(files: list[Entry]) -> tuple[Entry | None, str]:
-    """(the file, "") or (None, why there is none): parallel.py nearest to the top, or the only .py file there is."""
+    """(the file, "") or (None, why there is none): parallel.py nearest to the top but the starter, or the only .py."""
     bad = next((entry for entry in files if entry.trouble), None)
     files = [entry for entry in files if not entry.trouble and not entry.folder]
     packed = [entry for entry in files if entry.path.suffix.lower() == ".zip"]
@@ -333,7 +333,7 @@ def the_file(files: list[Entry]) -> tuple[Entry | None, str]:
     if packed and not sources:
         return from_zip(packed)
     named = [entry for entry in sources if is_ours(entry.path.name)]
-    choice = min(named, key=lambda entry: (len(entry.path.parts), str(entry.path)), default=None)
+    choice = min(named, key=lambda e: ("handout" in e.path.parts, len(e.path.parts), str(e.path)), default=None)
     if choice is None and len(sources) == 1:
         choice = sources[0]
     if choice is not None:
