@@ -97,19 +97,19 @@ class Notes:
         visits = {thread: count / self.layers for thread, count in self.visits.items()}
         return {
             "weights": weights, "attention": self.attention, "visits": visits, "passes": passes, "work": self.work,
-            "matrices": self.matrices(own), "poisoned": self.poisoned,
+            "matrices": self.matrices(), "poisoned": self.poisoned,
         }  # fmt: skip
 
-    def matrices(self, own: dict[str, int]) -> dict[str, float]:
+    def matrices(self) -> dict[str, float]:
         """For each thread the share of the matrices that are read, of which it reads any; of copies nobody can tell."""
         marks = self.roots.get(ALL_WEIGHTS)
         if marks is None:
-            return dict.fromkeys(own, 1.0)
+            return dict.fromkeys(self.bits, 1.0)
         sizes, begins = np.array(self.sizes), np.cumsum([0, *self.sizes[:-1]])
-        read = {thread: np.logical_or.reduceat(marks & bit, begins) for thread, bit in self.bits.items()}
+        readers = np.bitwise_or.reduceat(marks, begins)  # of each matrix
         copies = sum(int(np.count_nonzero(others)) for key, others in self.roots.items() if key != ALL_WEIGHTS)
-        whole = copies + int(sizes[np.logical_or.reduceat(marks, begins)].sum())
-        return {thread: (copies + int(sizes[any_of_it].sum())) / max(1, whole) for thread, any_of_it in read.items()}
+        whole = max(1, copies + int(sizes[readers > 0].sum()))
+        return {thread: (copies + int(sizes[(readers & bit) > 0].sum())) / whole for thread, bit in self.bits.items()}
 
 
 NOTES = Notes()
