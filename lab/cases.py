@@ -82,15 +82,17 @@ def judge(found: Findings, case: str, lines: int = 1 << 30) -> None:
         return
     finding = found.findings[0]
 
-    def renamed(text: str) -> str:
-        return re.sub(
-            r"(?:[\w.-]+\.py:|\bline )(\d+)\b",
-            lambda match: f"line {int(match[1]) - lines} of the case" if int(match[1]) > lines else match[0],
-            text,
-        )
+    def renamed(match: re.Match[str]) -> str:
+        place, line = match[1], int(match[2]) - lines
+        if line < 1:
+            return match[0]
+        return f"line {line} of the case" if place != "line " else f"line {line}".ljust(len(match[0]))
 
-    finding.message, finding.detail = renamed(finding.message), renamed(finding.detail)
-    finding.trace = [renamed(line) for line in finding.trace]
+    def in_case(text: str) -> str:
+        return re.sub(r"([\w.-]+\.py:|\bline )(\d+)\b", renamed, text)
+
+    finding.message, finding.detail = in_case(finding.message), in_case(finding.detail)
+    finding.trace = [in_case(line) for line in finding.trace]
     told = re.search(r"expected (.*?), got (.*?)(?:;|$)", finding.message, re.DOTALL)
     if told and finding.kind == "assertion":
         raise Failed(told[1], told[2], finding, case)
@@ -146,5 +148,6 @@ def tell_exception(error: BaseException, file: Path) -> None:
     error = error.__cause__ if isinstance(error, threadlib.WorkerFailed) and error.__cause__ else error
     frames = traceback.extract_tb(error.__traceback__)
     first = next((i for i, frame in enumerate(frames) if Path(frame.filename).name == file.name), 0)
-    lines = traceback.format_list(frames[first:]) + traceback.format_exception_only(error)
+    frames = [frame for frame in frames[first:] if Path(frame.filename).name not in ("stages.py", "cases.py")]
+    lines = traceback.format_list(frames) + traceback.format_exception_only(error)
     print("".join(lines), end="", file=sys.stderr)

@@ -7,6 +7,7 @@ import importlib
 import io
 import math
 import os
+import re
 import signal
 import sys
 import unicodedata
@@ -91,6 +92,11 @@ def shortened(text: str, most: int = 40) -> str:
 def counted(number: int, noun: str) -> str:
     """1 schedule, 2 schedules."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def tidy(task: object) -> str:
+    """A task as people write it: "slice(0, 1152, None)" -> "0:1152"."""
+    return re.sub(r"slice\((\w+), (\w+), None\)", r"\1:\2", str(task))
 
 
 def reason(error: Exception) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.cases import with_main
+from lab.cases import Failed, judge, with_main
+from lab.check.report import Finding, Findings
 from lab.exercises import EXERCISES, main
 
 ROOT = Path(__file__).parent.parent
@@ -99,6 +100,14 @@ def test_a_program_is_read_in_the_coding_that_it_names(tmp_path: Path):
     file.write_bytes('# coding: gbk\nsaid = "屏障"\r\n'.encode("gbk"))
     with with_main(file, "def main():\n    pass") as program:
         assert 'said = "屏障"' in program.source and program.source.endswith("def main():\n    pass\n")
+
+
+def test_lines_of_the_case_are_counted_from_its_first():
+    finding = Finding("deadlock", "main waits at mine.py:210", trace=["main  is at line 208  mine.py:208", "mine.py:9"])
+    with pytest.raises(Failed) as failed:
+        judge(Findings("mine.py", "explore", findings=[finding]), "the case", 206)
+    assert failed.value.finding.message == "main waits at line 4 of the case"
+    assert failed.value.finding.trace == ["main  is at line 2    line 2 of the case", "mine.py:9"]
 
 
 def test_the_failing_schedule_becomes_a_page(exercise: Callable, tmp_path: Path):

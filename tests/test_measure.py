@@ -16,6 +16,7 @@ from rich.console import Console
 
 from lab import serial, threadlib
 from lab.checkpoint import Config
+from lab.command import tidy
 from lab.engines import load_engine
 from lab.files import replacing, write_json
 from lab.measure import (
@@ -35,7 +36,7 @@ from lab.measure import (
 from lab.measure.load import Load
 from lab.measure.operations import counting
 from lab.measure.recorder import Event, Recorder, name_of
-from lab.measure.recording import Recording, outermost, tidy, watch, without_waits
+from lab.measure.recording import Recording, outermost, watch, without_waits
 from lab.measure.sampler import Sampler
 from lab.measure.samples import Frame, Sample
 from lab.measure.scale import Machine, Overhead, Split, Step, predict, schedule

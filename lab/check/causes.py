@@ -47,7 +47,9 @@ def culprits(run: Run, finding: Finding, raced: bool) -> list[str]:
     ]
     if finding.kind in ("assertion", "exception", "tokens", "values"):
         told.append(order_of_waking(run))
-    if finding.kind in ("assertion", "exception", "tokens", "values", "deadlock", "misuse"):
+    if finding.kind in ("assertion", "exception", "tokens", "values", "misuse") or (
+        finding.kind == "deadlock" and not raced  # else a queue that workers take turns at is blamed
+    ):
         told.append(not_atomic(run, suspect))
     told = [(text, where) for text, where in told if text]
     if not told and not raced and finding.kind in ("assertion", "exception"):

@@ -33,6 +33,7 @@ from lab.check.schedule import PRIMITIVES, STATEMENTS
 from lab.check.statements import PATIENT, Statements
 from lab.check.strategies import Fair, Strategy, after
 from lab.check.waiting import can_go_on, deadlock, describe_wait, find_cycle, first_cycle, waits_for
+from lab.command import tidy
 from lab.threadlib import Runtime, Thread, WorkerFailed
 
 STEP_LIMIT = 20_000  # points in one run, after which it goes on under a fair schedule
@@ -380,7 +381,7 @@ class Scheduler(Statements, Runtime):
     def perform(self, fn: Callable[[Any], object], task: Any) -> None:
         """fn(task), with a line in the trace."""
         if self.traced:
-            self.put_down(Event(self.current, "performs", f"{operation_name(fn)}({task})", self.site()))
+            self.put_down(Event(self.current, "performs", f"{operation_name(fn)}({tidy(task)})", self.site()))
         fn(task)
 
     # ---- endings

@@ -158,8 +158,3 @@ def thread_order(name: str) -> tuple[bool, int, str]:
     """The main thread first, then worker-1, worker-2, ..., worker-10."""
     number = re.search(r"\d+$", name)
     return name != MAIN, int(number[0]) if number else 0, name
-
-
-def tidy(detail: str) -> str:
-    """A task as people write it: "slice(0, 1152, None)" -> "0:1152"."""
-    return re.sub(r"slice\((\w+), (\w+), None\)", r"\1:\2", detail)

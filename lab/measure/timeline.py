@@ -17,13 +17,13 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from lab.command import quietly
+from lab.command import quietly, tidy
 from lab.files import shown, write_json
 from lab.measure import runner, style
 from lab.measure.freshness import about
 from lab.measure.load import Load
 from lab.measure.recorder import Event
-from lab.measure.recording import MAIN, Pass, Recording, Region, tidy
+from lab.measure.recording import MAIN, Pass, Recording, Region
 from lab.measure.runner import Program, check_tokens, guarded, run, say, serial_tokens
 from lab.measure.style import GREY, OUTSIDE, looks, short
 
