@@ -116,12 +116,10 @@ def table(columns: str, rows: Sequence[Sequence[object]], title: str = "") -> No
 
 def compare(predicted: Mapping[str, float | None], measured: Mapping[str, float], how: str = "{:.0%}") -> None:
     """What was predicted beside what was measured, each number formatted by `how`; None: no prediction yet."""
-    rows = []
-    for name, value in measured.items():
-        guess = predicted.get(name)
-        rows.append((name, "?" if guess is None else how.format(guess), how.format(value)))
-    table("|>you predicted|>measured", rows)
-    if any(predicted.get(name) is None for name in measured):
+    guesses = {name: predicted.get(name) for name in measured}
+    told = {name: "?" if guess is None else how.format(guess) for name, guess in guesses.items()}
+    table("|>you predicted|>measured", [(name, told[name], how.format(value)) for name, value in measured.items()])
+    if None in guesses.values():
         print("Fill in the prediction above, then run both cells again.")
 
 

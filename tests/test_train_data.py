@@ -10,7 +10,7 @@ import pytest
 
 from lab import download
 from lab.train import data
-from lab.train.data import DataError, DataLoader, ShuffledLoader
+from lab.train.data import DataError, DataLoader
 
 PLAY = "First Citizen:\nBefore we proceed any further, hear me speak.\n\nAll:\nSpeak, speak.\n\n" * 40
 
@@ -279,19 +279,19 @@ def test_loader_uses_a_file_that_fits_exactly():
 
 
 def test_shuffled_loader_sees_every_sequence_once_a_pass():
-    loader = ShuffledLoader(np.arange(1000), 4, 10, seed=5)
+    loader = DataLoader(np.arange(1000), 4, 10, seed=5)
     for passes in range(3):
         batches = [loader.batch(passes * loader.batches + i) for i in range(loader.batches)]
         starts = [int(row[0]) for inputs, _ in batches for row in inputs]
         assert len(set(starts)) == len(starts) == 4 * loader.batches
         assert len({start % 10 for start in starts}) == 1  # one cut for the pass
         assert all((targets == inputs + 1).all() for inputs, targets in batches)
-    np.testing.assert_array_equal(loader.batch(7)[0], ShuffledLoader(np.arange(1000), 4, 10, seed=5).batch(7)[0])
+    np.testing.assert_array_equal(loader.batch(7)[0], DataLoader(np.arange(1000), 4, 10, seed=5).batch(7)[0])
     assert (loader.batch(0)[0] != loader.batch(loader.batches)[0]).any()
 
 
 def test_shuffled_loader_fits_its_last_sequence_at_every_cut():
     for size in range(31, 45):
-        loader = ShuffledLoader(np.arange(size), 2, 10, seed=1)
+        loader = DataLoader(np.arange(size), 2, 10, seed=1)
         for number in range(40 * loader.batches):
             assert loader.batch(number)[1].max() < size

@@ -15,6 +15,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -142,9 +143,8 @@ def main() -> None:
         answer(describe())
         return
     process = None
-    orders = [json.loads(sys.argv[1])]
-    while orders:
-        order = orders.pop()
+    for line in chain([sys.argv[1]], sys.stdin):
+        order = json.loads(line)
         try:
             if process is None:
                 process = Process(order)
@@ -157,8 +157,6 @@ def main() -> None:
                 error
             )
             answer({"error": f"{type(error).__name__}: {lines[0].strip()}", "memory": memory})
-        line = sys.stdin.readline()
-        orders = [json.loads(line)] if line else []
 
 
 if __name__ == "__main__":

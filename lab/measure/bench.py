@@ -121,12 +121,6 @@ def safe_prompt(model: serial.GPT2, length: int, n: int, random: np.random.Gener
     raise BenchError("no prompt keeps a safe distance from the coin with this model; try a smaller n")
 
 
-def read_rate(memory: np.ndarray, k: int) -> float:
-    """GB/s (1e9 bytes) at which k threads read the model's weights, where they lie: the best of three."""
-    jobs = [partial(np.dot, share, share) for share in np.array_split(memory, k)]
-    return memory.nbytes / 1e9 / machine.best_seconds(jobs, repeats=2)
-
-
 def bare_seconds(model: serial.GPT2, length: int, n: int) -> float:
     """The serial program's matrix-vector products and nothing else, from a prompt of `length` up to n tokens."""
     p, C = model.params, model.config.channels
@@ -155,7 +149,7 @@ def measure(results: Results, model: serial.GPT2, rounds: int, say: Callable[[st
         for k, values in results.capacity.items():
             values.append(capacity(k, kernel, repeats=3))
         for k, values in results.bandwidth.items():
-            values.append(read_rate(model.params_memory, k))
+            values.append(machine.bandwidth(k, 2, model.params_memory))  # of the weights, where they lie
         if results.find("serial", 1):
             results.bare.append(bare_seconds(model, results.prompt, results.n))
 

@@ -43,8 +43,10 @@ def write_gguf(model, path):
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     writer.add_tokenizer_model("none")
     writer.add_vocab_size(V)
-    tensors = {"token_embd.weight": p.wte[:V], "position_embd.weight": p.wpe}
-    tensors |= {"output_norm.weight": p.lnfw, "output_norm.bias": p.lnfb}
+    tensors = {
+        "token_embd.weight": p.wte[:V], "position_embd.weight": p.wpe, "output_norm.weight": p.lnfw,
+        "output_norm.bias": p.lnfb,
+    }  # fmt: skip
     for l in range(config.num_layers):
         for ours, theirs in OURS_TO_GGUF.items():
             tensors[f"blk.{l}.{theirs}.weight"] = getattr(p, f"{ours}w")[l]

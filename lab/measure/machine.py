@@ -108,9 +108,12 @@ def size_text(size: int) -> str:
 # ------------------------------------------------------------------------------------------------------- how fast it is
 
 
-def bandwidth(threads: int = 1, repeats: int = 5) -> float:
-    """GB/s (1e9 bytes) that `threads` threads read together from memory no cache holds: the best of `repeats`."""
-    data = np.ones(READ_BYTES // 4, dtype=np.float32)
+def bandwidth(threads: int = 1, repeats: int = 5, data: np.ndarray | None = None) -> float:
+    """GB/s (1e9 bytes) that `threads` threads read together: the best of `repeats`.
+
+    data: 1-D, what they read; by default memory that no cache holds.
+    """
+    data = np.ones(READ_BYTES // 4, dtype=np.float32) if data is None else data
     shares = np.array_split(data, threads)
     return data.nbytes / 1e9 / best_seconds([lambda share=share: np.dot(share, share) for share in shares], repeats)
 

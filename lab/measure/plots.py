@@ -23,7 +23,7 @@ from rich.console import Console
 from lab.checkpoint import Config, read_header
 from lab.command import counted, quietly
 from lab.files import shown, write_json
-from lab.measure import operations, scale, style
+from lab.measure import beside, operations, scale, style
 from lab.measure.capacity import Kernel, capacity
 from lab.measure.freshness import about, as_written, digest, why_stale
 from lab.measure.load import Load
@@ -63,12 +63,8 @@ def speedups(prediction: dict, bench: dict | None, capacities: dict[int, float])
         row["k"]: estimate(ratios(one["times"], row["times"])) for row in rows if "times" in row and "times" in one
     }
     if bench:
-        measured |= {
-            entry["k"]: Estimate(**entry["E"])
-            for entry in bench["contenders"]
-            if entry["engine"] == prediction["engine"] and entry["E"]
-        }
-        capacities = capacities | {int(k): float(np.median(values)) for k, values in bench["capacity"].items()}
+        measured |= beside.curves(bench).get(prediction["engine"], {})
+        capacities = capacities | beside.capacities(bench)
     return Speedups(
         measured,
         {row["k"]: one["predicted"] / row["predicted"] for row in rows if "predicted" in row},

@@ -290,8 +290,7 @@ def lanes(
     axes.set_ylim(len(place) - 0.45, -0.55)
     axes.set_xlim((begin - origin) / 1e6, (end - origin) / 1e6)
     axes.tick_params(axis="y", length=0)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    axes.spines["left"].set_visible(False)
 
 
 def name_order(recording: Recording) -> list[str]:

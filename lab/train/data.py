@@ -229,40 +229,31 @@ def prepare(
 
 
 class DataLoader:
-    """Batches in the order of the file, wrapping at its end: B*T+1 tokens, the next begins B*T later.
+    """Batches of the tokens, pass after pass: in the order of the file, or with a seed shuffled, each pass in a random
+    order of sequences that are cut at a random place, so that no two passes see the same ones.
 
-    So did llm.c's first loader, and so does its loader of validation data; for training it shuffles today, as
-    ShuffledLoader does in its own way.
+    llm.c's first loader went in the order of the file, and so does its loader of validation data; for training it
+    shuffles today.
     """
 
-    def __init__(self, tokens: np.ndarray, B: int, T: int) -> None:
-        if tokens.size < B * T + 1:
-            raise DataError(f"{tokens.size} tokens: a batch of {B} sequences of {T} needs {B * T + 1}")
-        self.tokens, self.B, self.T = tokens, B, T
-        self.batches = (tokens.size - 1) // (B * T)  # in one pass through the file
-
-    def batch(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """The inputs and targets of batch `number`, counted from the beginning of training; each (B,T) int32."""
-        start = number % self.batches * self.B * self.T
-        piece = np.asarray(self.tokens[start : start + self.B * self.T + 1], dtype=np.int32)
-        return piece[:-1].reshape(self.B, self.T), piece[1:].reshape(self.B, self.T)
-
-
-class ShuffledLoader:
-    """The sequences of each pass in a random order, cut at a random place: no two passes see the same ones."""
-
-    def __init__(self, tokens: np.ndarray, B: int, T: int, seed: int) -> None:
-        if tokens.size < (B + 1) * T + 1:
-            raise DataError(f"{tokens.size} tokens: a shuffled batch of {B} sequences of {T} needs {(B + 1) * T + 1}")
+    def __init__(self, tokens: np.ndarray, B: int, T: int, seed: int | None = None) -> None:
+        kind, least = ("batch", B * T + 1) if seed is None else ("shuffled batch", (B + 1) * T + 1)
+        if tokens.size < least:
+            raise DataError(f"{tokens.size} tokens: a {kind} of {B} sequences of {T} needs {least}")
         self.tokens, self.B, self.T, self.seed = tokens, B, T, seed
-        self.batches = ((tokens.size - T) // T) // B  # in one pass, wherever it is cut
+        self.batches = (tokens.size - (1 if seed is None else T)) // T // B  # in one pass, wherever it is cut
 
     def batch(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """The inputs and targets of batch `number`, each (B,T) int32; they depend on it and the seed alone."""
+        """The inputs and targets of batch `number`, counted from the beginning of training; each (B,T) int32.
+
+        They depend on the number and the seed alone.
+        """
         passes, within = divmod(number, self.batches)
-        random = np.random.default_rng([self.seed, passes, 1])
-        offset = int(random.integers(self.T))
-        order = random.permutation((self.tokens.size - 1 - offset) // self.T)
+        offset, order = 0, np.arange(self.batches * self.B)
+        if self.seed is not None:
+            random = np.random.default_rng([self.seed, passes, 1])
+            offset = int(random.integers(self.T))
+            order = random.permutation((self.tokens.size - 1 - offset) // self.T)
         starts = offset + self.T * order[within * self.B : (within + 1) * self.B]
         windows = np.stack([np.asarray(self.tokens[s : s + self.T + 1], dtype=np.int32) for s in starts])
         return np.ascontiguousarray(windows[:, :-1]), np.ascontiguousarray(windows[:, 1:])

@@ -19,7 +19,7 @@ from lab.models import GPT2_124M
 from lab.serial import GPT2, GPT2_EOT
 from lab.train.adamw import AdamW, gpt2_update
 from lab.train.backward import Gradients, gpt2_backward
-from lab.train.data import DataError, DataLoader, ShuffledLoader
+from lab.train.data import DataError, DataLoader
 from lab.train.forward import gpt2_forward
 from lab.train.settings import Settings, learning_rate
 from lab.train.split import WorkersLike, blocks, split
@@ -120,9 +120,8 @@ class Trainer:
         self.optimizer = AdamW(params_memory.size)
         self.average = params_memory.copy() if settings.average else None
         self.masks: SimpleNamespace | None = None
-        B, T = settings.batch, settings.seq
-        ordered = not settings.shuffle
-        self.loader = DataLoader(train_tokens, B, T) if ordered else ShuffledLoader(train_tokens, B, T, settings.seed)
+        seed = settings.seed if settings.shuffle else None
+        self.loader = DataLoader(train_tokens, settings.batch, settings.seq, seed)
         self.best = float("inf")  # the lowest validation loss so far
         self.waited = 0  # validations since then
 
