@@ -26,11 +26,11 @@ import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from lab.checkpoint import Config, read_header
 from lab.command import counted, quietly, whole_number
@@ -273,22 +273,27 @@ def measured_machine(config: Config, positions: int) -> Machine:
     return Machine(capacities, gigabytes if weight_bytes(config) > 2 * caches().get("L3", 1 << 23) else {})
 
 
-def table(rows: list[dict]) -> Table:
-    """Predictions beside measurements, each as T_k and T_1/T_k."""
-    number = partial(Column, justify="right", no_wrap=True)
+def table(rows: list[dict], width: int = 80) -> Table:
+    """Predictions beside measurements, each as T_k and T_1/T_k; below 75 columns only the prediction with memory."""
+
+    def number(heading: str) -> Column:
+        return Column(heading, justify="right", no_wrap=True, min_width=max(len(heading), 2))
+
     headings = {"predicted": "T_k", "limited": "with memory", "measured": "Measured"}
     shown = {key: heading for key, heading in headings.items() if any(key in row for row in rows)}
+    if width < 75 and "limited" in shown:
+        del shown["predicted"]
     columns = [number(text) for heading in shown.values() for text in (heading, "T_1/T_k")]
     if "limited" in shown:
-        columns += [number("Error"), Column("limited by", no_wrap=True)]
+        columns += [number("Error"), Column("limited by", overflow="ellipsis")]
     grid = Table(number("k"), *columns, box=None, padding=(0, 1, 0, 0), pad_edge=False)
     one = rows[0]
     for row in rows:
-        cells = [str(row["k"])]
+        cells: list[str | Text] = [str(row["k"])]
         for key in shown:
             cells += [f"{row[key]:.3f} s", f"{one[key] / row[key]:.2f}"] if key in row else ["", ""]
         if "limited" in shown:
-            cells += [f"{row['error']:+.0%}" if "error" in row else "", row["limit"]]
+            cells += [f"{row['error']:+.0%}" if "error" in row else "", Text(row["limit"], no_wrap=True)]
         grid.add_row(*cells)
     return grid
 
@@ -394,7 +399,12 @@ def main(arguments: list[str] | None = None) -> int:
     }
     file = write_json(options.out / f"{program.name}.scale.json", result, indent=1)
     console.print(f"[bold]How it scales: {result['title']}\n")
-    for line in (headline(result), *(machine_lines(result) if "work" in result else ()), "", table(result["rows"])):
+    for line in (
+        headline(result),
+        *(machine_lines(result) if "work" in result else ()),
+        "",
+        table(result["rows"], console.width),
+    ):
         console.print(line)
     console.print(f"\nTokens equal to the serial program's. {str(load).capitalize()}. Written: {shown(file)}")
     return 0
