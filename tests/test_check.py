@@ -513,6 +513,19 @@ def test_checked_mode_lets_right_programs_end(tmp_path: Path):
     assert (run.returncode, run.stderr) == (0, "")
 
 
+def test_run_shows_the_traceback_of_the_program_alone(tmp_path: Path):
+    run = run_as_it_is(ZOO / "wrong" / "ids_from_one.py", tmp_path)
+    files = re.findall('File "(.*?)"', run.stderr)
+    assert run.returncode == 1 and "IndexError" in run.stderr and set(files) == {str(tmp_path / "ids_from_one.py")}
+    run = run_as_it_is(ZOO / "wrong" / "worker_without_parameter.py", tmp_path)
+    assert "in worker-1, spawned at worker_without_parameter.py:13" in run.stderr
+
+
+def test_run_says_that_nothing_was_checked():
+    run = command("run", str(ZOO / "right" / "counter.py"))  # which nobody has told to call main()
+    assert (run.returncode, run.stderr) == (0, "checked mode: no thread was started, so nothing was checked\n")
+
+
 @pytest.mark.parametrize("name", ["queue_of_tasks", "bounded_buffer", "gate", "ring_of_one_producer"])
 def test_checked_mode_raises_no_alarm_when_threads_are_switched_all_the_time(name: str):
     interval = sys.getswitchinterval()

@@ -98,6 +98,7 @@ EXACT = [
     ("x[2,3]", (2, 3), NONE),
     ("x[-1,-2]", (3, 4), NONE),
     ("x.item(3)", (0, 3), NONE),
+    ("x[1,1:2].reshape(()).item()", (1, 1), NONE),
     ("float(x[1,1:2][0])", (1, 1), NONE),
     ("x.flat[7]", (1, 1), NONE),
     ("x.flat[2:4]", np.s_[0, 2:4], NONE),

@@ -494,9 +494,19 @@ def test_a_program_finds_its_own_surroundings(tmp_path: Path):
 )
 def test_what_fails_before_any_thread_is_no_thread_error(text: str, says: str, tmp_path: Path):
     program = write(tmp_path / "early.py", text)
-    for result in (look(program), api.check_races(program)):
+    for result in (look(program), api.check_races(program), api.run_checked(program)):
         assert result.exit_code == 2
         assert says in result.findings[0].message
+
+
+def test_modules_beside_the_program_are_said_not_to_be_looked_into(tmp_path: Path):
+    (tmp_path / "bank.py").write_text("balance = 0\ndef deposit(n):\n    global balance\n    balance += n or 1 / n\n")
+    text = "import bank\ndef main(): join(spawn(lambda number: bank.deposit({})))\n"
+    result = look(write(tmp_path / "mine.py", text.format(1)), schedules=5)
+    assert result.ok and any(note.startswith("bank.py is run as it is") for note in result.notes)
+    program = write(tmp_path / "mine.py", text.format(0))
+    for result in (look(program), api.run_checked(program)):
+        assert "ZeroDivisionError" in result.findings[0].message and " at bank.py:4: " in result.findings[0].message
 
 
 def test_main_with_arguments_is_refused(tmp_path: Path):
@@ -647,7 +657,7 @@ def test_what_a_program_writes_is_not_seen_but_files_of_its_own_are(tmp_path: Pa
     program = write(
         tmp_path / "loud.py",
         """
-        import io
+        import io, logging, pprint, traceback
         from sys import stderr
 
         def main():
@@ -656,12 +666,26 @@ def test_what_a_program_writes_is_not_seen_but_files_of_its_own_are(tmp_path: Pa
             print("lost"), print("lost", file=sys.stdout), print("lost", file=stderr)
             sys.stdout.write("lost")
             sys.stderr.write("lost")
+            logging.warning("lost")
+            pprint.pprint("lost")
+            try:
+                assert sys.stdin.read() == "" == sys.stdin.readline() and list(sys.stdin) == []
+                input("lost")
+            except EOFError:
+                traceback.print_exc()
             assert log.getvalue() == "kept\\n" and sys.argv == [__file__]
         """,
     )
     for tool in ("explore", "races", "check"):
         done = command(tool, str(program))
         assert (done.returncode, "lost" in done.stdout + done.stderr) == (0, False), done
+        assert "EOFError" not in done.stdout + done.stderr
+
+
+def test_input_that_a_program_asks_for_is_said_not_to_be_there(tmp_path: Path):
+    program = write(tmp_path / "asks.py", "def main(): input('how many? ')\n")
+    for result in (look(program), api.run_checked(program)):
+        assert result.findings[0].message.endswith("asks.py:3: a program under check has no input")
 
 
 def test_generators_without_a_seed_give_the_same_in_every_run(tmp_path: Path):

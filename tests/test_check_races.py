@@ -434,3 +434,67 @@ def test_additions_change_neither_results_nor_lines(steps: bool, notes: bool):
         assert ("d['a']", number['d["a"] += 1'], True) in accesses
     if steps:
         assert number["self.sum += n * self.rate"] in lines
+
+
+@pytest.mark.parametrize(
+    ("made", "element"),
+    [
+        ("{E.A: 0}", "E.A"), ("{0.5: 0}", "0.5"), ("{'a': 0}", "np.str_('a')"), ("[0, 0]", "np.int64(1)"),
+        ("[0, 0]", "np.int64(-1)"), ("deque([0, 0])", "1"), ("bytearray(2)", "-1"), ("array('i', [0, 0])", "1"),
+    ],
+)  # fmt: skip
+def test_elements_of_containers_are_watched_whatever_their_key(made: str, element: str, tmp_path):
+    path = program(
+        tmp_path,
+        f"""
+        from array import array
+        from collections import deque
+        from enum import Enum
+
+        class E(Enum):
+            A = 1
+
+        shared = {made}
+
+        def work(number):
+            key = {element}
+            shared[key] += 1
+
+        def main():
+            join(spawn(work), spawn(work))
+        """,
+    )
+    assert [finding.kind for finding in api.check_races(path, schedules=2).findings] == ["race"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "race"),
+    [
+        ("a[:2] = [1, 2]", "a[2:] = [3, 4]", 0), ("a[:3] = [1, 2, 3]", "a[2:] = [3, 4]", 1),
+        ("a[::2] = [1, 2]", "a[1::2] = [3, 4]", 0), ("a[::2] = [1, 2]", "a[2]", 1), ("sum(a[:2])", "a[1] = 0", 1),
+        ("del a[2:]", "a[0]", 0), ("a[-1:] = [0]", "a[3]", 1),
+    ],
+)  # fmt: skip
+def test_slices_of_lists_are_the_elements_in_them(first: str, second: str, race: int, tmp_path):
+    found = api.check_races(two(tmp_path, "a = [0, 1, 2, 3]", first, second), schedules=2).findings
+    assert [finding.kind for finding in found] == ["race"] * race
+
+
+@pytest.mark.parametrize(
+    ("body", "race"),
+    [
+        ("for i in range(2):\n        spawn(lambda number: seen.append(i))", "i"),
+        ("for i in range(2):\n        spawn(lambda number, i=i: seen.append(i))", ""),
+        ("for i in range(2):\n        join(spawn(lambda number: seen.append(i)))", ""),
+        ("i = 1\n    spawn(lambda number: seen.append(i))\n    i = 2", "i"),
+        ("i = 1\n    i = 2\n    spawn(lambda number: seen.append(i))", ""),
+        ("i = 1\n    def work(number):\n        seen.append(i)\n    spawn(work)\n    i += 1", "i"),
+        ("i = 1\n    i += 1\n    def work(number):\n        seen.append(i)\n    spawn(work)", ""),
+        ("i = 1\n    def work(number):\n        seen.append(i)\n    join(spawn(work))\n    i += 1", ""),
+    ],
+)
+def test_local_variables_that_change_while_a_thread_reads_them(body: str, race: str, tmp_path):
+    path = program(tmp_path, "")
+    path.write_text(path.read_text() + f"seen = []\ndef main():\n    {body}\n    join()\n")
+    found = api.check_races(path, schedules=4).findings
+    assert [finding.message.split(" ")[0] for finding in found] == [race] * bool(race)

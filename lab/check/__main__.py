@@ -7,12 +7,15 @@ import json
 import runpy
 import shlex
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 
-from lab import files
+from lab import command, files
 from lab.check import api, explore
 from lab.check.checked import install
+from lab.check.names import is_ours
 from lab.check.program import Program, locate
 from lab.check.progress import Progress
 from lab.check.replay import replay
@@ -169,13 +172,26 @@ def page_note(result: Findings, options: argparse.Namespace) -> str:
 def run_program(program: str, arguments: list[str]) -> None:
     """PROGRAM as if it had been given to python itself, in checked mode; a thread error ends the process with 4."""
     path, package = locate(program)
-    install()
+    runtime = install()
+    sys.excepthook = show_exception
     sys.argv = [str(path), *arguments]
     if package:
         runpy.run_module(program, run_name="__main__", alter_sys=True)
     else:
         sys.path[0] = str(path.parent)
         runpy.run_path(str(path), run_name="__main__")
+    if not runtime.spawned:
+        print("checked mode: no thread was started, so nothing was checked", file=sys.stderr)
+
+
+def show_exception(kind: type[BaseException], exception: BaseException, trace: TracebackType | None) -> None:
+    """The traceback of an exception of the program, without the frames of the checker and of the thread library."""
+    told = traceback.TracebackException(kind, exception, trace)
+    part: traceback.TracebackException | None = told
+    while part is not None:
+        part.stack[:] = [one for one in part.stack if not is_ours(one.filename) and one.filename != command.__file__]
+        part = part.__cause__ or part.__context__
+    print(*told.format(), sep="", end="", file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,12 +1,10 @@
 """A failure in words, with what the run on record says about its cause."""
 
-import traceback
-
 from lab.check.culprit import elsewhere, interrupted, locked, not_atomic, order_of_waking, woken_for_nothing
 from lab.check.explorer import Explorer, Run, describe_left
 from lab.check.picture import folded
 from lab.check.report import Finding, grouped, listed, place
-from lab.check.runner import Failure, Runner
+from lab.check.runner import Runner
 
 
 def tell(explorer: Explorer, run: Run) -> Finding:
@@ -15,7 +13,7 @@ def tell(explorer: Explorer, run: Run) -> Finding:
     finding = Finding(failure.kind, failure.message, failure.detail, [site for site in failure.where if site])
     lines = [finding.detail] if finding.detail else []
     if raised:
-        tell_exception(explorer, failure, finding, lines)
+        tell_exception(explorer, run, finding, lines)
     if failure.kind in ("tokens", "values") and run.wrong:
         finding.message += ": " + run.wrong[0]
         lines += run.wrong[1:]
@@ -62,16 +60,17 @@ def culprits(run: Run, finding: Finding, raced: bool) -> list[str]:
     return lines
 
 
-def tell_exception(explorer: Explorer, failure: Failure, finding: Finding, lines: list[str]) -> None:
+def tell_exception(explorer: Explorer, run: Run, finding: Finding, lines: list[str]) -> None:
     """Which exception, where in the program, in which thread."""
-    exception = failure.exception
-    trace = traceback.extract_tb(exception.__traceback__ if exception is not None else None)
-    frames = [frame for frame in trace if frame.filename == explorer.program.file]
+    failure = run.fault
+    exception, frames = failure.exception, explorer.program.frames(failure.exception)
     sites = [place(frame.filename, frame.lineno or 0) for frame in reversed(frames)]
     what = "assertion failed" if failure.kind == "assertion" else type(exception).__name__
     text = str(exception).strip() or (frames[-1].line if frames else "") or ""
     first = text.splitlines()[0] if text else ""
-    at = f" at {sites[0]}" if sites else ""
+    begun = [one.spawned_at for one in run.scheduler.everyone if one.name == failure.runner and one.spawned_at]
+    at = f" at {sites[0]}" if sites else f", spawned at {begun[0]}" if begun else ""
+    sites = sites or begun
     finding.message = f"{what} in {failure.runner}{at}: {first}"
     finding.where = list(dict.fromkeys(sites))
     lines += folded([f"{place(frame.filename, frame.lineno or 0)} in {frame.name}: {frame.line}" for frame in frames])
@@ -141,6 +140,9 @@ def went_back_to_sleep(run: Run, runner: Runner) -> tuple[str, str, str] | None:
         return None
     state = runner.what[0]
     mine = [(verb, what) for other, verb, what, _site in trace if other is runner and verb != "at"]
+    places = {site for _other, verb, what, site in trace if (verb, what) == ("waits for", state)}
+    if len(places) < 2:  # all wait for the same: another thread was faster
+        return None
     if len(mine) < 2 or mine[-1] != ("waits for", state) or mine[-2][0] != "wakes" or mine[-2][1][0] is not state:
         return None
     woke = next((woke for woke in reversed(state.woke) if woke.woken == runner.name), None)

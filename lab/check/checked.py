@@ -225,7 +225,8 @@ class Checked(Runtime):
         record = self.spawned[thread] = Record(thread.name)  # others may join it as soon as it runs
         with self.guard:
             self.alive.append(record)
-        super().spawn(thread, lambda number: self.body(record, fn, number))
+        here = caller()
+        super().spawn(thread, lambda number: self.body(record, fn, number, here))
 
     def work(self, thread: Thread, fn: Callable[[int], object]) -> None:
         """What a spawned thread runs."""
@@ -239,10 +240,15 @@ class Checked(Runtime):
         except CheckFailed as failed:
             self.fail(thread, failed)
 
-    def body(self, record: Record, fn: Callable[[int], object], number: int) -> None:
+    def body(self, record: Record, fn: Callable[[int], object], number: int, spawned: Site) -> None:
         """fn(number), and then nothing may be held."""
         self.records[get_ident()] = record
-        fn(number)
+        try:
+            fn(number)
+        except TypeError as error:
+            if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # fn cannot be called like this
+                error.add_note(f"in {record.name}, spawned at {at(spawned)}")
+            raise
         if record.held and self.failure is None:
             held = " and ".join(f"{mutex.label}, locked at {at(mutex.since)}" for mutex in record.held)
             where = [at(mutex.since) for mutex in record.held]
@@ -338,6 +344,8 @@ class Checked(Runtime):
             since = at(mutex.since)
             what = f"locks {mutex.label} again, which it has held since {since}: no other thread may unlock it"
             self.stop("misuse", f"{me.name} at {at(here)} {what}", where=[at(here), since])
+        if len(self.alive) == 1:
+            return  # nobody is there to whom it could matter
         for held in me.held:
             gates = frozenset(id(other) for other in me.held if other is not held)
             known = held.after.get(mutex)

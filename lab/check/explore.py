@@ -6,7 +6,6 @@ deterministic but for their schedule, so the failure comes again, and this time 
 """
 
 import time
-import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from lab.check.causes import tell
 from lab.check.explorer import Explorer, Run, prepared
 from lab.check.hunt import LAST_WORDS, look_for_races, tell_failed
 from lab.check.program import Program
-from lab.check.report import Finding, Findings, place
+from lab.check.report import Finding, Findings
 from lab.check.schedule import EXPRESSIONS, PRIMITIVES, ROUNDS, STATEMENTS, Setting
 from lab.check.shrink import shrink, simpler
 from lab.check.strategies import (
@@ -132,6 +131,9 @@ def from_default(
             result.findings.append(problem)
             return False
         search(explorer, first)
+    if program.beside:
+        unseen = "its variables are not watched, and no thread is stopped between its statements"
+        result.notes[:0] = [f"{file} is run as it is: {unseen}" for file in sorted(program.beside)]
     result.seconds = time.monotonic() - begin
     return True
 
@@ -144,15 +146,7 @@ def setup_problem(program: Program, first: Run) -> Finding | None:
     exception = failure.exception
     if first.imported and not isinstance(exception, SystemExit):
         return None
-    frames = [frame for frame in traceback.extract_tb(exception.__traceback__) if frame.filename == program.file]
-    site = place(program.file, frames[-1].lineno or 0) if frames else program.name
-    text = f"sys.exit({exception.code!r})" if isinstance(exception, SystemExit) else f"{exception}"
-    return Finding(
-        "refused",
-        f"{site}: {type(exception).__name__}: {text}; the program cannot be run as it is, without any thread",
-        where=[site],
-        tool="scan",
-    )
+    return program.cannot_be_run(exception)
 
 
 class Search:

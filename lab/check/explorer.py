@@ -12,7 +12,7 @@ import numpy as np
 
 from lab.check import tiny
 from lab.check.blame import blame, differing, tensors
-from lab.check.program import NoExit, Program, Quiet, call_main
+from lab.check.program import NoExit, Program, unheard
 from lab.check.races import Detector
 from lab.check.report import listed
 from lab.check.runner import Failure, Runner
@@ -95,7 +95,8 @@ class Explorer:
         run = Run(setting, scheduler, None, detector)
         body = self.generate_body if self.program.entry == "generate" else self.main_body
         self.program.begin_anew()
-        run.failure = scheduler.run(lambda: body(run))
+        with unheard():
+            run.failure = scheduler.run(lambda: body(run))
         return run
 
     def fresh(self, run: Run) -> types.ModuleType:
@@ -106,18 +107,16 @@ class Explorer:
             additions | (detector.additions() if detector else {}),
             run.setting.level >= STATEMENTS or scheduler.traced,
             detector is not None,
-            {"time": scheduler.clock, "os": NoExit(run.leave), "sys": Quiet("sys")},
+            {"time": scheduler.clock, "os": NoExit(run.leave)},
         )
         run.imported = True
         return module
 
     def main_body(self, run: Run) -> None:
         """A program with main()."""
-        module = self.fresh(run)
-        result = call_main(module)
+        check = self.program.run_main(self.fresh(run), run.scheduler.spawned)
         self.end_of_program(run)
-        if self.program.has_check:
-            module.check(result)
+        check()
 
     def generate_body(self, run: Run) -> None:
         """A submission: run generate() on the tiny model, compare every token."""

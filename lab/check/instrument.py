@@ -8,16 +8,19 @@ made in the syntax tree, not in bytecode, so that a schedule means the same in e
 """
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab.check.schedule import STATEMENTS
-from lab.check.switches import InsideExpressions, Rounds, statement, switch
+from lab.check.schedule import ROUNDS, STATEMENTS
+from lab.check.switches import InsideExpressions, Rounds, goes_round_quietly, statement, switch
 
 OPERATIONS = {"lock", "unlock", "wait", "signal", "broadcast", "P", "V"}  # they are switching points already
 ADDITIONS = {"__step__", "__switch__", "__loop__"}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+PURE = (ast.Constant, ast.Name, ast.Attribute, ast.Subscript, ast.Slice, ast.BinOp, ast.UnaryOp)
+LOOPS = (ast.For, ast.AsyncFor, ast.While)
 SCOPES = (*FUNCTIONS, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
@@ -45,6 +48,10 @@ class Scope:
     globals: set[str] = field(default_factory=set)
     nonlocals: set[str] = field(default_factory=set)
     shared: set[str] = field(default_factory=set)  # of its locals, those an inner function assigns to
+    captured: set[str] = field(
+        default_factory=set
+    )  # those an inner function reads, and that change after a first value
+    stores: Counter[str] = field(default_factory=Counter)  # how often it assigns to each; in a loop that counts twice
 
 
 class Scopes:
@@ -53,6 +60,7 @@ class Scopes:
     def __init__(self, tree: ast.Module) -> None:
         self.of: dict[ast.AST, Scope] = {}
         self.shared_globals: set[str] = set()
+        self._reads: list[tuple[Scope, str, bool]] = []  # where, which name, and whether inside a lambda
         self._collect(tree, None)
         for scope in self.of.values():
             self.shared_globals |= scope.globals
@@ -60,16 +68,24 @@ class Scopes:
                 owner = self.owner(name, scope)
                 if owner is not None:
                     owner.shared.add(name)
+        for scope, name, later in self._reads:
+            owner = self.owner(name, scope)
+            if owner is not None and (later or owner is not scope) and owner.stores[name] > 1:
+                owner.captured.add(name)
 
-    def _collect(self, node: ast.AST, scope: Scope | None) -> None:
+    def _collect(self, node: ast.AST, scope: Scope | None, times: int = 1, later: bool = False) -> None:
         for child in ast.iter_child_nodes(node):
-            inner = scope
+            inner, often, lazy = scope, times, later
             if isinstance(child, FUNCTIONS):
                 if scope is not None:
                     scope.locals.add(child.name)
-                inner = self.of[child] = Scope(scope, f"__cell{len(self.of)}__")
+                inner, often, lazy = Scope(scope, f"__cell{len(self.of)}__"), 1, False
+                self.of[child] = inner
                 inner.locals |= {argument.arg for argument in ast.walk(child.args) if isinstance(argument, ast.arg)}
+                inner.stores.update(inner.locals)
             elif scope is not None:
+                often = 2 if isinstance(child, LOOPS) else times
+                lazy = later or isinstance(child, ast.Lambda)
                 match child:
                     case ast.Global(names):
                         scope.globals |= set(names)
@@ -77,7 +93,10 @@ class Scopes:
                         scope.nonlocals |= set(names)
                     case ast.Name(name, ast.Store() | ast.Del()):
                         scope.locals.add(name)
-            self._collect(child, inner)
+                        scope.stores[name] += times
+                    case ast.Name(name):
+                        self._reads.append((scope, name, later))
+            self._collect(child, inner, often, lazy)
 
     def owner(self, name: str, scope: Scope | None) -> Scope | None:
         """The function whose local variable `name` is, seen from `scope`; None: a global."""
@@ -94,13 +113,18 @@ class Scopes:
         owner = self.owner(name, scope)
         return name in (owner.shared if owner is not None else self.shared_globals)
 
+    def is_captured(self, name: str, scope: Scope | None) -> bool:
+        """Is this a local variable that an inner function, perhaps in another thread, reads while it may change?"""
+        owner = self.owner(name, scope)
+        return owner is not None and name in owner.captured
+
 
 # ---------------------------------------------------------------------------------------------- expressions, statements
 
 
 def pure(node: ast.AST) -> bool:
     """Can this expression be evaluated a second time without harm?"""
-    harmless = isinstance(node, ast.Constant | ast.Name | ast.Attribute | ast.Subscript | ast.BinOp | ast.UnaryOp)
+    harmless = isinstance(node, PURE)
     return harmless and all(pure(part) for part in ast.iter_child_nodes(node) if isinstance(part, ast.expr))
 
 
@@ -144,9 +168,12 @@ class Instrumenter(ast.NodeTransformer):
             return super().visit(node)
         sharing = any(may_share(self.scopes, target, self.scope) for target in assigned(node))
         noticed = not is_operation(node) and (sharing or self.noticeable(node))
+        quiet = goes_round_quietly(node)
         if sharing and isinstance(node, ast.Assign | ast.AugAssign):
             node.value = switch(node.value, node, STATEMENTS)
         changed = super().visit(node)
+        if quiet:
+            changed.body.insert(0, ast.copy_location(ast.Expr(switch(ast.Constant(None), node, ROUNDS)), node))
         return [statement("__step__", node, ast.Constant(node.lineno)), changed] if noticed else changed
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:

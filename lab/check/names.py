@@ -75,11 +75,11 @@ def label_of(primitive: threadlib.Primitive, counts: dict[str, int]) -> tuple[st
     kind = next(KINDS[base.__name__] for base in type(primitive).__mro__ if base.__name__ in KINDS)
     made_at = frame_place(frame)
     name = primitive.name or field_name(sys._getframe(1)) or variable_name(frame)
-    if not name:
-        return f"the {kind} made at {made_at}", made_at
-    label = name if kind in name.lower() else f"{kind} {name}"
+    label = f"the {kind} made at {made_at}" if not name else name if kind in name.lower() else f"{kind} {name}"
     number = counts[label] = counts.get(label, -1) + 1
-    if name.endswith("[]"):
+    if number and not name:
+        label = f"{kind} #{number + 1} made at {made_at}"
+    elif name.endswith("[]"):
         label = f"{label[:-1]}{number}]"
     elif number:
         label = f"{label}#{number + 1}"

@@ -1,10 +1,11 @@
 """What is added to a program under check so that the race detector sees what it shares, in memory only.
 
 A second pass after lab.check.instrument, over the same syntax tree; line numbers stay. Every access to a variable that
-another thread may see (a global or nonlocal that functions assign to, an attribute, an element of a list or dict) is
-noted: a read where it is made, a write after the right-hand side has been computed and before the value is stored, so
-that what the right-hand side waits for comes first. Everything that a call, an attribute or an index gives passes
-through `__made__`, which makes arrays tracked, and an array gets the name of the variable it is assigned to.
+another thread may see (a global or nonlocal that functions assign to, a local that changes while an inner function may
+read it, an attribute, an element of a list or dict) is noted: a read where it is made, a write after the right-hand
+side has been computed and before the value is stored, so that what the right-hand side waits for comes first.
+Everything that a call, an attribute or an index gives passes through `__made__`, which makes arrays tracked, and an
+array gets the name of the variable it is assigned to.
 """
 
 import ast
@@ -36,7 +37,7 @@ class Notes(ast.NodeTransformer):
         outer, self.scope = self.scope, self.scopes.of[node]
         first = 1 if ast.get_docstring(node, clean=False) is not None else 0
         body = [self.visit(inner) for inner in node.body[first:]]
-        if self.scope.shared and body:
+        if (self.scope.shared or self.scope.captured) and body:
             target = ast.copy_location(ast.Name(self.scope.cell, ast.Store()), node.body[0])
             body.insert(0, ast.copy_location(ast.Assign([target], call("__fresh__", node.body[0])), node.body[0]))
         node.body = [*node.body[:first], *flat(body)]
@@ -112,6 +113,8 @@ class Notes(ast.NodeTransformer):
         """Is this something another thread may see?"""
         if self.scope is None or (isinstance(target, ast.Name) and any(target.id in names for names in self.hidden)):
             return False
+        if isinstance(target, ast.Name) and self.scopes.is_captured(target.id, self.scope):
+            return True
         return may_share(self.scopes, target, self.scope)
 
     def notes(self, targets: list[ast.expr], write: bool = True) -> list[ast.Call]:
@@ -201,10 +204,13 @@ def is_simple(node: ast.Attribute | ast.Subscript) -> bool:
 
 
 def taken_apart(node: ast.Attribute | ast.Subscript) -> tuple[str, ast.expr, ast.expr]:
-    """("attribute", owner, name), or ("item", owner, index)."""
+    """("attribute", owner, name), or ("item", owner, index or slice)."""
     if isinstance(node, ast.Attribute):
         return "attribute", node.value, ast.Constant(node.attr)
-    return "item", node.value, node.slice
+    if not isinstance(node.slice, ast.Slice):
+        return "item", node.value, node.slice
+    parts = [part or ast.Constant(None) for part in (node.slice.lower, node.slice.upper, node.slice.step)]
+    return "item", node.value, call("__slice__", node, *parts)
 
 
 def named(target: ast.expr, value: ast.expr) -> ast.expr:

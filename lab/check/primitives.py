@@ -39,7 +39,7 @@ class Mutex(Known, threadlib.Mutex):
         super().__init__(name)
         self.holder: Runner | None = None
         self.last_holder: tuple[str, str] | None = None
-        self.since = ""  # where it was locked
+        self.since, self.taken = "", 0  # where it was locked, and at which step
         self.free = lambda: self.holder is None
 
     def lock(self) -> None:
@@ -66,7 +66,7 @@ class Mutex(Known, threadlib.Mutex):
 
     def take(self, me: Runner) -> None:
         """me is the holder now."""
-        self.holder, self.since = me, me.site
+        self.holder, self.since, self.taken = me, me.site, self.runtime.steps
         me.held.append(self)
         if self.runtime.clocks:
             self.runtime.clocks.acquire(me, self.clock)
@@ -107,6 +107,7 @@ class Cond(Known, threadlib.Cond):
         super().__init__(name)
         self.waiters: list[Runner] = []
         self.came: dict[Runner, int] = {}  # the step of each thread's latest wait
+        self.looked: dict[Runner, tuple[int, str]] = {}  # when, and where, it had locked the mutex for it
         self.lost: list[tuple[str, str, int]] = []  # (thread, site, step)
         self.woke: list[Woke] = []
         self.mutex: Mutex | None = None  # what its waiters wait with
@@ -123,7 +124,7 @@ class Cond(Known, threadlib.Cond):
                 f"waits for {self.label} with {mutex.label}, but others wait for it with {self.mutex.label}",
                 [runner.site for runner in self.waiters],
             )
-        self.mutex = mutex
+        self.mutex, self.looked[me] = mutex, (mutex.taken, mutex.since)
         mutex.release(me)
         me.signalled = False
         self.waiters.append(me)

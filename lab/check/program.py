@@ -9,16 +9,19 @@ import linecache
 import os
 import random
 import sys
+import traceback
 import types
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
 import numpy as np
 
+from lab import threadlib
 from lab.check.instrument import assigned, instrument, waits_outside_loops
 from lab.check.report import Finding, ProgramError, place
 from lab.check.switches import has_shared_rounds
@@ -30,6 +33,7 @@ WHY_REFUSED = (
     "use spawn, join, Mutex, Cond and Semaphore of lab.threadlib"
 )
 MODULE_NAME = "_program_under_check"
+STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
 ENDS, FORKS = "ends the whole process", "makes another process, without its other threads,"
 ENDING = ("_exit", "abort")  # and exec...
 
@@ -64,11 +68,13 @@ class Program:
         if needed:
             raise ProgramError(f"{name}: main() is called without arguments, but it needs {needed}")
         self.has_check = "check" in names
+        self.calls_main = self.entry == "main" and calls_main(self.tree)
         self.random = "random" in self.source
         self.bare_waits = waits_outside_loops(self.tree)
         self.goes_through_shared = has_shared_rounds(self.tree)  # in comprehensions
         self.generators = 0  # that a run has made without a seed
         self.others: set[str] = set()  # modules that do not belong to a run
+        self.beside: set[str] = set()  # the files of those that do
         self._codes: dict[tuple[bool, bool], CodeType] = {}
 
     def refused(self) -> list[Finding]:
@@ -81,6 +87,23 @@ class Program:
                     message = f"{at} imports {module}: this program cannot be explored, because {WHY_REFUSED}"
                     found.append(Finding("refused", message, where=[at], tool="scan"))
         return found
+
+    def frames(self, exception: BaseException | None) -> list[traceback.FrameSummary]:
+        """Where an exception was raised: the frames of the program, and of the modules beside it."""
+        trace = traceback.extract_tb(exception.__traceback__ if exception is not None else None)
+        return [frame for frame in trace if frame.filename == self.file or self.is_beside(frame.filename)]
+
+    def cannot_be_run(self, exception: BaseException) -> Finding:
+        """It fails before any thread has been started."""
+        frames = self.frames(exception)
+        site = place(frames[-1].filename, frames[-1].lineno or 0) if frames else self.name
+        text = f"sys.exit({exception.code!r})" if isinstance(exception, SystemExit) else f"{exception}"
+        message = f"{site}: {type(exception).__name__}: {text}; the program cannot be run as it is, without any thread"
+        return Finding("refused", message, where=[site], tool="scan")
+
+    def is_beside(self, file: str) -> bool:
+        """Is this a module that its author has put beside the program?"""
+        return not self.package and os.path.dirname(file) == self.folder != os.path.dirname(threadlib.__file__)
 
     def code(self, steps: bool, notes: bool) -> CodeType:
         """The compiled program, with the additions of lab.check.instrument."""
@@ -128,6 +151,7 @@ class Program:
         for name in set(sys.modules) - self.others:
             file = getattr(sys.modules[name], "__file__", None)
             if file and os.path.dirname(file) == self.folder and name != MODULE_NAME:
+                self.beside |= {os.path.basename(file)} if self.is_beside(file) else set()
                 del sys.modules[name]
             else:
                 self.others.add(name)
@@ -141,17 +165,37 @@ class Program:
         module.__dict__.update(additions)
         module.__dict__["__builtins__"] = own_builtins(stand_ins, notes)
         sys.modules[MODULE_NAME] = module  # dataclasses look their module up
-        exec(self.code(steps, notes), module.__dict__)
+        with leaving_in_order() if self.calls_main else nullcontext():
+            exec(self.code(steps, notes), module.__dict__)
         return module
 
+    def run_main(self, module: Any, started: int) -> Callable[[], object]:
+        """Run main(), unless the program has called it itself when it was executed, for which it has `started` threads;
+        returns what remains to be done: check(result)."""
+        if self.calls_main and started:
+            return int
+        result = None
+        with leaving_in_order():
+            result = module.main()
+        return partial(module.check, result) if self.has_check else int
 
-def call_main(module: Any) -> Any:
-    """What main() returns; sys.exit() without a code is an ordinary end."""
+
+@contextmanager
+def leaving_in_order() -> Iterator[None]:
+    """sys.exit() without a code is an ordinary end."""
     try:
-        return module.main()
+        yield
     except SystemExit as leaving:
         if leaving.code:
             raise
+
+
+def calls_main(tree: ast.Module) -> bool:
+    """Does it call main() as soon as it is imported?"""
+    parts = [node for node in without_script(tree).body if not isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    return any(
+        isinstance(node, ast.Call) and ast.unparse(node.func) == "main" for part in parts for node in ast.walk(part)
+    )
 
 
 def top_level_names(body: list[ast.stmt]) -> set[str]:
@@ -241,27 +285,31 @@ def imported(node: ast.AST) -> list[str]:
 
 
 def own_builtins(stand_ins: dict[str, Any], tracked: bool) -> dict[str, Any]:
-    """The builtins of a program under check: it prints nothing, and finds some modules replaced."""
+    """The builtins of a program under check: it prints nothing, reads nothing, and finds some
+    modules replaced."""
 
     def print_(*values: Any, file: Any = None, **options: Any) -> None:
         """Looks at the values as print() does; at arrays, which takes long, only while that is recorded."""
-        if not (file is None or file in (sys.stdout, sys.stderr) or isinstance(file, Nowhere)):
+        if not (file is None or isinstance(file, Nowhere)):
             print(*values, file=file, **options)
             return
         for value in values:
             if tracked or not isinstance(value, np.ndarray):
                 str(value)
 
+    def input_(prompt: Any = "") -> str:
+        raise EOFError("a program under check has no input")
+
     def import_(name: str, *arguments: Any, **options: Any) -> Any:
         module = builtins.__import__(name, *arguments, **options)
         stand_in = stand_ins.get(name.split(".")[0])
         return stand_in if stand_in is not None and module.__name__ == stand_in.__name__ else module
 
-    return dict(vars(builtins)) | {"print": print_, "__import__": import_}
+    return dict(vars(builtins)) | {"print": print_, "input": input_, "__import__": import_}
 
 
 class Nowhere(io.TextIOBase):
-    """What is written here is lost."""
+    """What is written here is lost, and nothing can be read."""
 
     encoding = "utf-8"
 
@@ -273,14 +321,24 @@ class Nowhere(io.TextIOBase):
         """Its length."""
         return len(text)
 
+    def read(self, size: int | None = -1) -> str:
+        """The end."""
+        return ""
 
-class Quiet(types.ModuleType):
-    """Stands in for the module sys: a program that runs thousands of times writes nothing to the terminal."""
+    readline = read
 
-    stdout = stderr = __stdout__ = __stderr__ = Nowhere()
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(sys, name)
+@contextmanager
+def unheard() -> Iterator[None]:
+    """A program that runs thousands of times writes nothing to the terminal, and reads nothing from it."""
+    streams = {name: getattr(sys, name) for name in STREAMS}
+    try:
+        for name in STREAMS:
+            setattr(sys, name, Nowhere())
+        yield
+    finally:
+        for name, stream in streams.items():
+            setattr(sys, name, stream)
 
 
 class NoExit(types.ModuleType):

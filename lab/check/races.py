@@ -14,9 +14,11 @@ first failure: mutexes do not exclude anybody from then on.
 
 import sys
 import types
+from array import array
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 from itertools import islice
 from typing import Any
 
@@ -36,9 +38,11 @@ LARGEST, MOST = 1 << 22, 1 << 24  # bytes of one array, and of all arrays, that 
 LONGEST = 64  # accesses of the only thread at an array, after which planes take less room than the list
 LOOKING = {"copy", "count", "get", "index", "items", "keys", "values"}  # methods of containers that change nothing
 BY_NAME = (getattr, setattr, delattr)
+LONGEST_SLICE = 1000  # elements of one, of a list
 MOST_RACES = 200  # different ones kept from one run
 DEEPEST = 12  # calls of the program kept with an access
-KEYS = (int, str, tuple, bytes, type(None))  # what an element of a list or dict is known by
+SEQUENCES = (list, deque, bytearray, array)
+KEYS = (int, float, str, tuple, bytes, type(None), Enum, np.generic)  # what an element is known by
 
 
 # --------------------------------------------------------------------------------------------------------- the detector
@@ -237,9 +241,12 @@ class Detector(Recorder):
             self.note_key((id(holder), "." + attribute), holder, text, line, write)
 
     def note_item(self, owner: Any, index: Any, text: str, line: int, write: bool) -> None:
-        """An access to owner[index] of a list or dict."""
-        if isinstance(owner, list | dict) and isinstance(index, KEYS):
-            if isinstance(owner, list) and isinstance(index, int) and index < 0:
+        """An access to owner[index] of a dict, of a list or the like, or to a slice of it."""
+        if isinstance(owner, SEQUENCES) and isinstance(index, slice):
+            for one in range(*index.indices(len(owner)))[:LONGEST_SLICE]:
+                self.note_key((id(owner), "[]", one), owner, text, line, write)
+        elif isinstance(owner, (dict, *SEQUENCES)) and isinstance(index, KEYS):
+            if isinstance(owner, SEQUENCES) and isinstance(index, int | np.integer) and index < 0:
                 index += len(owner)
             try:
                 key = (id(owner), "[]", hash(index) if isinstance(index, tuple) else index)
@@ -285,6 +292,7 @@ class Detector(Recorder):
             "__called__": self.called,
             "__callee__": self._callee,
             "__fresh__": object,
+            "__slice__": slice,
         }
 
     def _read_attribute(self, owner: Any, attribute: str, text: str, line: int) -> Any:

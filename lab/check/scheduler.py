@@ -20,6 +20,7 @@ import sys
 import time
 from _thread import allocate_lock, get_ident
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any, ClassVar, NamedTuple
 
 from lab import threadlib
@@ -156,7 +157,7 @@ class Scheduler(Statements, Runtime):
             self.clocks.begin(runner)
         try:
             if not self.ending:
-                runner.fn()
+                Context().run(runner.fn)  # a new one, as in a new thread: what another runner has left is not in it
                 self.finished(runner)
         except Unwind:
             pass

@@ -142,9 +142,17 @@ def may_change(node: ast.expr) -> bool:
     return isinstance(node, ast.Name | ast.Attribute | ast.Subscript | ast.Call)
 
 
+def goes_round_quietly(node: ast.AST) -> bool:
+    """Is this a `for` through what may change meanwhile, whose body has no place to switch at?"""
+    return isinstance(node, ast.For) and may_change(node.iter) and not any(map(noticeable, node.body))
+
+
 def has_shared_rounds(tree: ast.AST) -> bool:
-    """Does a comprehension in it go through something that may change meanwhile?"""
-    return any(isinstance(node, ast.comprehension) and may_change(node.iter) for node in ast.walk(tree))
+    """Does a comprehension, or a quiet loop, in it go through something that may change meanwhile?"""
+    return any(
+        goes_round_quietly(node) or (isinstance(node, ast.comprehension) and may_change(node.iter))
+        for node in ast.walk(tree)
+    )
 
 
 class Rounds(ast.NodeTransformer):

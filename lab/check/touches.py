@@ -54,7 +54,7 @@ def picks(function: Any, inputs: tuple, named: dict) -> None:
     read((others, named))
 
     def pick(numbers: np.ndarray) -> np.ndarray:
-        taken = np.asarray(function(numbers + 1, *plain(tuple(others)), **plain(named)))
+        taken = np.asarray(function(np.asarray(numbers + 1), *plain(tuple(others)), **plain(named)))
         return taken[taken > 0] - 1
 
     touch_some(source, pick, READ)

@@ -3,7 +3,6 @@
 import sys
 import threading
 import time
-import traceback
 from types import ModuleType
 
 import numpy as np
@@ -13,7 +12,7 @@ from lab.check import tiny
 from lab.check.checked import Checked, CheckFailed, at
 from lab.check.names import calls, outside
 from lab.check.picture import folded
-from lab.check.program import NoExit, Program, Quiet, call_main
+from lab.check.program import NoExit, Program, unheard
 from lab.check.report import Finding, Findings, listed, place
 from lab.command import counted
 from lab.threadlib import WorkerFailed
@@ -26,7 +25,7 @@ def check_program(program: Program, workers: int, repeats: int, seconds: float) 
     if result.findings:
         return result
     begin = time.perf_counter()
-    with program.alone():
+    with program.alone(), unheard():
         repeat(program, workers, repeats, begin + seconds, result)
     result.seconds = time.perf_counter() - begin
     if result.ok:
@@ -82,12 +81,12 @@ def run_once(program: Program, workers: int, result: Findings, late: threading.E
         if not late.is_set():
             result.findings.append(finding)
 
-    runtime = Checked(report)
+    runtime, module = Checked(report), None
     try:
         program.begin_anew()
         with threadlib.use(runtime):
-            module = program.fresh({"__loop__": loop}, False, False, {"os": NoExit(leave), "sys": Quiet("sys")})
-            drive(program, module, workers, result)
+            module = program.fresh({"__loop__": loop}, False, False, {"os": NoExit(leave)})
+            drive(program, module, workers, len(runtime.spawned), result)
             if runtime.failure is None and not late.is_set():
                 look_for_unjoined(runtime, result)
     except CheckFailed:
@@ -96,15 +95,16 @@ def run_once(program: Program, workers: int, result: Findings, late: threading.E
         if not isinstance(failure.__cause__, CheckFailed):
             add_exception(program, failure.__cause__ or failure, result)
     except (Exception, SystemExit) as exception:
-        add_exception(program, exception, result)
+        if not runtime.spawned and (module is None or isinstance(exception, SystemExit)):
+            result.findings.append(program.cannot_be_run(exception))
+        else:
+            add_exception(program, exception, result)
 
 
-def drive(program: Program, module: ModuleType, workers: int, result: Findings) -> None:
-    """Run main(), or generate() on the tiny model."""
+def drive(program: Program, module: ModuleType, workers: int, started: int, result: Findings) -> None:
+    """Run main(), or generate() on the tiny model; `started`: the threads it has started when it was executed."""
     if program.entry == "main":
-        value = call_main(module)
-        if program.has_check:
-            module.check(value)
+        program.run_main(module, started)()
         return
     for case in (tiny.CASES[0], tiny.CASES[3], tiny.CASES[4]):
         model = tiny.fresh_model(np.zeros(tiny.acts_size(case.n), dtype=np.float32))
@@ -130,10 +130,10 @@ def look_for_unjoined(runtime: Checked, result: Findings) -> None:
 
 def add_exception(program: Program, exception: BaseException, result: Findings) -> None:
     """The program's own exception."""
-    frames = [frame for frame in traceback.extract_tb(exception.__traceback__) if frame.filename == program.file]
+    frames = program.frames(exception)
     where = [place(frame.filename, frame.lineno or 0) for frame in reversed(frames)]
     kind = "assertion" if isinstance(exception, AssertionError) else "exception"
-    at = f" at {where[0]}" if where else ""
+    at = f" at {where[0]}" if where else "".join(f" {note}" for note in getattr(exception, "__notes__", ()))
     message = f"{type(exception).__name__}{at}: {exception}"
     detail = "\n".join(
         folded([f"{place(frame.filename, frame.lineno or 0)} in {frame.name}: {frame.line}" for frame in frames])

@@ -125,7 +125,20 @@ def cond_history(state: Cond) -> list[str]:
         late = [one.name for one in state.waiters if state.came[one] > last.step and one.name not in there]
         if late:
             lines.append(f"{listed(late)} came to wait only after it, and a {last.verb} is not kept")
+    signal = max([last.step if last is not None else 0, *(step for _name, _site, step in state.lost[-1:])])
+    lines += looked_in_vain(state, signal) if signal else []
     return lines or [f"{state.label} was never signalled"]
+
+
+def looked_in_vain(state: Cond, signal: int) -> list[str]:
+    """Which of its waiters had the mutex after its last signal, so that they do not wait for want of that one."""
+    waiters = sorted(state.waiters, key=lambda runner: runner.number)
+    sites = {runner.name: state.looked[runner][1] for runner in waiters if state.looked[runner][0] > signal}
+    if not sites or state.mutex is None:
+        return []
+    where, it = listed(list(dict.fromkeys(sites.values()))), "it" if len(sites) == 1 else "each"
+    locked = f"{listed(list(sites))} had locked {state.mutex.label} only after that, at {where}"
+    return [f"{locked}: what {it} waits for was not true then, or it did not look"]
 
 
 def semaphore_history(state: Semaphore) -> list[str]:
