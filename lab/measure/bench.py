@@ -65,6 +65,7 @@ def engine_contenders(name: str, counts: Sequence[int], model: serial.GPT2) -> l
         raise BenchError(f"{name} cannot be loaded: {why_not_loaded(error)}") from None
 
     def run(k: int, prompt: list[int], n: int) -> tuple[list[int], list[float]]:
+        """A run on k workers."""
         begin = time.perf_counter()  # before generate() is called: it need not be a generator
         try:
             return timed(checked(start(engine, model, prompt, n, k), n - len(prompt)), begin)
@@ -171,6 +172,7 @@ def lock_ratio() -> float:
     """How long an uncontended Mutex.lock() and unlock() take beside threading.Lock's: the quickest of many each."""
 
     def seconds(take: Callable[[], object], let_go: Callable[[], object]) -> float:
+        """Of 2000 times both."""
         return timeit("take(); let_go()", number=2000, globals={"take": take, "let_go": let_go})
 
     ours, theirs = Mutex(), threading.Lock()
@@ -341,8 +343,7 @@ def bench(options: argparse.Namespace, arguments: list[str] | None) -> int:
     contenders = lab_contenders(options.engines, n, counts, model, say)
     usable = [k for k in counts if k <= machine.cores()]
     peers = [Peer(library, python, path, max(usable)) for library in libraries]
-    contenders += [contender for peer in peers for contender in peer.contenders()]
-    contenders += [command_contender(command) for command in options.peer_cmd]
+    contenders += [*(one for peer in peers for one in peer.contenders()), *map(command_contender, options.peer_cmd)]
     digests = {name: digest(name) for name in own_engines(options.engines, n, contenders)}
     results = Results(length, n, contenders, {k: [] for k in usable if k > 1}, {k: [] for k in usable})
     with Load() as load:
@@ -356,9 +357,9 @@ def bench(options: argparse.Namespace, arguments: list[str] | None) -> int:
     intervals = ", [95 % interval]" if out.width >= WITH_INTERVALS else ""
     job = f"{path.name}, prompt {length}, n = {n}, medians of {options.rounds} rounds{intervals}"
     out.print(f"{machine.summary()}\nBLAS kernel {machine.blas_kernel()}; lab.kernels {kernels}\n{load}; {job}\n")
-    for line in (table(results, weight_bytes, out.width), "", *notes(results, overheads, weight_bytes)):
+    told = notes(results, overheads, weight_bytes)
+    for line in (table(results, weight_bytes, out.width), "", *told, f"written: {shown(options.out)}"):
         out.print(line)
-    out.print(f"written: {shown(options.out)}")
     return 0
 
 

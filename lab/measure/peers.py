@@ -88,6 +88,7 @@ def command_contender(command: str) -> Contender:
         raise BenchError("--peer-cmd: the command is empty")
 
     def run(prompt: list[int], n: int) -> tuple[list[int], list[float]]:
+        """A run of the command."""
         begin = time.perf_counter()
         try:
             process = subprocess.Popen([*words, *map(str, prompt)], stdout=subprocess.PIPE, text=True)
