@@ -20,7 +20,7 @@ from lab.check.program import Program
 from lab.check.report import Finding, Findings, ProgramError, show_finding
 from lab.check.supervise import supervised
 from lab.command import counted
-from lab.files import write_text
+from lab.files import WriteError, write_text
 
 SCHEDULES, SECONDS = 150, 10.0  # for each explored case
 
@@ -65,7 +65,10 @@ def explore_case(file: Path, main: str, page: Path | None = None) -> None:
         found = look(program)
         finding = next((finding for finding in found.findings if finding.schedule), None)
         if page is not None and finding is not None:
-            write_text(page, api.page(program.path, finding.schedule, finding))
+            try:
+                write_text(page, api.page(program.path, finding.schedule, finding))
+            except WriteError as error:  # a full disk: what was found is told all the same
+                print(error, file=sys.stderr)
         case = textwrap.dedent(main).strip()
         judge(found, case, program.source.rstrip("\n").count("\n") - case.count("\n"))
 

@@ -11,6 +11,7 @@ A float32 file is mapped, not read: opening GPT-2 124M takes milliseconds, and p
 file is believed before it is checked; what is wrong is said in one line (`CheckpointError`).
 """
 
+import errno
 import math
 import os
 from collections.abc import Iterator
@@ -121,6 +122,7 @@ def read_header(path: str | os.PathLike) -> tuple[int, Config]:
     """The version and the shape a checkpoint's header states, once they are possible. Raises CheckpointError."""
     path = Path(path)
     try:
+        refuse_pipe(path)
         with path.open("rb") as file:
             raw = file.read(HEADER_BYTES)
     except OSError as error:
@@ -139,6 +141,12 @@ def read_header(path: str | os.PathLike) -> tuple[int, Config]:
     config = Config(**fields)
     check_config(path, config)
     return version, config
+
+
+def refuse_pipe(path: str | os.PathLike) -> None:
+    """Opening a pipe waits until somebody writes to it, which may be never. Raises OSError."""
+    if Path(path).is_fifo():
+        raise OSError(errno.EINVAL, "it is a pipe, not a file", str(path))
 
 
 def foreign(raw: bytes) -> str:

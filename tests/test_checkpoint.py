@@ -141,6 +141,8 @@ def test_not_a_checkpoint(tmp_path, tiny):
     path = tmp_path / "model.bin"
     assert refusal(path) == "cannot be opened: No such file or directory"
     assert refusal(tmp_path) == "cannot be opened: Is a directory"
+    os.mkfifo(tmp_path / "pipe")
+    assert refusal(tmp_path / "pipe") == "cannot be opened: it is a pipe, not a file"
     path.write_bytes(b"")
     assert refusal(path) == "not a checkpoint: 0 bytes, but the header alone is 1024"
     path.write_bytes(b"hello")

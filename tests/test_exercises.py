@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.cases import Failed, judge, with_main
+from lab.cases import Failed, explore_case, judge, with_main
 from lab.check.report import Finding, Findings
 from lab.exercises import EXERCISES, main
 
@@ -142,3 +142,10 @@ def test_what_cannot_be_tried_is_one_line(
         and done.stderr.count("\n") == 1
         and not done.stdout
     )
+
+
+def test_a_page_that_cannot_be_written_takes_nothing_from_what_was_found(tmp_path, capsys):
+    main_of_case = next(iter(EXERCISES[1][1].values()))
+    with pytest.raises(Failed, match="expected get"):
+        explore_case(ROOT / "exercises" / "bounded_buffer.py", main_of_case, tmp_path)
+    assert capsys.readouterr().err == f"{tmp_path}: cannot be written: it is a folder; choose another name\n"

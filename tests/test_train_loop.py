@@ -1,6 +1,7 @@
 """The training loop and its command: falling loss, exact resume, constant memory, what it writes, what it refuses."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from lab import serial
 from lab.checkpoint import Config, read_checkpoint, read_header
 from lab.train import __main__ as command
-from lab.train import data
+from lab.train import data, loop
 from lab.train import evaluate as evaluate_command
 from lab.train.curve import FIELDS, Curve, plot, read_curve
 from lab.train.sample import sample_text
@@ -154,6 +155,18 @@ def test_a_killed_run_continues_with_the_same_losses(tokens, tmp_path):
             assert "interrupted; resume with  python -m lab.train --resume" in errors
     assert run("--resume", tmp_path / "killed.state.npz", "--workers", 1) == 0
     assert losses(tmp_path / "killed.csv") == losses(tmp_path / "whole.csv")
+
+
+@pytest.mark.parametrize(("before", "heard"), [(signal.default_int_handler, True), (signal.SIG_IGN, False)])
+def test_a_closed_terminal_leaves_no_step_half_done_and_nohup_does_not_hear_it(before, heard):
+    earlier = signal.signal(signal.SIGHUP, before)
+    try:
+        with loop.stopping() as asked:
+            signal.raise_signal(signal.SIGHUP)
+            assert asked.is_set() == heard
+        assert signal.getsignal(signal.SIGHUP) is before
+    finally:
+        signal.signal(signal.SIGHUP, earlier)
 
 
 @pytest.mark.parametrize("version", [1, 3, 5])
@@ -305,12 +318,19 @@ def test_what_is_refused(tokens, tmp_path, capsys):
     assert "not the saved state" in refused(capsys, "--resume", tmp_path / "cut.npz")
     trainer.settings.data, trainer.settings.val_data = tokens[1], tokens[3]
     trainer.save(tmp_path / "same.npz")
+    saved = dict(np.load(tmp_path / "same.npz"))
+    meta = {key: value for key, value in json.loads(saved["meta"].tobytes()).items() if key != "best"}
+    np.savez(tmp_path / "old.npz", **saved | {"meta": np.frombuffer(json.dumps(meta).encode(), np.uint8)})
+    assert "not the saved state" in refused(capsys, "--resume", tmp_path / "old.npz")
     changed = np.array(data.read_tokens(tokens[1]))
     changed[7] += 1
     data.write_tokens(Path(tokens[1]), [changed])
     assert "the run began with other data" in refused(capsys, "--resume", tmp_path / "same.npz")
     os.mkfifo(tmp_path / "pipe")
     assert "pipe: not a regular file" in refused(capsys, "--data", tmp_path / "pipe", *out)
+    assert "pipe: cannot be opened: it is a pipe" in refused(capsys, *tokens, "--from", tmp_path / "pipe", *out)
+    assert "pipe: cannot be opened: it is a pipe" in refused(capsys, *tokens[:3], tmp_path / "pipe", *out)
+    assert "not the saved state" in refused(capsys, "--resume", tmp_path / "pipe")
     (tmp_path / "file").write_text("")
     assert "o.csv: Not a directory" in refused(
         capsys, *tokens, "--from", TINY, "--seq", 16, "--out", tmp_path / "file" / "o.bin"

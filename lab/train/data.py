@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lab.checkpoint import DATA_MAGIC, HEADER_BYTES, HEADER_INTS, expect
+from lab.checkpoint import DATA_MAGIC, HEADER_BYTES, HEADER_INTS, expect, refuse_pipe
 from lab.files import ROOT, replacing
 
 DATA_VERSION = 1
@@ -83,6 +83,7 @@ def read_tokens(path: str | os.PathLike) -> np.ndarray:
     path = Path(path)
     try:
         size = path.stat().st_size
+        refuse_pipe(path)
         head = np.fromfile(path, dtype="<i4", count=min(HEADER_INTS, size // 4))
     except OSError as error:
         raise DataError(f"{path}: cannot be opened: {error.strerror}") from None

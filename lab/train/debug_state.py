@@ -24,6 +24,7 @@ from lab.checkpoint import (
     expect,
     parameter_shapes,
     read_checkpoint,
+    refuse_pipe,
 )
 from lab.command import Parser, above_zero, in_one_line, quietly, whole_number, worker_count
 from lab.serial import GPT2
@@ -63,6 +64,7 @@ class Row:
 def read_debug_state(path: str | Path, config: Config) -> DebugState:
     """Read a debug state for a model of this shape. Raises CheckpointError."""
     try:
+        refuse_pipe(path)
         raw = np.fromfile(path, dtype="<i4")
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be opened: {error.strerror}") from None

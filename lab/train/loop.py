@@ -73,7 +73,7 @@ class Files:
 
 @contextmanager
 def stopping() -> Iterator[threading.Event]:
-    """Ctrl-C and SIGTERM only set the event, so that no step is left half done; a second one ends at once."""
+    """What ends a command only sets the event, so that no step is left half done; a second time it ends at once."""
     asked = threading.Event()
 
     def ask(number: int, frame: object) -> None:
@@ -81,8 +81,10 @@ def stopping() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         asked.set()
 
-    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-    before = {number: signal.signal(number, ask) for number in numbers}
+    mine = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if mine else ()
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores the last
+    before = {number: signal.signal(number, ask) for number in heard}
     try:
         yield asked
     finally:
@@ -114,7 +116,7 @@ def claimed(files: Files, step: int, console: Console) -> Iterator[curve.Curve]:
 def train(trainer: Trainer, console: Console, show_every: int = 1) -> float:
     """Run the trainer to settings.steps; returns the lowest validation loss. Raises TrainingError.
 
-    Interrupted (Ctrl-C, SIGTERM), it finishes its step, saves the run and raises KeyboardInterrupt.
+    Interrupted (Ctrl-C, SIGTERM, a closed terminal), it finishes its step, saves the run and raises KeyboardInterrupt.
     """
     settings, files = trainer.settings, Files(trainer.settings.out)
     seconds = 0.0  # of the steps alone

@@ -13,7 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from lab.checkpoint import Config, carve, check_config, count_parameters, parameter_shapes, read_checkpoint
+from lab.checkpoint import (
+    Config,
+    carve,
+    check_config,
+    count_parameters,
+    parameter_shapes,
+    read_checkpoint,
+    refuse_pipe,
+)
 from lab.files import replacing
 from lab.models import GPT2_124M
 from lab.serial import GPT2, GPT2_EOT
@@ -255,10 +263,10 @@ class Trainer:
 
     def restore(self, path: str | os.PathLike) -> None:
         """Take over what `save` wrote, for a trainer of the same settings. Raises StateError."""
-        meta = read_meta(path)
-        if meta["tokens"] != self.fingerprint:
-            raise StateError(f"{path}: the run began with other data than {self.settings.data} is now")
         with opened(path) as file:
+            meta = read_meta(path)
+            if meta["tokens"] != self.fingerprint:
+                raise StateError(f"{path}: the run began with other data than {self.settings.data} is now")
             for name, array in self.arrays().items():
                 saved = file[name]
                 if saved.shape != array.shape:
@@ -266,14 +274,15 @@ class Trainer:
                         f"{path}: {name}: found {saved.size} numbers, expected {array.size} by its settings"
                     )
                 array[...] = saved
-        self.optimizer.step, self.waited = int(meta["step"]), int(meta["waited"])
-        self.best = float("inf") if meta["best"] is None else float(meta["best"])
+            self.optimizer.step, self.waited = int(meta["step"]), int(meta["waited"])
+            self.best = float("inf") if meta["best"] is None else float(meta["best"])
 
 
 @contextmanager
 def opened(path: str | os.PathLike) -> Iterator[Mapping[str, np.ndarray]]:
     """The arrays of a saved run, each read when it is asked for. Raises StateError, also for what goes wrong then."""
     try:
+        refuse_pipe(path)
         with np.load(path, allow_pickle=False) as file:
             yield file
     except StateError:
