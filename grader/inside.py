@@ -144,10 +144,9 @@ def look_inside(
             return seen
         seen.times = watch.times()
         choose = random.Random(1)
-        seen.used += [watch.matters(name, watch.work, pause, choose, samples) for name in watch.names]
+        seen.used += [watch.matters(name, pause, choose, samples) for name in watch.names]
         if seen.attention and seen.shared_attention:
-            attended = (watch.matters(name, watch.attention, pause, choose, samples) for name in watch.names)
-            seen.attended = list(attended)
+            seen.attended = [watch.matters(name, pause, choose, samples, of_attention=True) for name in watch.names]
         return seen
 
 
@@ -250,9 +249,9 @@ class Watch:
             return "with watched arrays it makes another token"
         return "threads that are not lab.threadlib's do it"
 
-    def matters(self, name: str, table: dict[str, float], pause: float, choose: random.Random, samples: int) -> bool:
+    def matters(self, name: str, pause: float, choose: random.Random, samples: int, of_attention: bool = False) -> bool:
         """Whether the token is wrong without some of this thread's products, with weights or of attention."""
-        hits, work, of_attention = 0, table.get(name, 0.0), table is self.attention
+        hits, work = 0, (self.attention if of_attention else self.work).get(name, 0.0)
         for tried in range(samples if work else 0):
             if time.perf_counter() > self.until and (hits or tried >= LEAST):
                 return hits > 0
