@@ -195,12 +195,14 @@ Point = tuple[int, float, float, float]  # workers, median, lower and upper end 
 def plots(scaling: list[Scaling]) -> list[dict[str, Any]]:
     """Speedup over the number of workers: against the program itself, which earns the points, and against serial."""
     most, one = max(s.k for s in scaling), (1, 1.0, 1.0, 1.0)
-    itself = {
+    itself: dict[str, Any] = {
         "ideal": ("ideal", [one, (most, most, most, most)]),
         "capacity": ("capacity C", [one, *((s.k, *s.capacity) for s in scaling)]),
         "self": ("yours: E", [one, *((s.k, *s.threads) for s in scaling)]),
     }
-    serial = {"serial": ("yours: S", [(1, *scaling[0].algorithm), *((s.k, *s.speedup) for s in scaling)])}
+    serial: dict[str, Any] = {
+        "serial": ("yours: S", [(1, *scaling[0].algorithm), *((s.k, *s.speedup) for s in scaling)])
+    }
     return [plot("times as fast as on 1 worker", itself), plot("times as fast as the serial program", serial)]
 
 

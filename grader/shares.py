@@ -285,7 +285,7 @@ def noted(function, inputs, result, out):
     return (out[0] if len(out) == 1 else out) if out else result
 
 
-def crossed(inputs: list, result: object) -> bool:
+def crossed(inputs: list, result: Any) -> bool:
     """Whether numbers of one operand meet many of the other, as in attention without matmul: the sum comes later. A
     column beside a table scales its rows, as layernorm and softmax do.
     """

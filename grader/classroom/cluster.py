@@ -128,7 +128,8 @@ def run_worker(address: str, workers: tuple[int, ...]) -> None:
     """This host as a worker of the scheduler at an address, until that ends or Ctrl-C. Raises ClusterError."""
 
     async def work() -> None:
-        async with Nanny(address, nthreads=slots(workers), resources=resources(workers), memory_limit=0) as nanny:
+        options = {"nthreads": slots(workers), "resources": resources(workers), "memory_limit": 0}
+        async with Nanny(address, **options) as nanny:
             await nanny.finished()
 
     with dask.config.set(SETTINGS | {"distributed.comm.timeouts.connect": CONNECT, "distributed.admin.log-length": 0}):

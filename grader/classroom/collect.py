@@ -252,7 +252,8 @@ def by_name(entries: list[Entry]) -> list[Submission]:
     alone = [e for e in alone if e.path.suffix.lower() in (".py", ".zip")]
     ours = {student_of(e.path.name)[0] for e in alone if is_ours(e.path.name)}
     alone = [e for e in alone if is_ours(e.path.name) or student_of(e.path.name)[0] not in ours]  # no helper.py beside
-    groups = grouped((entry.path.parts[0], entry) for entry in entries if len(entry.path.parts) > 1 or entry.folder)
+    inside = [entry for entry in entries if len(entry.path.parts) > 1 or entry.folder]
+    groups = grouped(("".join(entry.path.parts[:1]), entry) for entry in inside)
     found = [one(*student_of(name), files) for name, files in groups.items()]
     found += [one(*student_of(e.path.name), [told_no_time(e)]) for e in alone]
     prefix = common_prefix([s.student for s in found if "-" in s.student]) if groups else ""

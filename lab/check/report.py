@@ -12,7 +12,8 @@ from rich.text import Text
 
 from lab.command import counted
 
-K, V = TypeVar("K"), TypeVar("V")
+K = TypeVar("K")
+V = TypeVar("V")
 KINDS = {
     "deadlock": "every thread waits for another one",
     "livelock": "the threads keep running without making progress",

@@ -58,7 +58,7 @@ def read_settings(parser: argparse.ArgumentParser, arguments: argparse.Namespace
     given = {name: value for name, value in vars(arguments).items() if name in DEFAULTS and value is not None}
     if arguments.resume is not None:
         if fixed := given.keys() - {"steps"}:
-            flag = min(fixed).replace("_", "-")
+            flag = {"init_from": "from"}.get(min(fixed), min(fixed)).replace("_", "-")
             parser.error(f"--{flag}: a resumed run keeps its settings; only --steps may change")
         return Settings(**{**read_meta(arguments.resume)["settings"], **given})
     settings = Settings(**given)

@@ -2,24 +2,25 @@
 
 import sys
 
-from lab.threadlib import Mutex, join, spawn
+from lab.threadlib import Semaphore, join, spawn
 
-counter = 0
-mutex = Mutex()
+served = []
+ready, done = Semaphore(0, "ready"), Semaphore(0, "done")
 
 
-def worker(number):
-    global counter
-    for _ in range(2):
-        with mutex:
-            counter += 1
+def cook(number):
+    served.append(number)
+    ready.V()
+    done.P()
 
 
 def main():
-    for _ in range(3):
-        spawn(worker)
-    join()
-    assert counter == 6, counter
+    thread = spawn(cook)
+    ready.P()
+    meal = served.pop()
+    done.V()
+    join(thread)
+    assert not served and meal == 1, (served, meal)
     return 0
 
 
