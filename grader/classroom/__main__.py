@@ -237,8 +237,8 @@ def write_example(options: argparse.Namespace, console: Console) -> int:
     """Write the example class, and say how to grade it. Raises WriteError."""
     submissions, recorded_timings, policy, about = example.write(options.out, options.size)
     console.print(f"{options.size} submissions: {shown(submissions)}; what each one is: {shown(about)}")
-    rehearsal = f"--timings {shown(recorded_timings)} --policy {shown(policy)}"
-    console.print(f'grade them: make class SUBMISSIONS={shown(submissions)} OUT=profiles/rehearsal ARGS="{rehearsal}"')
+    rehearsal, folder = f"--timings {shown(recorded_timings)} --policy {shown(policy)}", shown(submissions)
+    console.print(f'grade them: make class SUBMISSIONS={folder} OUT=profiles/rehearsal ARGS="{rehearsal}"')
     return 0
 
 
