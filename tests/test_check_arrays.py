@@ -61,8 +61,8 @@ np.matmul(x,x.T) np.matvec(x,[1,2,3,4,5,6]) np.maximum(x,3) np.modf(x) np.negati
 np.vecdot(x,x) np.vecmat([1,2,3,4],x) np.add.reduce(x) np.add.accumulate(x) np.multiply.outer(x,[1,2])
 np.array(x) np.array([x,x]) np.asarray(x,dtype=float) np.asanyarray(x,float) np.ascontiguousarray(x.T)
 np.asfortranarray(x) np.require(x,float) np.asarray_chkfinite(x),x.sum() np.fromiter(p,float) np.vectorize(str)(x)
-np.frompyfunc(str,1,1)(x) list(np.nditer(x))and[v.copy()for(v)in(np.nditer(x))] [v+0for(v)in(np.nditer(x))]
-[v+0for(v)in(np.nditer(x,flags=["buffered"],op_dtypes=["f8"],casting="same_kind"))] list(np.ndenumerate(x))
+np.frompyfunc(str,1,1)(x) list(np.nditer(x))and[v.copy()for(v)in(np.nditer(x))] [(v+0)for(v)in(np.nditer(x))]
+[(v+0)for(v)in(np.nditer(x,flags=["buffered"],op_dtypes=["f8"],casting="same_kind"))] list(np.ndenumerate(x))
 np.random.default_rng(1).permutation(x) np.random.default_rng(1).choice(p,3,p=p/p.sum()),x.sum()
 np.random.default_rng(1).poisson(np.abs(x))
 np.random.default_rng(1).permuted(x) np.random.RandomState(1).permutation(x) bytes(x) bytearray(x) list(x.flat)
