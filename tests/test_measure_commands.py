@@ -34,11 +34,15 @@ FILES = (
 
 
 @pytest.fixture(scope="session")
-def small(tmp_path_factory) -> Path:
-    """A model on which a token takes a few milliseconds."""
-    path = tmp_path_factory.mktemp("model") / "small.bin"
-    synthetic_checkpoint(path, SMALL)
-    return path
+def small(tmp_path_factory, once) -> Path:
+    """A model on which a token takes a few milliseconds; the same one as `measured` has been made with."""
+
+    def make() -> Path:
+        path = tmp_path_factory.mktemp("model") / "small.bin"
+        synthetic_checkpoint(path, SMALL)
+        return path
+
+    return once("small", make)
 
 
 def main_of(module, *arguments: object) -> int:

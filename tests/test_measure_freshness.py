@@ -39,6 +39,10 @@ def test_results_are_fresh_until_something_changes(program, mine, tmp_path):
     other = tmp_path / "other.bin"
     other.write_bytes(program.model.read_bytes())
     assert why_stale(path, replace(program, model=other)) == f"measured with {program.model.stem}, not other"
+    elsewhere = tmp_path / "elsewhere" / program.model.name
+    elsewhere.parent.mkdir()
+    elsewhere.write_bytes(b"another")
+    assert why_stale(path, replace(program, model=elsewhere)) == f"measured with {program.model}, not {elsewhere}"
     mine.write_text(PROGRAM + "# better\n")
     assert why_stale(path, program) == "the program has changed since"
 

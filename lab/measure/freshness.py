@@ -68,7 +68,9 @@ def difference(key: str, found: Any, wanted: Any) -> str:
     if key == "program" or (key == "model" and found[0] == wanted[0]):
         return f"the {key} has changed since"
     if key == "model":
-        return f"measured with {Path(found[0]).stem}, not {Path(wanted[0]).stem}"
+        same = Path(found[0]).stem == Path(wanted[0]).stem  # in another folder
+        before, now = (model[0] if same else Path(model[0]).stem for model in (found, wanted))
+        return f"measured with {before}, not {now}"
     words = {"n": "tokens", "prompt": "tokens of prompt", "workers": "workers"}
     return f"measured with {found} {words[key]}, not {wanted}"
 
