@@ -66,7 +66,7 @@ np.frompyfunc(str,1,1)(x) list(np.nditer(x))and[v.copy()for(v)in(np.nditer(x))] 
 np.random.default_rng(1).permutation(x) np.random.default_rng(1).choice(p,3,p=p/p.sum()),x.sum()
 np.random.default_rng(1).poisson(np.abs(x))
 np.random.default_rng(1).permuted(x) np.random.RandomState(1).permutation(x) bytes(x) bytearray(x) list(x.flat)
-sum(x.flat) x.flat.copy() x.flat==3 np.array(x.flat) max(p) sorted(p) [float(v)for(v)in(p)] 3in(p) f"{x}" str(x) repr(x)
+sum(x.flat) x.flat.copy() x.flat==3 np.array(x.flat) max(p) sorted(p) [float(v)for(v)in(p)] (3)in(p) f"{x}" str(x) repr(x)
 x.all() x.any() x.argmax() x.argmin() x.argpartition(2) x.argsort() x.astype(float) x.byteswap() (i%2).choose([0,1])
 x.clip(0,9) z.conj() z.conjugate() x.copy() x.cumprod() x.cumsum() x.dot(x.T) x.dumps() x.flatten() x.T.ravel()
 x.T.reshape(-1) x.max() x.mean() x.min() x.nonzero() x.prod() x.repeat(2) x.round() p.searchsorted(p) x.std() x.sum()
