@@ -223,7 +223,8 @@ class Runtime:
         system = threading.Thread(target=self.work, args=(thread, fn), name=thread.name, daemon=True)
         system.start()
         thread.system = system
-        machine.bind(each.system.native_id for each in list(self.threads) if each.system is not None)
+        with self.guard:  # a thread that this one has started may be spawning, too: the last to come here sees all
+            machine.bind(each.system.native_id for each in self.threads if each.system is not None)
 
     def work(self, thread: Thread, fn: Callable[[int], object]) -> None:
         """What a spawned thread runs."""

@@ -104,18 +104,21 @@ def test_threads_move_freely_under_a_quota(computer, monkeypatch):
 def test_a_worker_s_worker_is_not_tied_to_its_parent_s_core():
     from lab.threadlib import Semaphore, join, spawn
 
-    found, spawned = [], Semaphore(0)
+    found, started, spawned = [], Semaphore(0), Semaphore(0)
 
     def child(number):
         spawned.P()
         found.append(os.sched_getaffinity(0))
 
     def parent(number):
+        started.P()  # until then the main thread may give it, and all others, a core
         os.sched_setaffinity(0, {min(machine.allowed())})
         children = [spawn(child) for _ in machine.cores()]
         for _ in children:
             spawned.V()
         join(*children)
 
-    join(spawn(parent))
+    thread = spawn(parent)
+    started.V()
+    join(thread)
     assert set().union(*found) >= set(machine.cores())
