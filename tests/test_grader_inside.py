@@ -284,24 +284,17 @@ def test_whole_products_that_now_this_worker_does_and_now_that_one_are_not_share
     assert "most products are done by one worker alone" in found.words()
 
 
-BY_SUMS = """
-
-def attention(workers, out, preatt, att, inp, NH):
-    T, C = out.shape
-    hs = C // NH
-    future = np.triu(np.full((T, T), -np.inf, dtype=np.float32), k=1)
-
-    def attention_heads(heads):
-        for h in range(heads.start, heads.stop):
-            query, key, value = (inp[:, i * C + h * hs : i * C + (h + 1) * hs] for i in range(3))
-            for t in range(T):
-                preatt[h, t] = (PRODUCT).sum(axis=1) / np.float32(np.sqrt(hs))
-            weights = np.exp(preatt[h] + future - (preatt[h] + future).max(axis=-1, keepdims=True))
-            att[h] = weights / weights.sum(axis=-1, keepdims=True)
-            out[:, h * hs : (h + 1) * hs] = (att[h][:, :, None] * value[None]).sum(axis=1)
-
-    WHO
-"""
+def by_sums(product: str, who: str) -> str:
+    """base.py with attention by elementwise products that are added up; `who` does it."""
+    text = BASE.read_text()
+    for before, after in {
+        "preatt[h] = query @ key.T / ": "for t in range(T):\n                preatt[h, t] = (PRODUCT).sum(axis=1) / ",
+        "att[h] @ value": "(att[h][:, :, None] * value[None]).sum(axis=1)",
+        "workers.run(attention_heads, split(NH, workers.k))": who,
+    }.items():
+        assert text.count(before) == 1
+        text = text.replace(before, after.replace("PRODUCT", product))
+    return text
 
 
 @pytest.mark.parametrize("who", [0, 1])
@@ -309,7 +302,7 @@ def test_attention_that_nobody_uses_is_not_shared(box, who):
     """All workers have products without weights in every layer; the main thread, or one of them, does attention."""
     doing = "attention_heads(slice(0, NH))", "workers.run(lambda i: i and attention_heads(slice(0, NH)), [0, 1])"
     both = "workers.run(lambda i: [inp @ inp.T for _ in range(9)], range(workers.k))\n    " + doing[who]
-    found = seen(box, BASE.read_text() + BY_SUMS.replace("WHO", both).replace("PRODUCT", "query[t] * key"))
+    found = seen(box, by_sums("query[t] * key", both))
     assert found.problem == "" and found.shared_products and not found.shared_attention, found
     assert "computes of it is not used" in found.words()
 
@@ -341,7 +334,7 @@ def test_a_layernorm_on_the_main_thread_is_no_attention(box):
 @pytest.mark.parametrize("product", ["query[t] * key", "key * query[t : t + 1]"])
 @pytest.mark.parametrize("who", ["workers.run(attention_heads, split(NH, workers.k))", "attention_heads(slice(0, NH))"])
 def test_attention_by_elementwise_products_is_seen(box, who, product):
-    found = seen(box, BASE.read_text() + BY_SUMS.replace("WHO", who).replace("PRODUCT", product))
+    found = seen(box, by_sums(product, who))
     assert found.problem == "" and found.shared_attention == who.startswith("workers"), found
 
 

@@ -129,7 +129,7 @@ def in_zip(data: bytes) -> Iterator[Entry]:
     """
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
-    except Exception as error:  # zipfile's own, struct's, NotImplementedError ...: the bytes are a stranger's
+    except Exception as error:  # zipfile's own, struct's and others: the bytes are a stranger's
         raise Damaged(f"no zip file: {error}") from None
     for info in archive.infolist():
         path = PurePosixPath(printable(member_name(info)).replace("\\", "/"))

@@ -14,7 +14,7 @@ from lab.check import tiny
 from lab.check.blame import blame, differing, tensors
 from lab.check.program import NoExit, Program, unheard
 from lab.check.races import Detector
-from lab.check.report import listed
+from lab.check.report import grouped, listed
 from lab.check.runner import Failure, Runner
 from lab.check.schedule import STATEMENTS, Setting
 from lab.check.scheduler import Scheduler
@@ -193,9 +193,7 @@ class Explorer:
         left = [thread.system for thread in run.scheduler.threads if isinstance(thread.system, Runner)]
         if not left or run.scheduler.failure is not None:
             return
-        names: dict[str, list[str]] = {}
-        for runner in left:
-            names.setdefault(f"spawned at {runner.spawned_at}, {describe_left(runner)}", []).append(runner.name)
+        names = grouped((f"spawned at {runner.spawned_at}, {describe_left(runner)}", runner.name) for runner in left)
         words = [f"{listed(those)}, {state}" for state, those in names.items()]
         where = [site for runner in left for site in (runner.spawned_at, runner.site) if site]
         run.scheduler.fail_run(

@@ -48,9 +48,7 @@ class Scope:
     globals: set[str] = field(default_factory=set)
     nonlocals: set[str] = field(default_factory=set)
     shared: set[str] = field(default_factory=set)  # of its locals, those an inner function assigns to
-    captured: set[str] = field(
-        default_factory=set
-    )  # those an inner function reads, and that change after a first value
+    captured: set[str] = field(default_factory=set)  # those an inner function reads, and that change later
     stores: Counter[str] = field(default_factory=Counter)  # how often it assigns to each; in a loop that counts twice
 
 

@@ -285,8 +285,7 @@ def imported(node: ast.AST) -> list[str]:
 
 
 def own_builtins(stand_ins: dict[str, Any], tracked: bool) -> dict[str, Any]:
-    """The builtins of a program under check: it prints nothing, reads nothing, and finds some
-    modules replaced."""
+    """The builtins of a program under check: it prints nothing, reads nothing, and finds some modules replaced."""
 
     def print_(*values: Any, file: Any = None, **options: Any) -> None:
         """Looks at the values as print() does; at arrays, which takes long, only while that is recorded."""

@@ -285,8 +285,8 @@ def main(arguments: list[str] | None = None) -> int:
     if bench and not is_of(bench, program, prediction):
         say(f"{shown(benched)}: measured with another program, model or n; left out")
         bench = None
-    for path, more in ((foreseen, None), (benched, bench)):  # what cannot be drawn is known before anything is measured
-        with as_written(path, "remove it and try again"):
+    for path, more in [(foreseen, None), (benched, bench)][: 2 if bench else 1]:
+        with as_written(path, "remove it and try again"):  # what cannot be drawn is known before anything is measured
             draw_prediction(prediction, speedups(prediction, more, {1: 1.0}))
     say(f"measuring each operation: {program.title} ...")
     with Load() as load:
