@@ -14,7 +14,7 @@ from grader.cases import CasesError
 from grader.points import PointsError, load
 from grader.sandbox import BACKENDS, NEEDS_LINUX, SandboxError
 from grader.verdict import Verdict
-from lab.command import INTERRUPTED, Parser, in_one_line, quietly
+from lab.command import INTERRUPTED, Parser, in_one_line, quietly, some_path
 from lab.files import PROFILES, WriteError, shown
 from lab.models import ModelError, find
 
@@ -35,17 +35,17 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m grader", description=__doc__, epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    p.add_argument("file", nargs="?", type=Path, default=OWN, help="the submission (default: lab/parallel.py)")
+    p.add_argument("file", nargs="?", type=some_path, default=OWN, help="the submission (default: lab/parallel.py)")
     p.add_argument(
-        "--out", type=Path, default=OUT, metavar="DIR",
+        "--out", type=some_path, default=OUT, metavar="DIR",
         help="where results.json and report.html go (default: profiles/grade)",
     )  # fmt: skip
-    p.add_argument("--points", type=Path, metavar="TOML", help="another points table than grader/points.toml")
+    p.add_argument("--points", type=some_path, metavar="TOML", help="another points table than grader/points.toml")
     p.add_argument(
         "--seed",
         help="of the hidden cases (default: $GRADER_SEED, else 1); other users can read the option, not the variable",
     )  # fmt: skip
-    p.add_argument("--cases", type=Path, metavar="JSON", help="hidden cases from a file instead of a seed")
+    p.add_argument("--cases", type=some_path, metavar="JSON", help="hidden cases from a file instead of a seed")
     p.add_argument("--model", help="for the timed runs (default: gpt2_124M if it is there, else the synthetic 124M)")
     p.add_argument("--stages", default=",".join(grade.STAGES), help="some of tokens,checks,timing (default: all)")
     p.add_argument("--backend", choices=BACKENDS, help="this sandbox and no other (default: the best that works)")
@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--instructor", action="store_true", help="show the hidden cases that fail")
     p.add_argument("--exit-zero", action="store_true", help="exit with 0 once there is a grade, whatever it is")
     p.add_argument(
-        "--metadata", type=Path, default=METADATA, metavar="JSON",
+        "--metadata", type=some_path, default=METADATA, metavar="JSON",
         help=f"Gradescope's list of earlier scores, of which an inconclusive grade gets the best (default: {METADATA})",
     )  # fmt: skip
     p.add_argument("--quiet", action="store_true", help="no progress lines")

@@ -14,6 +14,7 @@ import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
+from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from lab import interrupted_while_loading, machine
@@ -58,6 +59,13 @@ def whole_number(least: int) -> Callable[[str], int]:
         return int(text)
 
     return number
+
+
+def some_path(text: str) -> Path:
+    """For add_argument(type=...): a path; an empty one would be the current folder, which nobody means by it."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name")
+    return Path(text)
 
 
 def number(name: str, expected: str, holds: Callable[[float], bool]) -> Callable[[str], float]:

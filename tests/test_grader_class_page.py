@@ -14,6 +14,7 @@ from grader.classroom.exports import write_exports
 from grader.classroom.gradebook import GRADED, INCONCLUSIVE, Gradebook, Result
 from grader.classroom.policy import Policy, standings
 from grader.classroom.similar import Pair
+from grader.points import CHECKS, load
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +25,8 @@ def driver():
     driver.quit()
 
 
-def write_class(folder: Path, size: int) -> Path:
-    """A report with feedback pages of a generated class."""
+def write_class(folder: Path, size: int, more: tuple[str, ...] = ()) -> Path:
+    """A report with feedback pages of a generated class; more: rows that everybody has, besides the stub's."""
     chance = random.Random(3)
     with Gradebook(folder / "g.sqlite") as book, book.transaction():
         for i in range(size):
@@ -43,6 +44,7 @@ def write_class(folder: Path, size: int) -> Path:
                 continue
             score = float(chance.randrange(20, 101)) if record.id % 10 else None
             found = report(score, chance.uniform(0.9, 1.9) if score else None)
+            found["tests"] += [{"name": name, "tags": [name], "score": -2.5, "output": ""} for name in more]
             book.store(record.id, Result("x", INCONCLUSIVE if score is None else GRADED, found, "<h1>feedback</h1>"))
         lines = standings(book.records(), Policy())
     pairs = [Pair("9001", "9002", 0.97)] + [Pair(f"{n}", f"{n + 1}", 0.8) for n in range(9010, 9016)]
@@ -132,6 +134,25 @@ def test_nothing_is_cut_off_at_any_width(driver, tmp_path, size, width):
         driver.get(write_class(tmp_path, size).as_uri())
         assert driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
         assert len(names(driver)) == size and no_errors(driver)
+    finally:
+        driver.set_window_size(1280, 900)
+
+
+def test_all_rows_of_a_grade_fit_beside_each_other(driver, tmp_path):
+    """The thread checks share a column; on a telephone, where the table is moved, the names stay."""
+    rows = [check.name for check in CHECKS if check.name not in ("public", "threads", "speed")]
+    deductions = [f"check-{kind}" for kind in load().deductions]
+    path = write_class(tmp_path, 12, (*rows, "threads-2", "threads-4", "speed-2", "speed-4", *deductions))
+    try:
+        driver.set_window_size(1280, 900)
+        driver.get(path.as_uri())
+        wide, there = driver.execute_script(
+            "const s = document.querySelector('.scroll');return [s.scrollWidth, s.clientWidth]"
+        )
+        assert wide <= there and "-27.5" in column(driver, "checks")
+        driver.set_window_size(400, 900)
+        left = "document.querySelector('.scroll').scrollLeft = 300; const at = document.querySelector('tbody td');"
+        assert driver.execute_script(f"{left} return at.getBoundingClientRect().left") >= 0 and no_errors(driver)
     finally:
         driver.set_window_size(1280, 900)
 

@@ -96,6 +96,28 @@ SHAPES = {
         },
         [("ada", "ada", b"a"), ("grace-h", "grace-h", b"g")],
     ),
+    "Moodle, one student who packed the repository": (
+        {f"Ada_12_assignsubmission_file_/gpt-lab/{folder}/parallel.py": folder for folder in ("handout", "lab")},
+        [("12", "Ada", b"lab")],
+    ),
+    "Moodle, files and text": (
+        {
+            "Ada_12_assignsubmission_file_/parallel.py": "a", "Ada_12_assignsubmission_onlinetext_/onlinetext.html": "",
+            "Bob_13_assignsubmission_onlinetext_/onlinetext.html": "",
+        },
+        [("12", "Ada", b"a"), ("13", "Bob", b"")],
+    ),
+    "Moodle, flat, other files": (
+        {"Ada_12_assignsubmission_file_parallel.py": "a", "Bob_13_assignsubmission_file_report.pdf": "",
+         "Ada_12_assignsubmission_onlinetext_onlinetext.html": ""},
+        [("12", "Ada", b"a"), ("13", "Bob", b"")],
+    ),
+    "Canvas, other files": (
+        {"ada_101_9001_parallel.py": "a", "ada_101_9002_notes.txt": "", "bob_LATE_102_9003_report.pdf": ""},
+        [("101", "ada", b"a"), ("102", "bob", b"")],
+    ),
+    "accents of macOS": ({"Zoe\u0308/parallel.py": "z", "Bob/parallel.py": "b"},
+                         [("Bob", "Bob", b"b"), ("Zo\u00eb", "Zo\u00eb", b"z")]),
     "folders": ({"ada/parallel.py": "a", "grace/solution.py": "g"}, [("ada", "ada", b"a"), ("grace", "grace", b"g")]),
     "files": ({"ada.py": "a", "grace.py": "g"}, [("ada", "ada", b"a"), ("grace", "grace", b"g")]),
 }  # fmt: skip
@@ -348,6 +370,22 @@ def test_a_gradebook_that_cannot_be_used_is_one_line(tmp_path):
         Gradebook(tmp_path / "new")
 
 
+def test_an_emptied_gradebook_is_no_new_class(tmp_path, capsys):
+    """Nor does it replace the grades that were written; one that no run has reserved yet is new."""
+    path, grades = tmp_path / "gradebook.sqlite", tmp_path / "grades.csv"
+    path.touch()
+    with Gradebook(path) as book, book.reserved():
+        book.add([submission("ada")])
+    grades.write_text("precious")
+    path.write_bytes(b"")
+    assert main(["report", "--out", str(tmp_path)]) == 2
+    assert "empty, but a class was graded into it; put a copy of it back" in capsys.readouterr().err
+    assert grades.read_text() == "precious"
+    path.unlink()
+    with Gradebook(path) as book:
+        assert book.records() == []
+
+
 def test_a_damaged_gradebook_is_one_line(tmp_path, capsys):
     path = tmp_path / "gradebook.sqlite"
     with book_of(path, *((submission("ada", "x" * 9000 + str(i)), 50.0) for i in range(9))) as book:
@@ -408,9 +446,12 @@ def test_lateness(tmp_path):
         ("dedline = 3", "unknown entry dedline"),
         ("deadline = 'monday'", "deadline must be a date and time"),
         ("counts = 'first'", 'counts must be "best" or "latest"'),
-        ("penalty_per_day = -1", "must be numbers, 0 to 1000000"),
-        ("penalty_per_day = inf", "must be numbers, 0 to 1000000"),
-        ("grace_minutes = 1e300", "must be numbers, 0 to 1000000"),
+        ("penalty_per_day = -1", "penalty_per_day must be a number, 0 to 1$"),
+        ("penalty_per_day = inf", "penalty_per_day must be a number, 0 to 1$"),
+        ("penalty_per_day = 10", "penalty_per_day must be a number, 0 to 1$"),  # percent are meant
+        ("penalty_per_day = true", "penalty_per_day must be a number, 0 to 1$"),
+        ("grace_minutes = 1e300", "grace_minutes must be a number, 0 to 1000000"),
+        ("deadline = 2026-11-20T12:00:00Z\nlast = 2026-11-20T12:00:00+08:00", "last is before the deadline"),
         ("deadline = 9999-12-31T23:59:59-12:00", "policy.toml: deadline: 9999-12-31 23:59:59-12:00 is before year 1"),
         ("extensions = 3", "holds a time for each student"),
         ("[extensions]\nada = 3", "extensions.ada must be a date and time"),
@@ -567,12 +608,28 @@ def test_the_server_is_read_only_and_wants_its_token():
         (["grade", ".", "--stages", "x"], "--stages x: give some of"),
         (["grade", ".", "--cases", "/nowhere.json"], "/nowhere.json: no such file"),
         (["grade", ".", "--timings", "/nowhere.json"], "/nowhere.json: No such file"),
+        (["grade", ""], "argument SUBMISSIONS: an empty name"),  # not the current folder
+        (["report", "--out", ""], "argument --out: an empty name"),
     ],
 )
 def test_wrong_use_is_one_line_and_2(capsys, arguments, message):
-    assert main(arguments) == 2
+    try:
+        code = main(arguments)
+    except SystemExit as wrong:  # what argparse finds
+        code = wrong.code
+    assert code == 2
     error = capsys.readouterr().err.strip()
     assert message in error and len(error.splitlines()) == 1
+
+
+def test_extensions_for_nobody_are_told(tmp_path, capsys):
+    (policy := tmp_path / "policy.toml").write_text(
+        "[extensions]\nada = 2026-11-20T12:00:00Z\nAda = 2026-11-20T12:00:00Z\n"
+    )
+    with book_of(tmp_path / "gradebook.sqlite", (submission("ada"), 90.0)):
+        pass
+    assert main(["report", "--out", str(tmp_path), "--policy", str(policy)]) == 0
+    assert "extends the deadline for Ada: nobody has such an id" in capsys.readouterr().err
 
 
 def test_the_report_is_made_again_from_the_gradebook(tmp_path):

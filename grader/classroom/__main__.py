@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from grader import grade
 from grader.cases import CasesError
 from grader.classroom import example, gradescope, handout, page, watch
-from grader.classroom.collect import CollectError, collect
+from grader.classroom.collect import CollectError, collect, printable
 from grader.classroom.exports import feedback, file_name, write_exports
 from grader.classroom.gradebook import INCONCLUSIVE, NOT_GRADED, Gradebook, GradebookError, Record, Result
 from grader.classroom.policy import Policy, Standing, read_policy, standings
@@ -28,7 +28,7 @@ from grader.classroom.similar import similar
 from grader.classroom.task import ClusterError, Settings, WrongProgram
 from grader.points import PointsError, load
 from grader.sandbox import BACKENDS, SandboxError, choose
-from lab.command import INTERRUPTED, Parser, counted, in_one_line, quietly, whole_number
+from lab.command import INTERRUPTED, Parser, counted, in_one_line, quietly, some_path, whole_number
 from lab.files import PROFILES, ROOT, WriteError, shown, write_text
 from lab.models import ModelError, find, timing_model
 
@@ -47,16 +47,16 @@ def build_parser() -> argparse.ArgumentParser:
     grading = add_grading(verbs)
     reporting = verbs.add_parser("report", help="write the report and the exports again")
     for verb in (grading, reporting):
-        verb.add_argument("--out", type=Path, default=OUT, help="gradebook and results (default profiles/class)")
-        verb.add_argument("--policy", type=Path, metavar="TOML", help="deadlines, lateness, best or latest")
+        verb.add_argument("--out", type=some_path, default=OUT, help="gradebook and results (default profiles/class)")
+        verb.add_argument("--policy", type=some_path, metavar="TOML", help="deadlines, lateness, best or latest")
         verb.add_argument("--title", default="The class", help="of the report (default: The class)")
     rehearsing = verbs.add_parser("example", help="write an example class, to rehearse with")
-    rehearsing.add_argument("--out", type=Path, default=DIST / "class", help="(default dist/class)")
+    rehearsing.add_argument("--out", type=some_path, default=DIST / "class", help="(default dist/class)")
     rehearsing.add_argument(
         "--size", type=whole_number(1), default=example.SIZE, help=f"how many (default {example.SIZE})"
     )
     giving = verbs.add_parser("handout", help="write what students get, and prove it in a fresh environment")
-    giving.add_argument("--out", type=Path, default=DIST, help="(default dist)")
+    giving.add_argument("--out", type=some_path, default=DIST, help="(default dist)")
     giving.add_argument("--model", help="for the timed proof (default: the 124M)")
     giving.add_argument(
         "--proof",
@@ -65,12 +65,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="untimed: all but the speed; none: write it only (default all, some minutes)",
     )
     uploading = verbs.add_parser("gradescope", help="write the autograder's zip, to upload to Gradescope")
-    uploading.add_argument("--out", type=Path, default=DIST, help="(default dist)")
+    uploading.add_argument("--out", type=some_path, default=DIST, help="(default dist)")
     uploading.add_argument("--seed", type=whole_number(0), help="of the hidden cases (default: a new one)")
-    uploading.add_argument("--points", type=Path, metavar="TOML", help="another points table than grader/points.toml")
+    uploading.add_argument(
+        "--points", type=some_path, metavar="TOML", help="another points table than grader/points.toml"
+    )
     working = verbs.add_parser("worker", help="work for a scheduler on this host, until the scheduler ends")
     working.add_argument("scheduler", metavar="ADDRESS", help="tcp://host:8786")
-    working.add_argument("--points", type=Path, metavar="TOML", help="the points table of the run")
+    working.add_argument("--points", type=some_path, metavar="TOML", help="the points table of the run")
     return parser
 
 
@@ -78,23 +80,25 @@ def add_grading(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """The verb that most options are for."""
     grading = verbs.add_parser("grade", help="grade a folder or zip of submissions; existing results are kept")
     grading.add_argument(
-        "submissions", metavar="SUBMISSIONS", type=Path, help="a folder or zip, as platforms export it"
+        "submissions", metavar="SUBMISSIONS", type=some_path, help="a folder or zip, as platforms export it"
     )
     grading.add_argument(
         "--scheduler", metavar="ADDRESS", help="a Dask scheduler, tcp://host:8786 (default: this machine)"
     )
     grading.add_argument("--again", action="store_true", help="grade everything again, even what has not changed")
     grading.add_argument("--watch", action="store_true", help="serve the report on this machine while grading runs")
-    grading.add_argument("--points", type=Path, metavar="TOML", help="another points table than grader/points.toml")
+    grading.add_argument(
+        "--points", type=some_path, metavar="TOML", help="another points table than grader/points.toml"
+    )
     grading.add_argument("--seed", type=whole_number(0), help="of the hidden cases (default: one the gradebook draws)")
     grading.add_argument(
-        "--cases", type=Path, metavar="JSON", help="hidden cases from a file; the same path on all hosts"
+        "--cases", type=some_path, metavar="JSON", help="hidden cases from a file; the same path on all hosts"
     )
     grading.add_argument("--model", help="for the timed runs (default: the 124M)")
     grading.add_argument("--stages", default=",".join(grade.STAGES), help="some of tokens,checks,timing (default all)")
     grading.add_argument("--backend", choices=BACKENDS, help="this sandbox and no other")
     grading.add_argument(
-        "--timings", type=Path, metavar="JSON", help="recorded timings instead of measuring: a rehearsal"
+        "--timings", type=some_path, metavar="JSON", help="recorded timings instead of measuring: a rehearsal"
     )
     return grading
 
@@ -227,10 +231,14 @@ class View:
 
     def write(self, console: Console) -> None:
         """report.html and the exports. Raises WriteError."""
-        out: Path = self.options.out
-        write_exports(self.standings(), out)
+        out, lines = self.options.out, self.standings()
+        write_exports(lines, out)
         write_text(out / "report.html", self.report())
         console.print(f"{shown(out / 'report.html')}  {shown(out / 'grades.csv')}  results/  feedback/")
+        if unknown := sorted(self.policy.extensions.keys() - {line.student for line in lines}):
+            console.print(
+                f"the policy extends the deadline for {', '.join(map(printable, unknown))}: nobody has such an id"
+            )
 
 
 def write_example(options: argparse.Namespace, console: Console) -> int:

@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 import yaml
 
@@ -192,9 +193,9 @@ def member_time(info: zipfile.ZipInfo) -> datetime | None:
 
 
 def printable(name: str) -> str:
-    """A file's name without what a terminal would obey and a page could not hold."""
+    """A file's name without what a terminal would obey and a page could not hold; accents in one form."""
     raw = name.encode("utf-8", errors="surrogateescape")
-    text = in_any_script(raw) or raw.decode("utf-8", errors="replace")
+    text = normalize("NFC", in_any_script(raw) or raw.decode("utf-8", errors="replace"))
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
@@ -237,7 +238,7 @@ def without_wrapping(entries: list[Entry]) -> list[Entry]:
 def is_wrapped(entries: list[Entry]) -> bool:
     """Whether all lies in one folder that is nobody's: it holds only folders, or programs with names of their own."""
     files = [entry.path for entry in entries if not entry.folder]
-    if not files or len({entry.path.parts[0] for entry in entries}) != 1:
+    if not files or len({entry.path.parts[0] for entry in entries}) != 1 or MOODLE.match(files[0].parts[0]):
         return False
     directly = [path for path in files if len(path.parts) <= 2]
     programs = [
@@ -247,15 +248,18 @@ def is_wrapped(entries: list[Entry]) -> bool:
 
 
 def by_name(entries: list[Entry]) -> list[Submission]:
-    """A folder, or a file, for each student; who they are is in its name."""
+    """A folder, or a file, for each student; who they are is in its name. A platform's names tell it of any file."""
     alone = [entry for entry in entries if len(entry.path.parts) == 1 and not entry.folder]
-    alone = [e for e in alone if e.path.suffix.lower() in (".py", ".zip")]
-    ours = {student_of(e.path.name)[0] for e in alone if is_ours(e.path.name)}
-    alone = [e for e in alone if is_ours(e.path.name) or student_of(e.path.name)[0] not in ours]  # no helper.py beside
+    programs = [e for e in alone if e.path.suffix.lower() in (".py", ".zip")]
+    ours = {student_of(e.path.name)[0] for e in programs if is_ours(e.path.name)}
+    programs = [e for e in programs if is_ours(e.path.name) or student_of(e.path.name)[0] not in ours]  # no helper.py
     inside = [entry for entry in entries if len(entry.path.parts) > 1 or entry.folder]
-    groups = grouped(("".join(entry.path.parts[:1]), entry) for entry in inside)
-    found = [one(*student_of(name), files) for name, files in groups.items()]
-    found += [one(*student_of(e.path.name), [told_no_time(e)]) for e in alone]
+    groups = grouped((student_of("".join(entry.path.parts[:1])), entry) for entry in inside)  # Moodle may have two
+    found = [one(*who, files) for who, files in groups.items()]
+    found += [one(*student_of(e.path.name), [told_no_time(e)]) for e in programs]
+    there = {s.student for s in found}
+    named = [(student_of(e.path.name), e) for e in alone if CANVAS.match(e.path.name) or MOODLE.match(e.path.name)]
+    found += [one(*who, files) for who, files in grouped(pair for pair in named if pair[0][0] not in there).items()]
     prefix = common_prefix([s.student for s in found if "-" in s.student]) if groups else ""
     return [renamed(s, s.student.removeprefix(prefix)) for s in found]
 

@@ -88,9 +88,10 @@ class Gradebook(AbstractContextManager["Gradebook"]):
         self.path = Path(path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            new = not self.path.exists()
             self.db = sqlite3.connect(self.path, timeout=30.0, isolation_level=None, check_same_thread=False)
             self.db.execute("pragma foreign_keys = on")
-            self.prepare()
+            self.prepare(new)
         except sqlite3.OperationalError as error:  # no room, no rights
             raise GradebookError(f"{self.path}: cannot be used: {error}") from None
         except sqlite3.DatabaseError as error:
@@ -98,9 +99,15 @@ class Gradebook(AbstractContextManager["Gradebook"]):
         except OSError as error:
             raise GradebookError(f"{self.path}: cannot be opened: {error.strerror}") from None
 
-    def prepare(self) -> None:
-        """Make the tables of a new file; refuse what is not a gradebook of ours. Raises GradebookError."""
+    def prepare(self, new: bool) -> None:
+        """Make the tables of a new file, or of one that nobody graded into before its run was killed; refuse what is
+        not a gradebook of ours. Raises GradebookError.
+        """
         tables = {name for (name,) in self.db.execute("select name from sqlite_master where type = 'table'")}
+        if not tables and not new and self.lock.exists():
+            raise GradebookError(
+                f"{self.path}: empty, but a class was graded into it; put a copy of it back, or remove it to begin anew"
+            )
         if not tables:
             with self.transaction():
                 for statement in SCHEMA.split(";"):
@@ -118,6 +125,11 @@ class Gradebook(AbstractContextManager["Gradebook"]):
 
     def __exit__(self, *exception: object) -> None:
         self.db.close()
+
+    @property
+    def lock(self) -> Path:
+        """The file that a run holds; it stays, and says that there was one."""
+        return self.path.with_suffix(".lock")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -141,7 +153,7 @@ class Gradebook(AbstractContextManager["Gradebook"]):
         Raises GradebookError.
         """
         try:
-            lock = self.path.with_suffix(".lock").open("a")
+            lock = self.lock.open("a")
         except OSError as error:
             raise GradebookError(f"{self.path}: cannot be reserved: {error.strerror}") from None
         with lock:

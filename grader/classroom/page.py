@@ -45,7 +45,7 @@ def render(standings: Sequence[Standing], pairs: Sequence[Pair], title: str, liv
         slowest=slowest(standings),
         alike=[group | {"who": [(who, names.get(who, who)) for who in group["who"]]} for group in groups(pairs)],
         page_of=lambda student: f"feedback/{file_name(student)}.html",
-        rows=row_names(standings),
+        rows=columns(standings),
         table=json.dumps(table(standings), ensure_ascii=False).replace("<", "\\u003c"),
     )
 
@@ -162,9 +162,29 @@ def slowest(standings: Sequence[Standing]) -> list[tuple[Standing, float]]:
     return sorted(((s, shares_of(s)[-1]) for s in standings if shares_of(s)), key=lambda pair: pair[1])[:8]
 
 
+def is_check(name: str) -> bool:
+    """Whether a row is of the thread checks: "checks", or a deduction, "check-race"."""
+    return name.startswith("check")
+
+
+def columns(standings: Sequence[Standing]) -> list[str]:
+    """The rows of the grade that the table shows; those of the thread checks are one."""
+    names = row_names(standings)
+    return [name for name in names if not is_check(name)] + ["checks"] * any(map(is_check, names))
+
+
+def points_of(standing: Standing, column: str) -> float | None:
+    """What a column shows of a submission; None for nothing."""
+    if column != "checks":
+        return (standing.row(column) or {}).get("score")
+    tests = standing.report.get("tests", [])
+    found = [test["score"] for test in tests if "score" in test and any(map(is_check, test.get("tags", ())))]
+    return sum(found) if found else None
+
+
 def table(standings: Sequence[Standing]) -> list[dict[str, Any]]:
     """What the sortable table shows, a line for each student."""
-    names, found = row_names(standings), []
+    names, found = columns(standings), []
     for s in standings:
         scaling = scalings(s)
         found.append({
@@ -172,6 +192,6 @@ def table(standings: Sequence[Standing]) -> list[dict[str, Any]]:
             "status": s.status, "late": s.days_late, "n": s.submissions,
             "e": round(middle_of(scaling[-1]["threads"]), 2) if scaling else None,
             "share": round(shares_of(s)[-1], 2) if scaling else None,
-            "rows": [(s.row(name) or {}).get("score") for name in names],
+            "rows": [points_of(s, name) for name in names],
         })  # fmt: skip
     return found

@@ -103,14 +103,17 @@ def read_policy(path: str | Path | None) -> Policy:
     counts, penalty, grace = table.get("counts", "best"), table.get("penalty_per_day", 0), table.get("grace_minutes", 0)
     if counts not in ("best", "latest"):
         raise PointsError(f'{path}: counts must be "best" or "latest"')
-    if not all(isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= MOST for v in (penalty, grace)):
-        raise PointsError(f"{path}: penalty_per_day and grace_minutes must be numbers, 0 to {MOST}")
+    for key, value, most in (("penalty_per_day", penalty, 1), ("grace_minutes", grace, MOST)):
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= most:
+            raise PointsError(f"{path}: {key} must be a number, 0 to {most}")
     extensions = table.get("extensions", {})
     if not isinstance(extensions, dict):
         raise PointsError(f"{path}: [extensions] holds a time for each student")
+    deadline, last = (moment(path, key, table.get(key)) for key in ("deadline", "last"))
+    if deadline and last and last < deadline:
+        raise PointsError(f"{path}: last is before the deadline")
     return Policy(
-        moment(path, "deadline", table.get("deadline")), moment(path, "last", table.get("last")),
-        timedelta(minutes=grace), float(penalty), counts,
+        deadline, last, timedelta(minutes=grace), float(penalty), counts,
         {str(who): at for who, when in extensions.items() if (at := moment(path, f"extensions.{who}", when))},
     )  # fmt: skip
 
