@@ -26,7 +26,7 @@ import sys
 
 DENIED_IMPORTS = (
     "ctypes", "_ctypes", "cffi", "_cffi_backend", "threadpoolctl", "subprocess", "_posixsubprocess", "multiprocessing",
-    "_multiprocessing", "concurrent", "socket", "_socket", "ssl", "asyncio", "numba",
+    "_multiprocessing", "socket", "_socket", "ssl", "asyncio", "numba",
 )  # fmt: skip
 DENIED_EVENTS = (
     "os.fork", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.kill", "os.killpg", "os.forkpty", "pty.spawn",

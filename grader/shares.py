@@ -113,6 +113,12 @@ class Notes:
 
 
 NOTES = Notes()
+NAMES = {threading.main_thread().ident: "MainThread"}  # and the threads of lab.threadlib that run now
+
+
+def me(number=threading.get_ident) -> str:
+    """The thread that asks, whatever name it has given itself."""
+    return NAMES.get(number(), "another")
 
 
 class Root:
@@ -265,7 +271,7 @@ def weights_again(function, values: Iterable[object], result: object) -> object:
 
 def noted(function, inputs, result, out):
     """Note one operation of this thread; its result, which is NaN if it is the one to be poisoned."""
-    thread = threading.current_thread().name
+    thread = me()
     inputs = [known(value) for value in inputs]
     weights = [value for value in inputs if is_weight(value)]
     product = function in PRODUCTS or (function is np.multiply and (bool(weights) or crossed(inputs, result)))
@@ -336,11 +342,24 @@ def work_of(inputs: list, result: object) -> float:
 
 
 def watch_tasks(threadlib) -> None:
-    """From now on a thread that has waited for anything may have a new task, and rests again after a product."""
+    """From now on threads are known, and one that has waited for anything may have a new task, and rests again after a
+    product.
+    """
+    work = threadlib.Runtime.work
+
+    def known_work(runtime, thread, fn):
+        number = threading.get_ident()
+        NAMES[number] = f"worker-{thread.number}"
+        try:
+            work(runtime, thread, fn)
+        finally:
+            del NAMES[number]
+
+    threadlib.Runtime.work = known_work
 
     def waiting(method):
         def wait(*args):
-            NOTES.resting.discard(threading.current_thread().name)
+            NOTES.resting.discard(me())
             return method(*args)
 
         return wait

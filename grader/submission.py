@@ -78,13 +78,16 @@ def read_source(path: Path) -> str:
     if not raw.strip():
         raise BadSubmission(f"{path.name} is empty")
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise BadSubmission(f"{path.name} is text in UTF-16, as some Windows programs write it; save it as UTF-8")
+        raise BadSubmission(
+            f"{path.name} is text in UTF-16 or UTF-32, as some Windows programs write it; save it as UTF-8"
+        )
     if b"\0" in raw:
         raise BadSubmission(f"{path.name} is a binary file, not a Python program")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise BadSubmission(f"{path.name} is not text in UTF-8 (byte {error.start})") from None
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise BadSubmission(f"{path.name} is not text in UTF-8 (line {line}); save it as UTF-8") from None
     try:  # as the interpreter does: in another coding, what is a comment here may be code there
         coding = codecs.lookup(tokenize.detect_encoding(io.BytesIO(raw).readline)[0]).name
     except SyntaxError as error:
@@ -127,7 +130,8 @@ def check_generate(name: str, tree: ast.Module) -> None:
         a.arg for a, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default is None
     ]
     enough = len(names) >= len(PARAMETERS) or arguments.vararg is not None
-    if not enough or required > len(PARAMETERS) or required_keywords:
+    mixed = sorted(names[: len(PARAMETERS)]) == sorted(PARAMETERS) and tuple(names[: len(PARAMETERS)]) != PARAMETERS
+    if not enough or required > len(PARAMETERS) or required_keywords or mixed:
         shown = ", ".join([*names, *(["*"] if required_keywords else []), *required_keywords])
         raise BadSubmission(f"{name}: generate({shown[:80]}) cannot be called as generate(model, prompt, n, workers)")
 

@@ -7,11 +7,12 @@ import subprocess
 import sys
 import textwrap
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from lab import machine
+from lab import machine, serial
 from lab.check import api, explore, tiny
 from lab.check.program import Program
 from lab.check.report import Findings, ProgramError
@@ -597,3 +598,47 @@ def test_tiny_model_notices_every_missing_part(monkeypatch: pytest.MonkeyPatch):
     parts = [(product, channel) for product, size in enumerate((3 * C, C, 4 * C, C)) for channel in range(size)]
     for missing in [*parts, (4, V - 1), (5, 0), (5, 1), (5, 2)]:
         assert tokens() != right, missing
+
+
+PATCHED = """
+import lab.serial as serial
+
+given, job, work, done = serial.attention_forward, [], Semaphore(0), Semaphore(0)
+
+
+def attention_forward(*arguments):
+    job[:] = arguments
+    work.V()
+    done.P()
+
+
+def worker(number):
+    while True:
+        work.P()
+        if not job:
+            return
+        given(*job)
+        job.clear()
+        done.V()
+
+
+serial.attention_forward = attention_forward
+
+
+def generate(model, prompt, n, workers):
+    thread = spawn(worker)
+    try:
+        yield from serial.generate(model, prompt, n)
+    finally:
+        work.V()
+        join(thread)
+"""
+
+
+def test_functions_that_a_program_puts_into_serial_are_its_own(tmp_path):
+    """They are there for one run, and what serial makes of a prompt is known before."""
+    tiny.expected.cache_clear()
+    given = serial.attention_forward
+    for check in (partial(api.explore_submission, schedules=20), partial(api.run_checked, repeats=2)):
+        found = check(write(tmp_path / "parallel.py", PATCHED), workers=1)
+        assert found.findings == [] and serial.attention_forward is given

@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from lab import threadlib
+from lab import serial, threadlib
+from lab.check import tiny
 from lab.check.instrument import assigned, instrument, waits_outside_loops
 from lab.check.report import Finding, ProgramError, place
 from lab.check.switches import has_shared_rounds
@@ -72,6 +73,7 @@ class Program:
         self.random = "random" in self.source
         self.bare_waits = waits_outside_loops(self.tree)
         self.goes_through_shared = has_shared_rounds(self.tree)  # in comprehensions
+        self.given: dict[str, Any] = {}  # of lab.serial
         self.generators = 0  # that a run has made without a seed
         self.others: set[str] = set()  # modules that do not belong to a run
         self.beside: set[str] = set()  # the files of those that do
@@ -116,7 +118,7 @@ class Program:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """As `python FILE` would run it: with its own sys.argv, and with the modules beside it; warnings are not shown,
-        like all it prints."""
+        like all it prints. It may put functions of its own into lab.serial: for a run."""
         argv, path, default_rng = sys.argv, sys.path[:], np.random.default_rng
 
         def seeded_rng(seed: Any = None) -> np.random.Generator:
@@ -127,6 +129,10 @@ class Program:
         sys.argv = [self.file]
         sys.path.insert(0, self.folder)
         self.others = set(sys.modules)
+        for case in tiny.CASES if self.entry == "generate" else ():
+            for one in case.runs():
+                tiny.expected(one)  # before that
+        self.given = dict(serial.__dict__)
         np.random.default_rng = seeded_rng
         try:
             with warnings.catch_warnings():
@@ -134,10 +140,12 @@ class Program:
                 yield
         finally:
             sys.argv, sys.path[:], np.random.default_rng = argv, path, default_rng
+            serial.__dict__.update(self.given)
             self.forget()
 
     def begin_anew(self) -> None:
         """Before each run."""
+        serial.__dict__.update(self.given)
         if self.random:
             random.seed(0)
             np.random.seed(0)
