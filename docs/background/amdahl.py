@@ -4,8 +4,8 @@ The work is matrix products. A part s of them is done by the main thread alone, 
 once the same work for both (Amdahl), once with twice as much to share (Gustafson).
 """
 
-import sys
 from collections.abc import Sequence
+from typing import Any
 
 import experiment
 import numpy as np
@@ -14,6 +14,7 @@ from lab.measure import style
 
 PARTS = [0.0, 0.1, 0.25, 0.5]
 K = 2
+TICKS = [1, 2, 4, 8, 16, 32, 64]
 
 
 def amdahl(s: float, k: float) -> float:
@@ -46,9 +47,9 @@ def measured(s: float, units: int, repeats: int) -> tuple[float, float]:
     return alone / same, alone * gustafson(s, K) / more
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = experiment.options(__doc__, arguments)
-    units, repeats = (40, 1) if options.quick else (3000, 5)
+def measure(quick: bool) -> list[tuple[float, float]]:
+    """For each serial part the speedup on the same work."""
+    units, repeats = (40, 1) if quick else (3000, 5)
     rows, points = [], []
     for s in PARTS:
         same, more = measured(s, units, repeats)
@@ -58,10 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows.append((f"{s:.0%}", *(f"{value:.2f}" for value in two), *(f"{value:.1f}" for value in many)))
     heads = ["serial", "Amdahl, 2", "measured", "Gustafson, 2", "measured", "Amdahl, 64", "Gustafson, 64"]
     experiment.table(heads, rows)
-    return experiment.finish(options, draw, points)
+    return points
 
 
-def draw(folder: experiment.Path, points: Sequence[tuple[float, float]]) -> None:
+def draw(points: Sequence[tuple[float, float]]) -> Any:
     """Both laws from 1 to 64 workers, and what was measured."""
     fig, panels = experiment.figure(8.4, 3.4, panels=2)
     workers = np.geomspace(1, 64, 200)
@@ -74,13 +75,13 @@ def draw(folder: experiment.Path, points: Sequence[tuple[float, float]]) -> None
         axes.set(title=title, xlabel="workers")
         axes.set_xscale("log", base=2)
         axes.set_yscale("log", base=2)
-        axes.set_xticks([1, 2, 4, 8, 16, 32, 64], [1, 2, 4, 8, 16, 32, 64])
-        axes.set_yticks([1, 2, 4, 8, 16, 32, 64], [1, 2, 4, 8, 16, 32, 64])
+        axes.set_xticks(TICKS, TICKS)
+        axes.set_yticks(TICKS, TICKS)
     panels[0].set_ylabel("speedup (dots: measured)")
     panels[1].set_ylabel("work done")
     panels[0].legend(fontsize=9)
-    experiment.save(fig, folder, "amdahl")
+    return fig
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    experiment.main(__doc__, measure, draw)

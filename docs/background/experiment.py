@@ -1,6 +1,7 @@
-"""What the experiments beside this file share: options, times of threads side by side, a table, a picture."""
+"""What the experiments beside this file share: the command line, times of threads side by side, a table, a picture."""
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,21 @@ from lab.measure import machine, style
 Job = Callable[[], object]
 
 
-def options(description: str, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """--quick: too short to believe, long enough to see that it works. --picture FOLDER: draw the picture there."""
+def main(description: str, measure: Callable[[bool], Any], draw: Callable[[Any], Any]) -> None:
+    """The command line: measure(quick) prints its tables, and draw() makes the picture of what it returns."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument(
         "--quick", action="store_true", help="a short run, to see that it works; do not believe its times"
     )
     parser.add_argument("--picture", type=Path, metavar="FOLDER", help="draw the picture into this folder")
-    return parser.parse_args(arguments)
+    options = parser.parse_args()
+    found = measure(options.quick)
+    print(f"\n{machine.summary()}\n{machine.load_now()}")
+    if options.picture:
+        options.picture.mkdir(parents=True, exist_ok=True)
+        png, svg = style.save(draw(found), options.picture / Path(sys.argv[0]).stem)
+        png.unlink()
+        print(f"Written: {svg}")
 
 
 def best(jobs: Sequence[Sequence[Job]], repeats: int) -> list[float]:
@@ -48,23 +56,6 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
 
 
-def finish(options: argparse.Namespace, draw: Callable[..., None], found: object) -> int:
-    """Print which machine it was, and how busy; draw(folder, found) if a picture is wanted."""
-    print(f"\n{machine.summary()}\n{machine.load_now()}")
-    if options.picture:
-        draw(options.picture, found)
-    return 0
-
-
 def figure(width: float, height: float, panels: int = 1) -> tuple[Any, Any]:
     """A figure and its axes, in the lab's style."""
-    fig, axes = style.pyplot().subplots(1, panels, figsize=(width, height), layout="constrained")
-    return fig, axes
-
-
-def save(fig: Any, folder: Path, name: str) -> None:
-    """Write FOLDER/NAME.svg (and PNG) and say so."""
-    folder.mkdir(parents=True, exist_ok=True)
-    png, svg = style.save(fig, folder / name)
-    png.unlink()
-    print(f"Written: {svg}")
+    return style.pyplot().subplots(1, panels, figsize=(width, height), layout="constrained")

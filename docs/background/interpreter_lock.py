@@ -3,8 +3,8 @@
 Two threads each multiply two arrays, again and again. A speedup of 2 means that neither waits for the other.
 """
 
-import sys
 from collections.abc import Sequence
+from typing import Any
 
 import experiment
 import numpy as np
@@ -27,9 +27,9 @@ def numbers_for(length: int, numbers: int) -> list[experiment.Job]:
     return [experiment.repeat(max(1, numbers // length), np.multiply, x, y, out=out) for x, y, out in arrays]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = experiment.options(__doc__, arguments)
-    calls, numbers, repeats = (200, 10_000, 1) if options.quick else (20_000, 50_000_000, 5)
+def measure(quick: bool) -> list[tuple[int, float]]:
+    """For each length of an array the speedup of two threads."""
+    calls, numbers, repeats = (200, 10_000, 1) if quick else (20_000, 50_000_000, 5)
     rows, points = [], []
     for length in [0, *LENGTHS]:
         times = 1 if not length else min(calls * 5, max(calls // 10, numbers // length))
@@ -40,10 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if length:
             points.append((length, speedup))
     experiment.table(["numbers a call", "one call takes", "speedup of 2 threads"], rows)
-    return experiment.finish(options, draw, points)
+    return points
 
 
-def draw(folder: experiment.Path, points: Sequence[tuple[int, float]]) -> None:
+def draw(points: Sequence[tuple[int, float]]) -> Any:
     """The speedup against the length of an array."""
     fig, axes = experiment.figure(6.4, 3.2)
     axes.plot(*zip(*points, strict=True), "o-", color=style.BLUE)
@@ -54,8 +54,8 @@ def draw(folder: experiment.Path, points: Sequence[tuple[int, float]]) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks([length for length, _ in points], [f"{length:,}" for length, _ in points])
     axes.set(ylim=(0, 2.2), xlabel="numbers in one numpy call", ylabel="speedup of 2 threads")
-    experiment.save(fig, folder, "interpreter_lock")
+    return fig
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    experiment.main(__doc__, measure, draw)

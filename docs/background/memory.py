@@ -3,8 +3,8 @@
 First the sum of the squares of an array that fits into a cache, or does not; then of every second, fourth ... number.
 """
 
-import sys
 from collections.abc import Sequence
+from typing import Any
 
 import experiment
 import numpy as np
@@ -31,19 +31,19 @@ def strided(step: int, count: int, repeats: int) -> float:
     return experiment.best([[experiment.repeat(1, np.add.reduce, view)]], repeats)[0] / count * 1e9
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = experiment.options(__doc__, arguments)
-    sizes, total, count, repeats = (SIZES[:3], 1 << 20, 1 << 14, 1) if options.quick else (SIZES, 1 << 29, 1 << 22, 5)
+def measure(quick: bool) -> list[tuple[int, float, float]]:
+    """For each size of an array the GB/s of one thread and of two together."""
+    sizes, total, count, repeats = (SIZES[:3], 1 << 20, 1 << 14, 1) if quick else (SIZES, 1 << 29, 1 << 22, 5)
     found = [(size, *rates(size, total, repeats)) for size in sizes]
     rows = [(f"{size:,} KB", f"{one:.1f}", f"{two:.1f}", f"{two / one:.2f}") for size, one, two in found]
     experiment.table(["array", "1 thread, GB/s", "2 threads, GB/s", "ratio"], rows)
     print()
     steps = [(step, f"{strided(step, count, repeats):.2f} ns") for step in STRIDES]
     experiment.table(["every ...th number", "a number takes"], steps)
-    return experiment.finish(options, draw, found)
+    return found
 
 
-def draw(folder: experiment.Path, found: Sequence[tuple[int, float, float]]) -> None:
+def draw(found: Sequence[tuple[int, float, float]]) -> Any:
     """Bandwidth against the size of the array, with the caches of this machine."""
     fig, axes = experiment.figure(6.4, 3.2)
     sizes, one, two = zip(*found, strict=True)
@@ -58,8 +58,8 @@ def draw(folder: experiment.Path, found: Sequence[tuple[int, float, float]]) -> 
         axes.axvline(size / 1024, color=style.GREY, lw=1, ls=":")
         axes.text(size / 1024, max(*one, *two) * 1.1, f" {name}", color=style.GREY, fontsize=9)
     axes.legend()
-    experiment.save(fig, folder, "memory")
+    return fig
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    experiment.main(__doc__, measure, draw)

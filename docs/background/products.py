@@ -4,8 +4,9 @@ W (3072,768) is the first matrix of GPT-2's feed-forward layer. It is multiplied
 it, and all in one product, W @ X with X (768,T). The operations are the same.
 """
 
-import sys
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import experiment
 import numpy as np
@@ -17,38 +18,30 @@ POSITIONS = [1, 2, 4, 8, 16, 32, 64, 128]
 COPIES = 6  # of W, 57 MB together: by the time one is used again it has left the cache
 
 
-def one_by_one(weights: Sequence[np.ndarray], X: np.ndarray, out: np.ndarray) -> experiment.Job:
+def one_by_one(weights: Sequence[np.ndarray], X: np.ndarray, out: np.ndarray) -> None:
     """out[t] = W @ X[t] for each position t; X (T,C), out (T,OC)"""
-
-    def job() -> None:
-        for W in weights:
-            for t in range(len(X)):
-                np.dot(W, X[t], out=out[t])
-
-    return job
+    for W in weights:
+        for t in range(len(X)):
+            np.dot(W, X[t], out=out[t])
 
 
-def together(weights: Sequence[np.ndarray], X: np.ndarray, out: np.ndarray) -> experiment.Job:
+def together(weights: Sequence[np.ndarray], X: np.ndarray, out: np.ndarray) -> None:
     """out = W @ X; X (C,T), out (OC,T)"""
-
-    def job() -> None:
-        for W in weights:
-            np.matmul(W, X, out=out)
-
-    return job
+    for W in weights:
+        np.matmul(W, X, out=out)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = experiment.options(__doc__, arguments)
-    rows_of_weight, repeats = (64, 1) if options.quick else (OC, 7)
+def measure(quick: bool) -> list[tuple[int, float, float]]:
+    """For each number of positions the milliseconds for one of them: one by one, and in one product."""
+    rows_of_weight, repeats = (64, 1) if quick else (OC, 7)
     random = np.random.default_rng(1)
     weights = random.standard_normal((COPIES, rows_of_weight, C), dtype=np.float32)
     table, points = [], []
     for T in POSITIONS:
         X = random.standard_normal((T, C), dtype=np.float32)
         jobs = [
-            [one_by_one(weights, X, np.empty((T, rows_of_weight), dtype=np.float32))],
-            [together(weights, np.ascontiguousarray(X.T), np.empty((rows_of_weight, T), dtype=np.float32))],
+            [partial(one_by_one, weights, X, np.empty((T, rows_of_weight), dtype=np.float32))],
+            [partial(together, weights, np.ascontiguousarray(X.T), np.empty((rows_of_weight, T), dtype=np.float32))],
         ]
         apart, joint = (seconds / COPIES / T for seconds in experiment.best(jobs, repeats))
         points.append((T, apart * 1e3, joint * 1e3))
@@ -58,10 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     heads = ["T", "one by one", "in one product", "ratio", "GFLOP/s", "GFLOP/s", "operations a byte of W"]
     experiment.table(heads, table)
     print("(times and operations a second for one position)")
-    return experiment.finish(options, draw, points)
+    return points
 
 
-def draw(folder: experiment.Path, points: Sequence[tuple[int, float, float]]) -> None:
+def draw(points: Sequence[tuple[int, float, float]]) -> Any:
     """Milliseconds a position against the number of positions."""
     fig, axes = experiment.figure(6.4, 3.2)
     T, apart, joint = zip(*points, strict=True)
@@ -71,8 +64,8 @@ def draw(folder: experiment.Path, points: Sequence[tuple[int, float, float]]) ->
     axes.set_xticks(T, T)
     axes.set(ylim=(0, max(*apart, *joint) * 1.25), xlabel="T, positions", ylabel="ms for each position")
     axes.legend(loc="upper right")
-    experiment.save(fig, folder, "products")
+    return fig
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    experiment.main(__doc__, measure, draw)

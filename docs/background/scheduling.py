@@ -4,10 +4,10 @@
 work, cut into more and more tasks: what handing them out costs.
 """
 
-import sys
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
 
 import experiment
 import numpy as np
@@ -27,29 +27,29 @@ def work(size: int) -> None:
         np.matmul(a, b, out=out)
 
 
-def blocks(tasks: Sequence[int]) -> list[Callable[[], int | None]]:
+def blocks(tasks: Sequence[int]) -> list[Iterable[int]]:
     """Static: worker i has the i-th block of tasks."""
     size = -(-len(tasks) // K)
-    return [deque(range(i * size, min((i + 1) * size, len(tasks)))).popleft for i in range(K)]
+    return [range(len(tasks))[i * size : (i + 1) * size] for i in range(K)]
 
 
-def in_turn(tasks: Sequence[int]) -> list[Callable[[], int | None]]:
+def in_turn(tasks: Sequence[int]) -> list[Iterable[int]]:
     """Static: worker i has tasks i, i+K, i+2K ..."""
-    return [deque(range(i, len(tasks), K)).popleft for i in range(K)]
+    return [range(i, len(tasks), K) for i in range(K)]
 
 
-def queue(tasks: Sequence[int], order: Sequence[int] | None = None) -> list[Callable[[], int | None]]:
+def queue(tasks: Sequence[int], order: Sequence[int] | None = None) -> list[Iterable[int]]:
     """Dynamic: whoever is free takes the next task of one queue."""
-    left, mutex = deque(order or range(len(tasks))), Mutex("queue")
+    left, mutex = iter(order or range(len(tasks))), Mutex("queue")
 
     def take() -> int | None:
         with mutex:
-            return left.popleft()
+            return next(left, None)
 
-    return [take] * K
+    return [iter(take, None) for _ in range(K)]
 
 
-def longest_first(tasks: Sequence[int]) -> list[Callable[[], int | None]]:
+def longest_first(tasks: Sequence[int]) -> list[Iterable[int]]:
     """Dynamic, the longest task first."""
     return queue(tasks, sorted(range(len(tasks)), key=lambda task: -tasks[task]))
 
@@ -58,21 +58,14 @@ def run(schedule: Callable[..., list], tasks: Sequence[int]) -> tuple[float, lis
     """Seconds from the first begin to the last end, and each worker's tasks."""
     done: list[list[Span]] = [[] for _ in range(K)]
 
-    def worker(take: Callable[[], int | None], spans: list[Span]) -> experiment.Job:
-        def job() -> None:
-            while True:
-                try:
-                    task = take()
-                except IndexError:  # nothing left
-                    return
-                begin = time.perf_counter()
-                work(tasks[task])
-                spans.append((task, begin, time.perf_counter()))
+    def work_through(mine: Iterable[int], spans: list[Span]) -> None:
+        for task in mine:
+            begin = time.perf_counter()
+            work(tasks[task])
+            spans.append((task, begin, time.perf_counter()))
 
-        return job
-
-    takes = schedule(tasks)
-    experiment.machine.seconds_together([worker(take, spans) for take, spans in zip(takes, done, strict=True)])
+    workers = [partial(work_through, mine, spans) for mine, spans in zip(schedule(tasks), done, strict=True)]
+    experiment.machine.seconds_together(workers)
     spans = [span for worker in done for span in worker]
     return max(span[2] for span in spans) - min(span[1] for span in spans), done
 
@@ -82,9 +75,9 @@ def best(schedule: Callable[..., list], tasks: Sequence[int], repeats: int) -> t
     return min((run(schedule, tasks) for _ in range(repeats)), key=lambda result: result[0])
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = experiment.options(__doc__, arguments)
-    unit, repeats = (1, 1) if options.quick else (60, 7)
+def measure(quick: bool) -> dict[str, tuple[float, list[list[Span]]]]:
+    """For each schedule the seconds of its quickest run, and who did which task when."""
+    unit, repeats = (1, 1) if quick else (60, 7)
     unequal = [unit * (t + 1) for t in range(TASKS)]
     schedules = {
         "static, in blocks": blocks,
@@ -97,13 +90,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [(name, f"{took * 1e3:.1f} ms", f"{ideal / took:.0%}") for name, (took, _) in found.items()]
     experiment.table(["16 unequal tasks", "time", "of the ideal"], rows)
     print()
-    total = 4096 * (1 if options.quick else 3)
+    total = 4096 * (1 if quick else 3)
     cut = [(count, best(queue, [total // count] * count, repeats)[0]) for count in COUNTS]
     experiment.table(["equal tasks", "time"], [(count, f"{took * 1e3:.1f} ms") for count, took in cut])
-    return experiment.finish(options, draw, found)
+    return found
 
 
-def draw(folder: experiment.Path, found: dict[str, tuple[float, list[list[Span]]]]) -> None:
+def draw(found: dict[str, tuple[float, list[list[Span]]]]) -> Any:
     """Each schedule's workers as rows, their tasks as boxes with the task's number."""
     fig, axes = experiment.figure(7.6, 3.4)
     ticks, labels = [], []
@@ -123,8 +116,8 @@ def draw(folder: experiment.Path, found: dict[str, tuple[float, list[list[Span]]
         labels.append(name)
     axes.set_yticks(ticks, labels)
     axes.set_xlabel("milliseconds (blue: worker 1, orange: worker 2; the number is the task's length)")
-    experiment.save(fig, folder, "scheduling")
+    return fig
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    experiment.main(__doc__, measure, draw)
