@@ -15,7 +15,7 @@ inside.py       who does the work, and whether it is used; shares.py: the arrays
 timing.py       the stage of scaling: programs that take turns, capacity, disturbance; rounds.py: what they showed
 estimates.py    from timings to E_k and C_k, with intervals
 threads.py      what lab.check found; examiner.py: the program inside the sandbox that runs it
-explain.py      from what was observed to a sentence that helps; places.py: lines of the student's file
+explain.py      from what was observed to a sentence that helps
 points.py       the rows, and the table of points; evidence.py: what they are judged from
 rows.py         the rows that are judged from runs on tiny models; scaling.py: those from timed runs
 verdict.py      from observations to points; pure, so that recorded timings can be fed to it

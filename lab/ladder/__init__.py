@@ -1,7 +1,6 @@
 """What hardware changes: the same GPT-2 in PyTorch, one optimisation at a time, each timed and its result checked.
 
-rungs.py     the optimisations; work.py: the training step and the generation that they change
+rungs.py     the optimisations; work.py: the training step and the generation that they change, and their cost
 climb.py     from rung to rung; peer.py, process.py: each in a process of its own
-cost.py      operations and bytes of a step, counted
 show.py      tables and pictures
 """

@@ -26,9 +26,8 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(os.cpu_count() or 1))
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from lab.ladder.cost import cost  # noqa: E402
 from lab.ladder.rungs import RUNGS  # noqa: E402
-from lab.ladder.work import Generation, Training, batches  # noqa: E402
+from lab.ladder.work import Generation, Training, batches, cost  # noqa: E402
 from lab.torch_gpt2 import GPT2  # noqa: E402
 
 READ_BYTES = 1 << 28

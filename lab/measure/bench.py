@@ -40,10 +40,9 @@ from lab.machine import MOST_WORKERS, too_many
 from lab.margin import safe_tokens
 from lab.measure import burden, machine
 from lab.measure.capacity import Kernel, capacity
-from lab.measure.contender import BenchError, Contender, Results, timed
+from lab.measure.contender import BenchError, Contender, Peer, Results, command_contender, libraries_of, timed
 from lab.measure.freshness import digest
 from lab.measure.load import Load
-from lab.measure.peers import Peer, command_contender, libraries_of
 from lab.measure.runner import kernel_choice, provenance
 from lab.measure.stats import Estimate, estimate, ratios
 from lab.threadlib import Mutex
@@ -371,4 +370,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(quietly(main, steady=True))
+    quietly(main, steady=True)

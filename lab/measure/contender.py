@@ -1,9 +1,17 @@
-"""Who is measured by bench.py, and what follows from the times."""
+"""Who is measured by bench.py, and what follows from the times: engines in this process, PyTorch and llama.cpp, each in
+a process of its own, and any executable."""
 
+import json
+import shlex
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
+from lab import pipes
 from lab.measure.stats import Estimate, estimate, ratios
 
 
@@ -87,3 +95,99 @@ class Results:
             return None
         needed = [weight_bytes / (rate * 1e9) for rate in self.bandwidth[contender.k]]
         return estimate(ratios(needed, contender.per_token))
+
+
+# ------------------------------------------------------------------------------------------------------- other programs
+
+MODES = {
+    "torch": {"all": "PyTorch", "last": "PyTorch last logits", "cache": "PyTorch KV cache"},
+    "llama_cpp": {"cache": "llama.cpp"},
+}
+PROGRAMS = {"torch": "torch_peer.py", "llama_cpp": "llama_peer.py"}
+NEEDS = {  # library -> the modules without which there is no such peer
+    "torch": ("torch",),
+    "llama_cpp": ("llama_cpp", "gguf"),
+}
+
+
+class Peer(pipes.Peer):
+    """A process that runs torch_peer.py or llama_peer.py on `threads` threads. Asking and reading raise BenchError."""
+
+    def __init__(self, library: str, python: str, model_path: Path, threads: int) -> None:
+        program = Path(__file__).with_name(PROGRAMS[library])
+        super().__init__(python, str(program), str(model_path), str(threads), ended=self.failure)
+        self.library, self.threads = library, threads
+        self.read()  # it has loaded
+
+    def failure(self, status: int | None, said: str) -> BenchError:
+        """What to say of a process that has ended."""
+        name = "PyTorch" if self.library == "torch" else "llama.cpp"
+        return BenchError(f"the {name} process failed: {said}")
+
+    def contenders(self) -> Iterator[Contender]:
+        """One for each mode. llama.cpp rounds GELU to 16 bits, so its tokens may differ."""
+        for mode, name in MODES[self.library].items():
+            engine = f"torch-{mode}" if self.library == "torch" else "llama.cpp"
+            exact = self.library == "torch"
+            yield Contender(f"{name} k={self.threads}", engine, self.threads, partial(self.generate, mode), exact)
+
+    def generate(self, mode: str, prompt: list[int], n: int) -> tuple[list[int], list[float]]:
+        """A run in one of its modes."""
+        answer = self.ask(mode=mode, prompt=prompt, n=n)
+        return answer["tokens"], answer["stamps"]
+
+
+def serve(generate: Callable[..., Iterable[int]], **ready: object) -> None:
+    """What the program of a Peer does: say that it is ready, then generate(mode, prompt, n) for each order."""
+    print(json.dumps(ready), flush=True)
+    for line in sys.stdin:
+        tokens, stamps = timed(generate(**json.loads(line)))
+        print(json.dumps({"tokens": tokens, "stamps": stamps}), flush=True)
+
+
+def libraries_of(python: str) -> list[str]:
+    """Which libraries a Python has, with all they need. Raises BenchError if it has none."""
+    found = []
+    for library, modules in NEEDS.items():
+        check = [python, "-c", f"import {', '.join(modules)}"]
+        try:
+            found += [library] if subprocess.run(check, capture_output=True).returncode == 0 else []
+        except OSError as error:
+            raise BenchError(f"{python}: {error.strerror}") from None
+    if not found:
+        raise BenchError(
+            f"--peers: {python} has neither PyTorch nor llama-cpp-python with gguf: "
+            f"{sys.executable} -m pip install torch, or name a Python that has one, --peer-python PYTHON"
+        )
+    return found
+
+
+def command_contender(command: str) -> Contender:
+    """An executable with gpt's command line; its time is from start to end, loading included.
+
+    Raises BenchError for an empty command.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise BenchError(f"--peer-cmd {command}: {error}") from None
+    if not words:
+        raise BenchError("--peer-cmd: the command is empty")
+
+    def run(prompt: list[int], n: int) -> tuple[list[int], list[float]]:
+        """A run of the command."""
+        begin = time.perf_counter()
+        try:
+            process = subprocess.Popen([*words, *map(str, prompt)], stdout=subprocess.PIPE, text=True)
+        except OSError as error:
+            raise BenchError(f"--peer-cmd {command}: {error.strerror}") from None
+        try:
+            tokens, stamps = timed(pipes.pipe(process.stdout), begin)
+        except ValueError as error:
+            process.kill()
+            raise BenchError(f"--peer-cmd {command}: it prints something else than tokens: {error}") from None
+        if process.wait() or not tokens:
+            raise BenchError(f"--peer-cmd {command}: exit code {process.returncode}, {len(tokens)} tokens")
+        return tokens, stamps
+
+    return Contender(f"{Path(words[0]).name}, with loading", "command", 1, run)

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import gguf
 import llama_cpp
 
-from lab.measure.peers import serve
+from lab.measure.contender import serve
 from lab.serial import gpt2_build_from_checkpoint, sample_mult, softmax_forward
 
 THREADS = int(sys.argv[2])

@@ -15,19 +15,25 @@ MAIN = "MainThread"
 
 
 @dataclass
-class Region:
-    """One parallel operation: from handing out its tasks to the barrier at its end."""
+class Span:
+    """From one moment to another."""
 
-    name: str
     begin: int
     end: int
-    tasks: list[Event] = field(default_factory=list)
-    pieces: list[Event] = field(default_factory=list)  # of the tasks, without the waits in them
 
     @property
     def length(self) -> int:
-        """Nanoseconds from begin to end."""
+        """Nanoseconds."""
         return self.end - self.begin
+
+
+@dataclass
+class Region(Span):
+    """One parallel operation: from handing out its tasks to the barrier at its end."""
+
+    name: str
+    tasks: list[Event] = field(default_factory=list)
+    pieces: list[Event] = field(default_factory=list)  # of the tasks, without the waits in them
 
     @property
     def work(self) -> int:
@@ -43,17 +49,10 @@ class Region:
 
 
 @dataclass
-class Pass:
+class Pass(Span):
     """One forward pass: all that made one token."""
 
-    begin: int
-    end: int
     regions: list[Region] = field(default_factory=list)
-
-    @property
-    def length(self) -> int:
-        """Nanoseconds from begin to end."""
-        return self.end - self.begin
 
     def serial(self) -> list[tuple[int, int]]:
         """The pieces between regions, in which only the main thread works, as (begin, end)."""
@@ -61,7 +60,7 @@ class Pass:
         return [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if b > a]
 
 
-class Recording:
+class Recording(Span):
     """One recorded run on `workers` workers: passes with regions and tasks; waits, without those inside a wait.
 
     A program that names no regions or tasks has none; `lives` are its threads from their beginning to their end.
@@ -71,7 +70,7 @@ class Recording:
         self.workers: int = run["workers"]
         self.marks: list[int] = run["marks"]
         self.events = [Event(*event) for event in run["events"]]
-        self.begin, self.end = self.marks[0], self.marks[-1]
+        super().__init__(self.marks[0], self.marks[-1])
         self.passes = [Pass(a, b) for a, b in zip(self.marks, self.marks[1:], strict=False)]
         self.tasks = [event for event in self.events if event.kind == "task"]
         self.waits = outermost([event for event in self.events if event.kind == "wait"])
@@ -84,7 +83,7 @@ class Recording:
         """Each region into its pass, each task into its region. Raises ValueError for a program without passes."""
         if not self.passes:
             raise ValueError("nothing was generated: no forward pass to look at")
-        regions = [Region(e.name, e.begin, e.end) for e in self.events if e.kind == "region"]
+        regions = [Region(e.begin, e.end, e.name) for e in self.events if e.kind == "region"]
         for region in regions:
             index = bisect_right(self.marks, region.begin) - 1
             if 0 <= index < len(self.passes):
@@ -100,11 +99,6 @@ class Recording:
     def regions(self) -> list[Region]:
         """All regions in order of time."""
         return [region for one in self.passes for region in one.regions]
-
-    @property
-    def length(self) -> int:
-        """Nanoseconds of the generation."""
-        return self.end - self.begin
 
     def unnamed(self) -> list[Event]:
         """What the main thread does outside regions and, if the program names no tasks, all that the others do: their

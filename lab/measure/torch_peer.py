@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 import torch
 
-from lab.measure.peers import serve
+from lab.measure.contender import serve
 from lab.serial import sample_mult, softmax_forward
 from lab.torch_gpt2 import GPT2, Cache, flash
 
