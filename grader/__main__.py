@@ -143,4 +143,4 @@ def grade_file(args: argparse.Namespace, errors: Console) -> Verdict:
 
 
 if __name__ == "__main__":
-    sys.exit(quietly(main, steady=True))
+    quietly(main, steady=True)

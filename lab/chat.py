@@ -187,10 +187,10 @@ def pieces(tokens: Iterator[int]) -> Iterator[str]:
     yield decoder.decode(b"", final=True)
 
 
-def command() -> int:
+def command() -> None:
     """What the script gpt-chat runs."""
-    return quietly(main)
+    quietly(main)
 
 
 if __name__ == "__main__":
-    sys.exit(command())
+    command()

@@ -222,11 +222,12 @@ def lookalike(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("lookalike", lookalike)
 
 
-def quietly(main: Callable[[], int], steady: bool = False) -> int:
-    """main() as a command: Ctrl-C, and an output that nobody can read, are no accidents worth a traceback.
+def quietly(main: Callable[[], int], steady: bool = False) -> NoReturn:
+    """Run main() and end the process with its exit code: Ctrl-C, and an output that nobody can read, are no accidents
+    worth a traceback.
 
     steady: main makes results that are worth more than what it shows, so it continues when its reader has gone (make
-    grade | head -1), its disk is full, or its output was closed (>&-). The exit code is main's, or 1 for a lost output.
+    grade | head -1), its disk is full, or its output was closed (>&-). The exit code is 1 for a lost output.
     """
     take_signals()
     for name, least in (("COLUMNS", 20), ("LINES", 5)):  # no terminal is smaller: on 0 columns nothing would be printed
@@ -256,7 +257,7 @@ def quietly(main: Callable[[], int], steady: bool = False) -> int:
         with suppress(OutputLost):
             out.flush()
         sys.stdout, sys.stderr = before
-    return told_if_lost(out, code)
+    sys.exit(told_if_lost(out, code))
 
 
 def told_if_lost(out: TextIO | Stream, code: int) -> int:

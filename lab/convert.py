@@ -14,7 +14,6 @@ import json
 import math
 import os
 import re
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -283,4 +282,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(quietly(main, steady=True))
+    quietly(main, steady=True)

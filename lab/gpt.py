@@ -169,10 +169,10 @@ def say(message: str, code: int) -> int:
     return code
 
 
-def command() -> int:
+def command() -> None:
     """What the script gpt runs."""
-    return quietly(main)
+    quietly(main)
 
 
 if __name__ == "__main__":
-    sys.exit(command())
+    command()

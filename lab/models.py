@@ -236,4 +236,4 @@ def run_show(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     from lab.models import main  # the module the others import, not a second copy of it with its own ModelError
 
-    sys.exit(quietly(main, steady=True))
+    quietly(main, steady=True)

@@ -10,7 +10,6 @@ from lab.check import environment  # noqa: F401  isort: skip  (before anything t
 
 import argparse
 import inspect
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from functools import partial
@@ -366,4 +365,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(quietly(main, steady=True))
+    quietly(main, steady=True)

@@ -10,7 +10,6 @@ which carries OpenAI's encoder.json. Its token numbers are in the order of the m
 import hashlib
 import importlib.util
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -132,4 +131,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(quietly(main))
+    quietly(main)

@@ -3,7 +3,6 @@
 import argparse
 import json
 import secrets
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -296,4 +295,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(quietly(main))
+    quietly(main)

@@ -260,4 +260,4 @@ def advise(options: argparse.Namespace, result: Findings) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(quietly(main, steady=True))
+    quietly(main, steady=True)

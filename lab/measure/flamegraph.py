@@ -8,7 +8,6 @@ ones the lines. Without scripts (in print, in an image viewer) it is an ordinary
 """
 
 import math
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -167,4 +166,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(quietly(main, steady=True))
+    quietly(main, steady=True)

@@ -8,7 +8,6 @@ Nothing here needs a privilege, and what a system does not tell is None.
 import platform
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -165,4 +164,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(quietly(main))
+    quietly(main)

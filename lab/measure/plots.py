@@ -12,7 +12,6 @@ Speedups come from <engine>.scale.json (make scale, which is run if it is missin
 
 import argparse
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -314,4 +313,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(quietly(main, steady=True))
+    quietly(main, steady=True)

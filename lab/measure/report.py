@@ -7,7 +7,6 @@ another model or number of tokens, or of the day before; --fresh makes all of th
 """
 
 import base64
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -148,4 +147,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(quietly(main, steady=True))
+    quietly(main, steady=True)

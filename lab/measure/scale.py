@@ -23,7 +23,6 @@ What it does not know: caches that are shared by more cores than this machine ha
 
 import heapq
 import statistics
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -411,4 +410,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(quietly(main, steady=True))
+    quietly(main, steady=True)

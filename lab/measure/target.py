@@ -181,4 +181,4 @@ def observe(order: dict, engine: ModuleType, model: GPT2) -> dict:
 
 
 if __name__ == "__main__":
-    sys.exit(quietly(main))
+    quietly(main)

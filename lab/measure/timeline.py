@@ -7,7 +7,6 @@ chrome://tracing or speedscope), a picture of one forward pass (<engine>.timelin
 with the numbers of the printed tables.
 """
 
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -383,4 +382,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(quietly(main, steady=True))
+    quietly(main, steady=True)

@@ -5,7 +5,6 @@ A debug state file holds one batch and what PyTorch computed from it: header of 
 16 parameters in checkpoint order.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -178,4 +177,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(quietly(main, steady=True))
+    quietly(main, steady=True)

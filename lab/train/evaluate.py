@@ -4,8 +4,6 @@ All tokens but the first are predicted once, over the full vocabulary, each from
 sequences of --seq tokens follow one another without overlap.
 """
 
-import sys
-
 import numpy as np
 from rich.console import Console
 
@@ -56,4 +54,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(quietly(main, steady=True))
+    quietly(main, steady=True)
