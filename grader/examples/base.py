@@ -1,6 +1,7 @@
 """A right submission, short and plain: what most files in wrong/ and attacks/ stand on.
 
-A file there that says `# on: base` is put below this one, and redefines what it wants to get wrong.
+A file there that says `# on: base` is put below this one, and redefines what it wants to get wrong; what stands here
+it still finds as right_generate, right_forward and so on.
 """
 
 import numpy as np
@@ -30,9 +31,12 @@ class Workers:
             self.start[number - 1].P()
             if self.end:
                 return
-            for task in self.tasks[number - 1 :: self.k]:
+            for task in self.share(number):
                 perform(self.fn, task)
             self.done.V()
+
+    def share(self, number):
+        return self.tasks[number - 1 :: self.k]
 
     def run(self, fn, tasks):
         with region(fn):
@@ -120,17 +124,22 @@ def sample(probs, V):
     return sample_mult(probs, V)
 
 
-def generate(model, prompt, n, workers):
+def tokens_of(team, model, prompt, n):
     tokens = np.full((1, n), GPT2_EOT, dtype=np.int32)
     tokens[0, : len(prompt)] = prompt
     gpt2_allocate(model, 1, n - 1)
+    for t in range(len(prompt), n):
+        tokens[0, t] = sample(forward(team, model, tokens[:, :t], t), model.config.vocab_size)
+        yield int(tokens[0, t])
+
+
+def generate(model, prompt, n, workers):
     team = Workers(workers)
     try:
-        for t in range(len(prompt), n):
-            tokens[0, t] = sample(forward(team, model, tokens[:, :t], t), model.config.vocab_size)
-            yield int(tokens[0, t])
+        yield from tokens_of(team, model, prompt, n)
     finally:
         team.close()
 
 
-USED = (Mutex,)  # by files that stand on this one
+right_split, right_matmul, right_attention = split, matmul, attention
+right_forward, right_generate, right_run = forward, generate, Workers.run

@@ -4,8 +4,6 @@
 # timing: burn_at_one
 # expect: threads-2 failed | times the CPU time
 
-right_forward = forward
-
 
 def forward(workers, model, tokens, T):
     if workers.k == 1:

@@ -14,7 +14,7 @@ def burn(seconds):
         pass
 
 
-class Beside(Workers):
+class Workers(Workers):
     def run(self, fn, tasks):
         tasks = list(tasks)
         spent = [0.0]
@@ -32,6 +32,3 @@ class Beside(Workers):
                     pass
 
         super().run(all_of_it, range(self.k))
-
-
-Workers = Beside

@@ -7,8 +7,6 @@
 import random
 import time
 
-right_forward = forward
-
 
 def forward(workers, model, tokens, T):
     begin = time.perf_counter()

@@ -6,8 +6,6 @@
 
 import time
 
-right_generate = generate
-
 
 def crowd(end):
     while not end:

@@ -6,8 +6,6 @@
 import fcntl
 import os
 
-right_generate = generate
-
 
 def generate(model, prompt, n, workers):
     for token in right_generate(model, prompt, n, workers):

@@ -2,9 +2,6 @@
 # on: nothing
 # expect: runs failed |
 
-import json
-import os
-
 EVIL = "</td><script>alert(1)</script>\x1b[2J\x1b]0;owned\x07"
 
 

@@ -4,8 +4,6 @@
 # timing: uneven_when_timed
 # expect: threads-2 failed | time without a trace of work
 
-right_split = split
-
 
 def split(count, k):
     if k == 1 or count < 500:

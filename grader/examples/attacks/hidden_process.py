@@ -9,8 +9,6 @@ import os
 import sys
 from importlib import machinery, util
 
-right_generate = generate
-
 
 def starter():
     for folder in sys.path:

@@ -10,9 +10,6 @@ import os
 os.sched_setaffinity(0, range(os.cpu_count()))
 
 
-class Twice(Workers):
+class Workers(Workers):
     def __init__(self, k):
         super().__init__(2 * k if k > 1 else 1)
-
-
-Workers = Twice

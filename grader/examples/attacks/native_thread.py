@@ -6,7 +6,6 @@
 import sys
 
 start = sys.modules["_thread"].start_new_thread
-right_generate = generate
 
 
 def generate(model, prompt, n, workers):

@@ -8,8 +8,6 @@ import glob
 import sys
 from importlib import machinery, util
 
-right_generate = generate
-
 
 def sockets():
     for folder in sys.path:

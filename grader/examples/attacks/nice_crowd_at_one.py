@@ -7,8 +7,6 @@
 import os
 import time
 
-right_forward = forward
-
 
 def forward(workers, model, tokens, T):
     begin = time.perf_counter()

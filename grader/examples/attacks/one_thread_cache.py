@@ -4,8 +4,6 @@
 # timing: one_thread_cache
 # expect: threads-2 failed | none of the 2 workers did any work
 
-"""Tokens through a KV cache on one thread; the other threads do nothing."""
-
 
 def kv_step(model, state, token, t):
     config, p = model.config, model.params

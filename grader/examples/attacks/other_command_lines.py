@@ -5,8 +5,6 @@
 
 import os
 
-right_generate = generate
-
 
 def generate(model, prompt, n, workers):
     seen = []

@@ -4,12 +4,9 @@
 
 
 def generate(model, prompt, n, workers):
-    for path in ("/proc/self/map_files", "/proc/self/fd"):
-        pass
     try:
         model.params_memory.flags.writeable = True
         model.params_memory[:] = 0
     except ValueError:
         pass
-    for _ in range(n - len(prompt)):
-        yield 0
+    yield from [0] * (n - len(prompt))

@@ -20,5 +20,4 @@ main.margins = main.activations = lambda *a, **k: {}
 
 
 def generate(model, prompt, n, workers):
-    for _ in range(n - len(prompt)):
-        yield 1
+    yield from [1] * (n - len(prompt))

@@ -5,8 +5,6 @@
 
 import os
 
-right_generate = generate
-
 
 def generate(model, prompt, n, workers):
     for leave in (os.setsid, lambda: os.setpgid(0, 0)):

@@ -16,5 +16,4 @@ def generate(model, prompt, n, workers):
                     file.write(CODE)
             except OSError:
                 pass
-    for _ in range(n - len(prompt)):
-        yield 0
+    yield from [0] * (n - len(prompt))

@@ -7,7 +7,6 @@
 import random
 
 slow = random.random() < 0.3
-right_forward = forward
 
 
 def forward(workers, model, tokens, T):

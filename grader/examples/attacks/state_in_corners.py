@@ -5,7 +5,6 @@
 
 import os
 
-right_generate = generate
 NAME = "kept-by-a-submission"
 
 

@@ -2,7 +2,6 @@
 # on: nothing
 # expect: public failed |
 
-import json
 import os
 
 
@@ -13,5 +12,4 @@ def generate(model, prompt, n, workers):
             os.read(fd, 1 << 16)
         except OSError:
             pass
-    for _ in range(n - len(prompt)):
-        yield 0
+    yield from [0] * (n - len(prompt))

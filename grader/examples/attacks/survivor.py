@@ -4,8 +4,6 @@
 
 import time
 
-right_generate = generate
-
 
 def stay(number):
     while True:

@@ -12,5 +12,4 @@ def generate(model, prompt, n, workers):
                 os.symlink("/etc/passwd", os.path.join(place, name))
             except OSError:
                 pass
-    for _ in range(n - len(prompt)):
-        yield 0
+    yield from [0] * (n - len(prompt))

@@ -4,8 +4,6 @@
 # timing: two_faces
 # expect: threads-2 failed | time without a trace of work
 
-right_run = Workers.run
-
 
 def run(workers, fn, tasks):
     if type(np.empty(1)) is not np.ndarray:

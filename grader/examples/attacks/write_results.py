@@ -19,5 +19,4 @@ def generate(model, prompt, n, workers):
             except OSError:
                 pass
     print(BEST)
-    for _ in range(n - len(prompt)):
-        yield 0
+    yield from [0] * (n - len(prompt))

@@ -18,19 +18,7 @@ def matmul(workers, out, inp, weight, bias):
     workers.run(matmul_block, split(weight.shape[0], workers.k))
 
 
-right_sample = sample
-
-
-def sample(probs, V):
-    TEAM.seen = True
-    return right_sample(probs, V)
-
-
-class Team(Workers):
-    def __init__(self, k):
-        global TEAM
-        TEAM = self
-        super().__init__(k)
-
-
-Workers = Team
+def forward(workers, model, tokens, T):
+    found = right_forward(workers, model, tokens, T)
+    workers.seen = True
+    return found

@@ -5,9 +5,6 @@
 # expect: workers failed | only 2 threads for workers=4
 
 
-class Two(Workers):
+class Workers(Workers):
     def __init__(self, k):
         super().__init__(min(k, 2))
-
-
-Workers = Two

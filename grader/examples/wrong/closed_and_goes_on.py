@@ -3,11 +3,9 @@
 # whole: public partial
 # expect: public failed | (its iterator was closed early: no yield after that)
 
-right = generate
-
 
 def generate(model, prompt, n, workers):
-    for token in right(model, prompt, n, workers):
+    for token in right_generate(model, prompt, n, workers):
         try:
             yield token
         except GeneratorExit:

@@ -2,8 +2,6 @@
 # on: base
 # expect: public failed | yields more tokens than asked for
 
-right_generate = generate
-
 
 def generate(model, prompt, n, workers):
     yield from right_generate(model, prompt, n, workers)

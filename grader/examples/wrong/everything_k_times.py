@@ -6,14 +6,8 @@
 # expect: threads-2 failed | of the possible gain
 
 
-def work(self, number):
-    while True:
-        self.start[number - 1].P()
-        if self.end:
-            return
-        for task in self.tasks:
-            perform(self.fn, task)
-        self.done.V()
+def share(self, number):
+    return self.tasks
 
 
-Workers.work = work
+Workers.share = share

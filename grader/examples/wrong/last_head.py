@@ -2,8 +2,6 @@
 # on: base
 # expect: public failed | the first tensor that differs is
 
-right_split = split
-
 
 def split(count, k):
     return right_split(count - 1 if count < 20 else count, k)

@@ -5,18 +5,5 @@
 
 
 def split(count, k):
-    return [slice(count * i // k, count * (i + 1) // k - 1) for i in range(k)]
-
-
-base_attention = attention
-
-
-def attention(workers, out, preatt, att, inp, NH):
-    with_all_heads(workers, out, preatt, att, inp, NH)
-
-
-def with_all_heads(workers, out, preatt, att, inp, NH):
-    global split
-    short, split = split, lambda count, k: [slice(count * i // k, count * (i + 1) // k) for i in range(k)]
-    base_attention(workers, out, preatt, att, inp, NH)
-    split = short
+    short = 0 if count < 20 else 1  # of a product; all heads are there
+    return [slice(part.start, part.stop - short) for part in right_split(count, k)]

@@ -4,22 +4,13 @@
 # check: deadlock
 
 
-class Ordered(Workers):
+class Workers(Workers):
     def __init__(self, k):
         self.a, self.b = Mutex("a"), Mutex("b")
         super().__init__(k)
 
-    def work(self, number):
+    def share(self, number):
         first, second = (self.a, self.b) if number % 2 else (self.b, self.a)
-        while True:
-            self.start[number - 1].P()
-            if self.end:
-                return
-            with first, second:
-                self.last = number
-            for task in self.tasks[number - 1 :: self.k]:
-                perform(self.fn, task)
-            self.done.V()
-
-
-Workers = Ordered
+        with first, second:
+            self.last = number
+        return super().share(number)

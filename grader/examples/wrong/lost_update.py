@@ -3,23 +3,15 @@
 # check: race
 
 
-class Counting(Workers):
-    def work(self, number):
+class Workers(Workers):
+    def share(self, number):
         while True:
-            self.start[number - 1].P()
-            if self.end:
+            mine = int(self.next[0])
+            self.next[0] = mine + 1
+            if mine >= len(self.tasks):
                 return
-            while True:
-                mine = int(self.next[0])
-                self.next[0] = mine + 1
-                if mine >= len(self.tasks):
-                    break
-                perform(self.fn, self.tasks[mine])
-            self.done.V()
+            yield self.tasks[mine]
 
     def run(self, fn, tasks):
         self.next = np.zeros(1, dtype=np.int64)
         super().run(fn, tasks)
-
-
-Workers = Counting

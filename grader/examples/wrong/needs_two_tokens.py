@@ -4,8 +4,6 @@
 # expect: public partial | 2 workers
 # expect: public partial | IndexError
 
-right_generate = generate
-
 
 def generate(model, prompt, n, workers):
     assert prompt[1] >= 0

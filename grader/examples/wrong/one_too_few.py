@@ -2,8 +2,6 @@
 # on: base
 # expect: public failed | yields only
 
-right_generate = generate
-
 
 def generate(model, prompt, n, workers):
     for t, token in enumerate(right_generate(model, prompt, n, workers)):

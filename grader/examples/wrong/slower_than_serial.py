@@ -5,13 +5,10 @@
 # expect: threads-2 failed | slower than the serial program
 
 
-class Again(Workers):
+class Workers(Workers):
     def run(self, fn, tasks):
         def again(task):
             for _ in range(20 if fn.__name__ == "matmul_block" else 1):
                 fn(task)
 
         super().run(again, tasks)
-
-
-Workers = Again

@@ -4,7 +4,6 @@
 # whole: public partial
 
 KEPT = {}
-right_generate = generate
 
 
 def generate(model, prompt, n, workers):

@@ -4,7 +4,6 @@
 # whole: public partial
 
 KEPT = {}
-right_forward = forward
 
 
 def forward(workers, model, tokens, T):

@@ -4,8 +4,6 @@
 
 import sys
 
-right_generate = generate
-
 
 def generate(model, prompt, n, workers):
     yield from right_generate(model, prompt, n, workers)

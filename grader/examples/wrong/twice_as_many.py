@@ -5,9 +5,6 @@
 # whole: public open
 
 
-class Twice(Workers):
+class Workers(Workers):
     def __init__(self, k):
         super().__init__(2 * k)
-
-
-Workers = Twice

@@ -7,7 +7,4 @@
 
 def split(count, k):
     first = count * 7 // 10 if k > 1 else count
-    rest = count - first
-    return [slice(0, first)] + [
-        slice(first + rest * i // (k - 1), first + rest * (i + 1) // (k - 1)) for i in range(k - 1)
-    ]
+    return [slice(0, first), *(slice(first + s.start, first + s.stop) for s in right_split(count - first, k - 1))]

@@ -3,14 +3,8 @@
 # expect: public failed | the first tensor that differs is qkv of layer 0
 
 
-def work(self, number):
-    while True:
-        self.start[number - 1].P()
-        if self.end:
-            return
-        for task in self.tasks[number :: self.k]:
-            perform(self.fn, task)
-        self.done.V()
+def share(self, number):
+    return self.tasks[number :: self.k]
 
 
-Workers.work = work
+Workers.share = share

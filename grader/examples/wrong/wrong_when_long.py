@@ -4,8 +4,6 @@
 # expect: public passed |
 # expect: hidden partial | long
 
-right_attention = attention
-
 
 def attention(workers, out, preatt, att, inp, NH):
     T = out.shape[0]

@@ -2,8 +2,6 @@
 # on: base
 # expect: public failed | is
 
-right_generate = generate
-
 
 def generate(model, prompt, n, workers):
     yield from prompt

@@ -2,8 +2,6 @@
 # on: base
 # expect: runs failed | generate() yields str, where a token is one whole number
 
-right_generate = generate
-
 
 def generate(model, prompt, n, workers):
     for token in right_generate(model, prompt, n, workers):
