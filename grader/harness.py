@@ -45,6 +45,7 @@ def guard(threadlib, report, most):
     import threading
 
     getframe, told = sys._getframe, []
+    own = threadlib.__file__.replace("threadlib", "parallel")  # what numpy imports for itself does no harm
     count, start_new_thread = _thread._count, _thread.start_new_thread
 
     def note_thread(depth):
@@ -59,7 +60,7 @@ def guard(threadlib, report, most):
 
     def hook(event, arguments):
         if event == "import":
-            if arguments[0].partition(".")[0] in DENIED_IMPORTS:
+            if arguments[0].partition(".")[0] in DENIED_IMPORTS and getframe(1).f_code.co_filename == own:
                 raise ImportError(f"import {arguments[0]} is not allowed here")
         elif event.startswith(DENIED_EVENTS):
             raise PermissionError(f"{event} is not allowed here")

@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from grader.estimates import Scaling
+from grader.rows import witnesses
 from grader.verdict import FAILED, INCONCLUSIVE, PARTIAL, PASSED, SKIPPED, STAGES, Row, Verdict, stage
 from lab.files import remove, write_json, write_text
 
@@ -24,6 +25,7 @@ MARKS = {
     SKIPPED: ("·", "dim"),
 }
 SCHEDULE = "schedule.html"  # a failing schedule to step through
+OTHER_WORKERS = "it is right, but its workers are not those of the task"
 LEAST = 0.005  # below this, points are shown as none
 
 
@@ -48,7 +50,8 @@ def headline(verdict: Verdict) -> str:
 def stage_line(verdict: Verdict) -> str:
     """How far the program is in the handout's stages."""
     reached = stage(verdict)
-    return f"stage {reached} of the handout: {STAGES[reached]}"
+    parallel = any(inside.problem or inside.worked >= 0.5 for inside in witnesses(verdict.evidence))
+    return f"stage {reached} of the handout: {OTHER_WORKERS if reached == 1 and parallel else STAGES[reached]}"
 
 
 # ------------------------------------------------------------------------------------------------------------ terminal

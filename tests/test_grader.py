@@ -349,6 +349,19 @@ def test_stage_5_is_reached_with_all_points_for_threads():
     assert stage(judge(evidence(timings.named("uneven")))) < 5
 
 
+def test_a_program_whose_workers_are_others_is_not_called_serial():
+    found = evidence()
+    found.threads = ["line 1: import threading: threads come from lab.threadlib only"]
+    for inside in (
+        Inside(2, problem="threads that are not lab.threadlib's do it"),
+        Inside(2, [0.5, 0.5], used=[True] * 2),
+    ):
+        found.inside = inside
+        assert report.stage_line(judge(found)) == f"stage 1 of the handout: {report.OTHER_WORKERS}"
+    found.inside = Inside(2, [0.0, 0.0], main=1.0, used=[False] * 2)
+    assert "still serial" in report.stage_line(judge(found))
+
+
 def test_slow_code_that_scales_earns_its_threads_and_not_the_speed():
     rows = rows_of(timings.named("slow_but_parallel"))
     assert (rows["threads-2"].score, rows["speed-2"].score) == (25, 0)

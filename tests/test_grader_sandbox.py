@@ -336,6 +336,27 @@ def test_what_generate_may_return(box, source, outcome, values):
     assert run.tokens == ([1, 2, 3] if outcome == "done" else [])
 
 
+IMPORTS = """
+try:
+    from {} import *
+except ImportError:
+    may = False
+else:
+    may = True
+
+
+def generate(model, prompt, n, workers):
+    yield may
+"""
+
+
+@pytest.mark.parametrize("module", ["numpy", "subprocess"])
+def test_what_numpy_imports_for_itself_is_not_the_submissions(box, module):
+    """All of numpy: subprocess and more is among it."""
+    with started(box, IMPORTS.format(module)) as child:
+        assert child.ask([1], 2, 1).tokens == [module == "numpy"]
+
+
 @pytest.mark.parametrize(
     "line",
     [
