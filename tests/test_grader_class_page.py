@@ -10,11 +10,13 @@ from classroom_stub import report
 
 from grader.classroom import page
 from grader.classroom.collect import Submission
-from grader.classroom.exports import write_exports
-from grader.classroom.gradebook import GRADED, INCONCLUSIVE, Gradebook, Result
+from grader.classroom.exports import feedback, write_exports
+from grader.classroom.gradebook import GRADED, INCONCLUSIVE, Gradebook, Record, Result
 from grader.classroom.policy import Policy, standings
 from grader.classroom.similar import Pair
+from grader.grade import grade
 from grader.points import CHECKS, load
+from grader.report import html as report_html
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def write_class(folder: Path, size: int, more: tuple[str, ...] = ()) -> Path:
     chance = random.Random(3)
     with Gradebook(folder / "g.sqlite") as book, book.transaction():
         for i in range(size):
-            name = f"Student {i:04}" if i % 9 else f"李 {i} <i>"
+            name = ("long" * 40 if i == 2 else f"Student {i:04}") if i % 9 else f"李 {i} <i>"
             source = f"# {i}".encode()
             s = Submission(str(9000 + i), name, source, datetime(2026, 11, 20, 12, tzinfo=UTC))
             book.db.execute(
@@ -52,6 +54,11 @@ def write_class(folder: Path, size: int, more: tuple[str, ...] = ()) -> Path:
     path = folder / "report.html"
     path.write_text(page.render(lines, pairs, "Our class"), encoding="utf-8")
     return path
+
+
+def without_file(name: str) -> Record:
+    """Of a student who handed in nothing that can be graded."""
+    return Record(1, Submission(name, name, b"", None, False, f"no parallel.py (found: {name})"), None, 0)
 
 
 def names(driver) -> list[str]:
@@ -118,7 +125,7 @@ def test_pointing_and_clicking(driver, tmp_path):
 def test_near_identical_programs_are_groups_with_all_their_names(driver, tmp_path):
     driver.get(write_class(tmp_path, 40).as_uri())
     heading = driver.find_element("xpath", "//h2[text()='Near-identical submissions']/..")
-    assert "Student 0001 and Student 0002 97" in heading.text.replace("\N{NO-BREAK SPACE}", " ")
+    assert f"Student 0001 and {'long' * 40} 97" in heading.text.replace("\N{NO-BREAK SPACE}", " ")
     group = heading.find_element("css selector", "details")
     assert group.text.startswith("7 programs, among them Student 0010's")
     group.find_element("css selector", "summary").click()
@@ -134,6 +141,11 @@ def test_nothing_is_cut_off_at_any_width(driver, tmp_path, size, width):
         driver.get(write_class(tmp_path, size).as_uri())
         assert driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
         assert len(names(driver)) == size and no_errors(driver)
+        (bad := tmp_path / f"{'long' * 40}.py").touch()
+        for text in (report_html(grade(bad)), feedback(standings([without_file("long" * 40)], Policy())[0])):
+            (tmp_path / "page.html").write_text(text, encoding="utf-8")
+            driver.get((tmp_path / "page.html").as_uri())
+            assert driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
     finally:
         driver.set_window_size(1280, 900)
 

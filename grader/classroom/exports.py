@@ -71,7 +71,8 @@ def feedback(standing: Standing) -> str:
     why = standing.report.get("output", "")
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Feedback</title>'
-        "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto;padding:0 1rem}</style>"
+        "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto;padding:0 1rem;"
+        "overflow-wrap:anywhere}</style>"
         f"<h1>{escape(standing.name)}</h1><p>{escape(standing.status)}</p>"
         f"<p>{escape(why) if why != standing.status else ''}</p></html>\n"
     )
