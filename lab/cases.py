@@ -62,7 +62,7 @@ def with_main(file: Path, main: str) -> Iterator[Program]:
 def explore_case(file: Path, main: str, page: Path | None = None) -> None:
     """Explore the student's program with this main(). Raises Failed; first writes the page of what fails."""
     with with_main(file, main) as program:
-        found = look(program)
+        found = look(program, races=True)
         finding = next((finding for finding in found.findings if finding.schedule), None)
         if page is not None and finding is not None:
             try:
@@ -73,9 +73,9 @@ def explore_case(file: Path, main: str, page: Path | None = None) -> None:
         judge(found, case, program.source.rstrip("\n").count("\n") - case.count("\n"))
 
 
-def look(program: Program) -> Findings:
+def look(program: Program, races: bool = False) -> Findings:
     """Explore it for a while."""
-    return explore(program, 2, Plan(SCHEDULES, seconds=SECONDS, races=False))
+    return explore(program, 2, Plan(SCHEDULES, seconds=SECONDS, races=races))
 
 
 def judge(found: Findings, case: str, lines: int = 1 << 30) -> None:

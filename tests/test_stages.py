@@ -62,6 +62,10 @@ WRONG = {  # (stage, what stands there, what instead): exit code, expected, got
         2, "            if needed:\n                self.over.P()", "",
         1, "tasks 1 to 5 done when run.. returns", r"\[\]",
     ),
+    "a flag without a lock": (
+        2, "while True:\n            start.P()", "while not self.closed:\n            start.P()",
+        4, "no thread error .*", "race under this one",
+    ),
     "never says that it is over": (2, "self.over.V()", "pass", 4, "no thread error .*", "deadlock under this one"),
     "the other tokens": (1, "scores *= scale", "scores *= 2", 1, r"tokens \[.*\]", r"tokens \[.*\]; make explore.*"),
     "one region of one task": (
