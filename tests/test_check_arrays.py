@@ -308,6 +308,8 @@ def test_the_table_covers_numpy():
 RECORDS = "r = np.rec.array([(1.0, 2), (3.0, 4)], dtype=[('x', 'f8'), ('y', 'i4')])"
 MASKED = "m = np.ma.array(np.arange(6.0), mask=np.zeros(6, bool))"
 OBJECTS = "o = np.array([np.zeros(2), np.zeros(3)], dtype=object)"
+FIELDS = "f = np.zeros(3, dtype=[('x', 'f8'), ('y', 'i4'), ('z', 'f8')])"
+ITERATED = "a = np.zeros(2); it = np.nditer(a, op_flags=['readwrite'])"
 PAIRS = [  # how it is made, what one thread does, what the other does, what the race is on ("": there is none)
     (RECORDS, "r.x[0] = 5", "r.x[0] = 6", "r"),
     (RECORDS, "r.x = 5", "r.x = 6", "r"),
@@ -327,6 +329,16 @@ PAIRS = [  # how it is made, what one thread does, what the other does, what the
     (OBJECTS, "o[0][1] = 1", "o[0][1] = 2", "o"),
     (OBJECTS, "o[0][1] = 1", "o[1][1] = 2", ""),
     (OBJECTS, "o[0] = None", "t = o[0]", "o"),
+    (FIELDS, "f[['x', 'z']] = f[['x', 'z']]", "f['y'] += 1", ""),
+    (FIELDS, "f[['x', 'z']] = f[['x', 'z']]", "f['z'] += 1", "f"),
+    (FIELDS, "t = f[['x', 'z']].tolist()", "f['z'] += 1", "f"),
+    (FIELDS, "t = f[['x', 'z']].tolist()", "f['y'] += 1", ""),
+    (ITERATED, "it[0] = 1", "a[0] = 2", "a"),
+    (ITERATED, "t = it[0] + 1", "a[0] = 2", "a"),
+    (ITERATED, "it[0] = 1", "a[1] = 2", ""),
+    ("b = bytearray(4)", "memoryview(b)[2:][0] = 1", "memoryview(b)[1:][1] += 1", "memoryview(b)"),
+    ("b = bytearray(4)", "memoryview(b)[2:][0] = 1", "b[1] += 1; b[3:] = b'x'", ""),
+    ("b = bytearray(8)", "memoryview(b).cast('i')[1] = 1", "b[3] += 1", ""),
 ]
 
 

@@ -744,6 +744,26 @@ def test_an_exception_tells_where_the_others_stood(tmp_path: Path):
     assert "at that moment worker-1 stood at stood.py:7" in found.detail
 
 
+def test_an_exception_tells_who_had_not_begun(tmp_path: Path):
+    program = write(
+        tmp_path / "early.py",
+        """
+        table = {}
+
+        def fills(number):
+            table[1] = 1
+
+        def looks(number):
+            assert 1 in table
+
+        def main():
+            spawn(fills), spawn(looks)
+            join()
+        """,
+    )
+    assert "at that moment worker-1 had not begun" in look(program).findings[0].detail
+
+
 def test_an_exception_in_a_worker_tells_where_main_stood_unless_it_waits(tmp_path: Path):
     text = """
         items, s = [], Semaphore(0)
@@ -762,6 +782,81 @@ def test_an_exception_in_a_worker_tells_where_main_stood_unless_it_waits(tmp_pat
     assert "at that moment main stood at early.py:13" in look(early).findings[0].detail
     never = write(tmp_path / "never.py", text.format(work=""))
     assert "main" not in look(never, level="primitives").findings[0].detail
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("if 1 not in seen:\n        seen.add(1)\n        made.append(1)", "worker-1 was interrupted at seen.py:9; "),
+        ("count.n += 1\n    made[:] = [1] * (3 - count.n)", "not atomic: worker-1 released mutex m at seen.py:14 "),
+    ],
+)
+def test_what_the_main_thread_finds_wrong_is_explained_by_what_happened_to_a_worker(body, says, tmp_path: Path):
+    program = write(
+        tmp_path / "seen.py",
+        f"""
+seen, made, m = set(), [], Mutex("m")
+
+def work(number):
+    # what is done
+    {body}
+
+class Count:
+    value = 0
+    def get(self):
+        with m: return self.value
+    def set(self, value):
+        with m: self.value = value
+    n = property(get, set)
+
+count = Count()
+
+def main():
+    join(spawn(work), spawn(work))
+    assert len(made) == 1
+""",
+    )
+    (finding,) = look(program).findings
+    assert says in finding.message, finding.message
+
+
+def test_one_generator_for_two_threads_is_entered_twice(tmp_path: Path):
+    program = write(
+        tmp_path / "source.py",
+        """
+        def numbers():
+            n = 0
+            while n < 3:
+                yield n
+                n += 1
+
+        def main():
+            source = numbers()
+            join(*[spawn(lambda number: next(source)) for _ in range(2)])
+        """,
+    )
+    assert "generator already executing" in look(program).findings[0].message
+
+
+@pytest.mark.parametrize(
+    ("fn", "found"), [("work", True), ("lambda number: work(1)", True), ("lambda number: kept.append(work(1))", False)]
+)
+def test_a_worker_with_a_yield_has_done_nothing(fn: str, found: bool, tmp_path: Path):
+    program = write(
+        tmp_path / "yields.py",
+        f"""
+kept = []
+
+def work(number):
+    yield number
+
+def main():
+    join(spawn({fn}))
+    kept.append(kept and list(kept[0]))
+""",
+    )
+    for result in (look(program), api.check_races(program, schedules=1), api.run_checked(program, repeats=1)):
+        assert ["work() has a `yield`" in finding.message for finding in result.findings] == [True] * found
 
 
 def test_what_numpy_warns_of_is_not_told(tmp_path: Path):

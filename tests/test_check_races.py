@@ -467,6 +467,128 @@ def test_elements_of_containers_are_watched_whatever_their_key(made: str, elemen
     assert [finding.kind for finding in api.check_races(path, schedules=2).findings] == ["race"]
 
 
+class_of_one = """
+        class Account:
+            total = 0
+            def __init__(self):
+                self.__sum = 0
+                self.parts = [None]
+                self.parts[0] = np.zeros(2)
+            def add(self, number):
+                {change}
+        shared = Account()
+        accounts, words, grid = {{"a": shared}}, [0, 0], {{(0, 1): 0}}
+        count = 0
+
+        def work(number):
+            globals()["count"] += shared.add(number) or 1
+
+        def other(number):
+            {again}
+
+        def main():
+            join(spawn(work), spawn(other))
+        """
+
+
+@pytest.mark.parametrize(
+    ("change", "again", "what"),
+    [
+        ("self.__sum += 1", "shared.add(number)", "self.__sum"),
+        ("type(self).total += 1", "Account.total = 3", "Account.total"),
+        ("accounts.get('a').last = 1", "shared.last = 2", "shared.last"),
+        ("accounts.get('a').total", "shared.total = 2", "accounts.get('a').total"),
+        ("words[len('a')] += 1", "words[1] = 5", "words[1]"),
+        ("words[len('a')] += 1", "words[0] = 5", ""),
+        ("words[len('a'):] = [1]", "words[1] = 5", "words[1]"),
+        ("grid[0, 1] += 1", "grid[0, int(1)] = 2", "grid[0, int(1)]"),
+        ("grid[0, number] += 1", "grid[0, 0] = 2", ""),
+        ("vars(self)['own'] = 1", "vars(shared)['own'] = 2", "vars(shared)['own']"),
+        ("pass", "globals()['count'] = 3", "count"),
+        ("pass", "setattr(sys.modules[__name__], 'count', 3)", "count"),
+        ("pass", "t = count", "count"),
+        ("self.parts[0][1] = 1", "self = shared; self.parts[0][1] = 2", "self.parts[0][1]"),
+    ],
+)  # fmt: skip
+def test_accesses_are_seen_however_they_are_written(change: str, again: str, what: str, tmp_path):
+    path = program(tmp_path, "import sys\n" + textwrap.dedent(class_of_one.format(change=change, again=again)))
+    found = api.check_races(path, schedules=4).findings
+    assert {finding.kind for finding in found} == ({"race"} if what else set()), found
+    assert not what or any(f"{what} " in finding.text() for finding in found), found
+
+
+OWN_METHODS = {  # class -> how two threads use it
+    """
+        class Shared(dict):
+            def __getitem__(self, key):
+                with mutex:
+                    return super().__getitem__(key)
+            def __setitem__(self, key, value):
+                with mutex:
+                    super().__setitem__(key, value)
+    """: "shared[0] = number; shared[0]",
+    """
+        class Shared(list):
+            def __setitem__(self, index, value):
+                with mutex:
+                    super().__setitem__(index, value)
+    """: "shared[:1] = [number]; shared[len('')] = 1",
+    """
+        class Shared(dict):
+            def __getattribute__(self, name):
+                with mutex:
+                    return object.__getattribute__(self, name)
+            def __setattr__(self, name, value):
+                with mutex:
+                    object.__setattr__(self, name, value)
+    """: "shared.last = number; shared.last",
+}
+
+
+@pytest.mark.parametrize("made", OWN_METHODS)
+def test_what_a_class_does_itself_is_seen_inside_it(made: str, tmp_path):
+    use = f"""
+        mutex = Mutex("shared")
+        shared = Shared([(0, 0)])
+
+        def work(number):
+            {OWN_METHODS[made]}
+
+        def main():
+            join(spawn(work), spawn(work))
+    """
+    path = program(tmp_path, textwrap.dedent(made) + textwrap.dedent(use))
+    assert api.check_races(path, schedules=4).findings == []
+
+
+def test_what_a_target_consists_of_is_evaluated_once_and_in_its_order():
+    import ast
+
+    text = """
+def run():
+    order, box = [], [[0, 0, 0]]
+    def say(value):
+        order.append(value)
+        return value
+    box[say(0)][say(1)] += say(2)
+    box[say(0)][say(1) : say(2)] = [say(3)]
+    say(box)[say(0)] = say(box)[say(0)][::-1]
+    return str((order, box))
+"""
+    detector = races.Detector()
+    detector.scheduler = Scheduler(Default())
+    results = []
+    for steps, notes in product((False, True), repeat=2):
+        names = {
+            "__step__": str,
+            "__switch__": lambda value, line, level: value,
+            "__loop__": lambda line, weight: True,
+        } | detector.additions()
+        exec(compile(instrument(ast.parse(text), steps, notes), "program.py", "exec"), names)
+        results.append(names["run"]())
+    assert len(set(results)) == 1
+
+
 @pytest.mark.parametrize(
     ("first", "second", "race"),
     [

@@ -1,5 +1,7 @@
 """A failure in words, with what the run on record says about its cause."""
 
+from itertools import islice
+
 from lab.check.culprit import elsewhere, interrupted, locked, not_atomic, order_of_waking, woken_for_nothing
 from lab.check.explorer import Explorer, Run, describe_left
 from lab.check.picture import folded
@@ -48,10 +50,13 @@ def culprits(run: Run, finding: Finding, raced: bool) -> list[str]:
     if finding.kind in ("assertion", "exception", "tokens", "values", "misuse") or (
         finding.kind == "deadlock" and not raced  # else a queue that workers take turns at is blamed
     ):
-        told.append(not_atomic(run, suspect))
+        found = not_atomic(run, suspect)
+        told.append(found if found[0] or suspect != "main" else not_atomic(run))  # main saw what a worker did
     told = [(text, where) for text, where in told if text]
     if not told and not raced and finding.kind in ("assertion", "exception"):
-        told = [(text, []) for text in [interrupted(run, suspect)] if text]
+        others = [one.name for one in run.scheduler.everyone] if run.scheduler.preemptions else []
+        texts = filter(None, (interrupted(run, name) for name in [suspect, *others]))
+        told = [(text, []) for text in islice(texts, 1)]
     for _text, where in told:
         finding.add_places(where)
     lines = [text for text, _where in told]

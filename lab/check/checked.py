@@ -26,6 +26,7 @@ from typing import Any, ClassVar, NamedTuple, NoReturn
 from lab import threadlib
 from lab.check.names import label_of, outside
 from lab.check.report import Finding, listed, place
+from lab.check.runner import ran
 from lab.check.waiting import cycle_in_words, first_cycle
 from lab.threadlib import Runtime, Thread, WorkerFailed
 
@@ -244,7 +245,7 @@ class Checked(Runtime):
         """fn(number), and then nothing may be held."""
         self.records[get_ident()] = record
         try:
-            fn(number)
+            ran(fn(number))
         except TypeError as error:
             if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # fn cannot be called like this
                 error.add_note(f"in {record.name}, spawned at {at(spawned)}")

@@ -160,7 +160,7 @@ def interrupted(run: Run, suspect: str) -> str:
 def elsewhere(run: Run) -> list[str]:
     """Where the other threads were when one failed."""
     places = grouped((site, name) for name, site in run.scheduler.stood.items())
-    words = [f"{listed(names)} stood at {site}" for site, names in places.items()]
+    words = [listed(names) + (f" stood at {site}" if site else " had not begun") for site, names in places.items()]
     return [f"at that moment {listed(words)}"] if words else []
 
 

@@ -19,7 +19,6 @@ from lab.check.switches import InsideExpressions, Rounds, goes_round_quietly, st
 OPERATIONS = {"lock", "unlock", "wait", "signal", "broadcast", "P", "V"}  # they are switching points already
 ADDITIONS = {"__step__", "__switch__", "__loop__"}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-PURE = (ast.Constant, ast.Name, ast.Attribute, ast.Subscript, ast.Slice, ast.BinOp, ast.UnaryOp)
 LOOPS = (ast.For, ast.AsyncFor, ast.While)
 SCOPES = (*FUNCTIONS, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
@@ -29,6 +28,9 @@ def instrument(tree: ast.Module, steps: bool, notes: bool) -> ast.Module:
     from lab.check.notes import Notes
 
     scopes = Scopes(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute | ast.Subscript):
+            node.text = ast.unparse(node)  # type: ignore[union-attr]  # before anything is added
     if steps:
         tree = Instrumenter(scopes).visit(InsideExpressions().visit(tree))
     changed = ast.fix_missing_locations(Rounds().visit(tree))
@@ -89,6 +91,8 @@ class Scopes:
                         scope.globals |= set(names)
                     case ast.Nonlocal(names):
                         scope.nonlocals |= set(names)
+                    case ast.Subscript(ast.Call(ast.Name("globals")), ast.Constant(str(name)), ast.Store()):
+                        self.shared_globals.add(name)
                     case ast.Name(name, ast.Store() | ast.Del()):
                         scope.locals.add(name)
                         scope.stores[name] += times
@@ -120,18 +124,9 @@ class Scopes:
 # ---------------------------------------------------------------------------------------------- expressions, statements
 
 
-def pure(node: ast.AST) -> bool:
-    """Can this expression be evaluated a second time without harm?"""
-    harmless = isinstance(node, PURE)
-    return harmless and all(pure(part) for part in ast.iter_child_nodes(node) if isinstance(part, ast.expr))
-
-
-def again(node: ast.expr) -> ast.expr:
-    """A copy of a pure expression, to be read."""
-    copy = ast.parse(ast.unparse(node), mode="eval").body
-    for part in ast.walk(copy):
-        ast.copy_location(part, node)
-    return copy
+def text_of(node: ast.expr) -> str:
+    """A variable, attribute or element as the program names it."""
+    return getattr(node, "text", "") or ast.unparse(node)
 
 
 def own_parts(node: ast.AST) -> Iterator[ast.AST]:
@@ -184,9 +179,10 @@ class Instrumenter(ast.NodeTransformer):
     visit_AsyncFunctionDef = visit_FunctionDef
 
     def noticeable(self, node: ast.stmt) -> bool:
-        """Does the statement itself read something shared, or call something that may? Or does it end something?"""
+        """Does the statement itself read something shared, or call something that may? Or does it end or leave
+        something?"""
         return isinstance(node, ast.Return | ast.Break | ast.Raise) or any(
-            isinstance(part, ast.Call | ast.Attribute | ast.Subscript)
+            isinstance(part, ast.Call | ast.Attribute | ast.Subscript | ast.Yield | ast.YieldFrom)
             or (isinstance(part, ast.Name) and self.scopes.is_shared(part.id, self.scope))
             for part in own_parts(node)
         )

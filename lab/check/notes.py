@@ -11,7 +11,7 @@ array gets the name of the variable it is assigned to.
 import ast
 from collections.abc import Iterator
 
-from lab.check.instrument import Scope, Scopes, again, assigned, is_addition, may_share, pure
+from lab.check.instrument import Scope, Scopes, assigned, is_addition, text_of
 from lab.check.switches import call
 
 MADE = (ast.Call, ast.BinOp, ast.UnaryOp, ast.IfExp, ast.Compare)  # what may give a new array
@@ -26,8 +26,17 @@ class Notes(ast.NodeTransformer):
         self.scopes = scopes
         self.scope: Scope | None = None
         self.hidden: list[set[str]] = []
+        self.inside = ""  # the class around, for names like self.__own
+        self.kept = 0  # how many targets have been taken apart
 
     # ---- statements
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        """Enter a class."""
+        outer, self.inside = self.inside, node.name.lstrip("_")
+        self.generic_visit(node)
+        self.inside = outer
+        return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
         """Enter a function."""
@@ -59,13 +68,16 @@ class Notes(ast.NodeTransformer):
         """The same; the annotation is left as it is."""
         if node.value is not None:
             node.value = noted(named(node.target, self.visit(node.value)), self.notes([node.target]))
-        node.target = self.visit(node.target)
+            node.target = self.visit(node.target)
         return node
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST | list[ast.AST]:
         """The target is read first."""
-        reads, writes = self.notes([node.target], write=False), self.notes([node.target])
-        self.generic_visit(node)
+        target, node.value = node.target, self.visit(node.value)
+        reads, writes = self.notes([target], write=False), self.notes([target])
+        if isinstance(target, ast.Attribute | ast.Subscript):
+            self.generic_visit(target)
+            writes = self.note_inside(target, write=False)
         node.value = noted(node.value, writes)
         return [*statements(reads), node]
 
@@ -109,36 +121,49 @@ class Notes(ast.NodeTransformer):
 
     # ---- notes
 
-    def shared(self, target: ast.expr) -> bool:
-        """Is this something another thread may see?"""
-        if self.scope is None or (isinstance(target, ast.Name) and any(target.id in names for names in self.hidden)):
-            return False
-        if isinstance(target, ast.Name) and self.scopes.is_captured(target.id, self.scope):
-            return True
-        return may_share(self.scopes, target, self.scope)
-
     def notes(self, targets: list[ast.expr], write: bool = True) -> list[ast.Call]:
-        """Calls that note an access to targets; their first argument, a value to be returned, is still missing."""
-        found = [(target, self.note(target, write)) for target in targets]
+        """Calls that note an access to those of the targets that are shared names; their first argument, a value to be
+        returned, is still missing."""
+        found = [(target, self.note(target, write)) for target in targets if isinstance(target, ast.Name)]
         return [call("__noted__", target, *note) for target, note in found if note]
 
-    def note(self, target: ast.expr, write: bool) -> list[ast.expr]:
-        """A function that notes an access to a target, and its arguments; [] if the target is nothing to note."""
-        if not self.shared(target):
+    def note(self, name: ast.Name, write: bool) -> list[ast.expr]:
+        """A function that notes an access to a variable, and its arguments; [] if no other thread may see it."""
+        if self.scope is None or any(name.id in names for names in self.hidden):
             return []
-        where = ast.Constant(ast.unparse(target)), ast.Constant(target.lineno), ast.Constant(write)
-        if isinstance(target, ast.Name):
-            return [ast.Name("__note__", ast.Load()), self.cell_of(target.id), *where]
-        if isinstance(target, ast.Attribute | ast.Subscript) and is_simple(target):
-            kind, owner, key = taken_apart(target)
-            return [ast.Name(f"__note_{kind}__", ast.Load()), again(owner), again(key), *where]
-        return []
+        if not (self.scopes.is_shared(name.id, self.scope) or self.scopes.is_captured(name.id, self.scope)):
+            return []
+        return [ast.Name("__note__", ast.Load()), self.cell_of(name.id), *where(name), ast.Constant(write)]
 
     def cell_of(self, name: str) -> ast.expr:
         """An expression that tells apart the variables of one name: those of each call of the function they belong
         to."""
         owner = self.scopes.owner(name, self.scope)
         return ast.Constant(None) if owner is None else ast.Name(owner.cell, ast.Load())
+
+    def note_inside(self, target: ast.Attribute | ast.Subscript, write: bool) -> list[ast.Call]:
+        """f()[g()] -> (owner := f())[key := g()], where the access is then noted. Returns the call that notes a write,
+        as notes() does."""
+        if self.scope is None or self.hidden or cuts_dimensions(target):
+            return []
+        self.kept += 1
+        kind, owner, key = self.taken_apart(target)
+        target.value, owner = kept(f"__owner{self.kept}__", owner)
+        last, key = (target.value, key) if kind == "attribute" else kept(f"__key{self.kept}__", key)
+        note = [ast.Name(f"__note_{kind}__", ast.Load()), owner, key, *where(target)]
+        last = call("__noted__", target, last, *note, ast.Constant(write))
+        setattr(target, "value" if kind == "attribute" else "slice", last)
+        return [call("__noted__", target, *note, ast.Constant(True))]
+
+    def taken_apart(self, node: ast.Attribute | ast.Subscript) -> tuple[str, ast.expr, ast.expr]:
+        """("attribute", owner, name), or ("item", owner, index or slice)."""
+        if isinstance(node, ast.Attribute):
+            private = self.inside and node.attr.startswith("__") and not node.attr.endswith("__")
+            return "attribute", node.value, ast.Constant(f"_{self.inside}{node.attr}" if private else node.attr)
+        if not isinstance(node.slice, ast.Slice):
+            return "item", node.value, node.slice
+        parts = [part or ast.Constant(None) for part in (node.slice.lower, node.slice.upper, node.slice.step)]
+        return "item", node.value, call("__slice__", node, *parts)
 
     # ---- expressions
 
@@ -163,15 +188,15 @@ class Notes(ast.NodeTransformer):
         return call("__made__", node, node)
 
     def visit_Attribute(self, node: ast.Attribute | ast.Subscript) -> ast.AST:
-        """An attribute or an element that is read."""
-        where, simple = (ast.Constant(ast.unparse(node)), ast.Constant(node.lineno)), is_simple(node)
+        """An attribute or an element that is read, or written."""
         self.generic_visit(node)
         if not isinstance(node.ctx, ast.Load):
+            self.note_inside(node, write=True)
             return node
-        if not (self.scope and simple):
+        if self.scope is None or cuts_dimensions(node):
             return call("__made__", node, node)
-        kind, owner, key = taken_apart(node)
-        return call(f"__read_{kind}__", node, owner, key, *where)
+        kind, owner, key = self.taken_apart(node)
+        return call(f"__read_{kind}__", node, owner, key, *where(node))
 
     visit_Subscript = visit_Attribute
 
@@ -197,20 +222,26 @@ class Notes(ast.NodeTransformer):
     visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_comprehension_of
 
 
-def is_simple(node: ast.Attribute | ast.Subscript) -> bool:
-    """Can it be looked at once more, from outside the class, without harm? In there, __x means another name."""
-    private = isinstance(node, ast.Attribute) and node.attr.startswith("__") and not node.attr.endswith("__")
-    return pure(node) and not private
+def cuts_dimensions(node: ast.expr) -> bool:
+    """Is this x[i, j:k]? There is no other way to write the index; nothing but arrays has one, and they tell by
+    themselves."""
+    return (
+        isinstance(node, ast.Subscript)
+        and isinstance(node.slice, ast.Tuple)
+        and any(isinstance(part, ast.Slice) for part in node.slice.elts)
+    )
 
 
-def taken_apart(node: ast.Attribute | ast.Subscript) -> tuple[str, ast.expr, ast.expr]:
-    """("attribute", owner, name), or ("item", owner, index or slice)."""
-    if isinstance(node, ast.Attribute):
-        return "attribute", node.value, ast.Constant(node.attr)
-    if not isinstance(node.slice, ast.Slice):
-        return "item", node.value, node.slice
-    parts = [part or ast.Constant(None) for part in (node.slice.lower, node.slice.upper, node.slice.step)]
-    return "item", node.value, call("__slice__", node, *parts)
+def where(node: ast.expr) -> tuple[ast.Constant, ast.Constant]:
+    """What a note calls an access: its text, as the program has it, and its line."""
+    return ast.Constant(text_of(node)), ast.Constant(node.lineno)
+
+
+def kept(name: str, value: ast.expr) -> tuple[ast.expr, ast.expr]:
+    """(name := value), and name; a name or a constant as it is."""
+    if isinstance(value, ast.Name | ast.Constant):
+        return value, value
+    return ast.copy_location(ast.NamedExpr(ast.Name(name, ast.Store()), value), value), ast.Name(name, ast.Load())
 
 
 def named(target: ast.expr, value: ast.expr) -> ast.expr:
@@ -220,7 +251,7 @@ def named(target: ast.expr, value: ast.expr) -> ast.expr:
     elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
         value.elts = [named(*pair) for pair in zip(target.elts, value.elts, strict=True)]
     elif isinstance(target, ast.Name | ast.Attribute | ast.Subscript) and isinstance(value, MADE):
-        return call("__called__", value, value, ast.Constant(ast.unparse(target)))
+        return call("__called__", value, value, ast.Constant(text_of(target)))
     return value
 
 

@@ -17,6 +17,7 @@ import types
 from array import array
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import islice
@@ -26,12 +27,13 @@ import numpy as np
 
 from lab.check.clocks import Clocks
 from lab.check.names import calls, outside
+from lab.check.program import MODULE_NAME
 from lab.check.race import Access, Context, Race, missing_lock, thread_name
 from lab.check.reach import callee
-from lab.check.recorder import Recorder, Watched, tracked_view
+from lab.check.recorder import Recorder, Watched, touch, tracked_view
 from lab.check.report import place
 from lab.check.runner import Runner
-from lab.check.shadow import READ, WRITE, Memory, Names, Where
+from lab.check.shadow import READ, WRITE, Memory, Names, Where, address
 from lab.threadlib import Cond, Mutex, Semaphore
 
 LARGEST, MOST = 1 << 22, 1 << 24  # bytes of one array, and of all arrays, that several threads reach
@@ -103,8 +105,13 @@ class Detector(Recorder):
         return me, memory
 
     def record(self, array: Watched, kind: int) -> None:
-        """An access to all elements of an array."""
-        if (concerned := self.concerned(array)) is not None:
+        """An access to all elements of an array; of records, to the fields that it has, not to what lies between."""
+        names = array.dtype.names or ()
+        if names and sum(array.dtype[name].itemsize for name in names) < array.itemsize:
+            parts: list[Any] = [array[name] for name in names]
+            for part in parts:
+                self.record(part, kind)
+        elif (concerned := self.concerned(array)) is not None:
             me, memory = concerned
             where, context = memory.where(array), self.context(me)
             if self.blame or not self.repeated(me, (memory.serial, memory.unit, where, kind, context)):
@@ -234,7 +241,10 @@ class Detector(Recorder):
 
     def note_attribute(self, owner: Any, attribute: str, text: str, line: int, write: bool) -> None:
         """An access to owner.attribute."""
-        if isinstance(owner, types.ModuleType | np.ndarray | Mutex | Cond | Semaphore):
+        if owner is sys.modules.get(MODULE_NAME):
+            self.note(None, attribute, line, write)
+        methods = ("__getattribute__", "__setattr__") if write else ("__getattribute__",)
+        if in_python(owner, *methods) or isinstance(owner, types.ModuleType | np.ndarray | Mutex | Cond | Semaphore):
             return
         holder = holder_of(owner, attribute, write)
         if holder is not None:
@@ -242,17 +252,23 @@ class Detector(Recorder):
 
     def note_item(self, owner: Any, index: Any, text: str, line: int, write: bool) -> None:
         """An access to owner[index] of a dict, of a list or the like, or to a slice of it."""
-        if isinstance(owner, SEQUENCES) and isinstance(index, slice):
-            for one in range(*index.indices(len(owner)))[:LONGEST_SLICE]:
-                self.note_key((id(owner), "[]", one), owner, text, line, write)
-        elif isinstance(owner, (dict, *SEQUENCES)) and isinstance(index, KEYS):
-            if isinstance(owner, SEQUENCES) and isinstance(index, int | np.integer) and index < 0:
-                index += len(owner)
-            try:
+        if owner is getattr(sys.modules.get(MODULE_NAME), "__dict__", None):
+            self.note(None, index, line, write)
+        elif in_python(owner, "__setitem__" if write else "__getitem__"):
+            return
+        elif isinstance(owner, np.nditer):
+            touch(self.adopt(owner[index]), WRITE if write else READ)
+        elif isinstance(owner, memoryview) and isinstance(index, slice) and not write:
+            return  # another view
+        elif isinstance(owner, (*SEQUENCES, memoryview)) and isinstance(index, int | np.integer | slice):
+            owner, places = underneath(owner)
+            with suppress(IndexError):
+                for one in places[index][:LONGEST_SLICE] if isinstance(index, slice) else [places[index]]:
+                    self.note_key((id(owner), "[]", one), owner, text, line, write)
+        elif isinstance(owner, dict) and isinstance(index, KEYS):
+            with suppress(TypeError):
                 key = (id(owner), "[]", hash(index) if isinstance(index, tuple) else index)
-            except TypeError:
-                return
-            self.note_key(key, owner, text, line, write)
+                self.note_key(key, owner, text, line, write)
 
     def note_key(self, key: Any, owner: Any, text: str, line: int, write: bool) -> None:
         """An access to the variable that `key` stands for."""
@@ -317,6 +333,22 @@ class Detector(Recorder):
         text = f"{getattr(owner, '__name__', type(owner).__name__)}.{name}"
         self.note_attribute(owner, name, text, line, function is not getattr)
         return self.adopt(function(owner, name, *rest))
+
+
+def in_python(owner: Any, *methods: str) -> bool:
+    """Has the object's class such a method written in Python? Then it says how this is done, perhaps under a mutex."""
+    return any(isinstance(getattr(type(owner), method, None), types.FunctionType) for method in methods)
+
+
+def underneath(sequence: Any) -> tuple[Any, range]:
+    """Where the elements of a sequence are, and at which places there: those of a memoryview are another object's."""
+    if not isinstance(sequence, memoryview):
+        return sequence, range(len(sequence))
+    if not (sequence.ndim == 1 and sequence.contiguous and sequence.nbytes):
+        return sequence, range(0)
+    whole: Any = sequence.obj
+    start = address(np.asarray(sequence)) - address(np.frombuffer(whole, np.uint8))
+    return whole, range(start // sequence.itemsize, (start + sequence.nbytes) // sequence.itemsize)
 
 
 def noted(value: Any, note: Callable[..., None], *access: Any) -> Any:

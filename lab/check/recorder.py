@@ -215,7 +215,7 @@ def wrote(value: Any, where: Any = True) -> None:
     touch(value, WRITE, where)
 
 
-def touch(value: Any, kind: int, where: Any) -> None:
+def touch(value: Any, kind: int, where: Any = True) -> None:
     """The same for both kinds."""
     for array in tracked_in(value):
         if where is True or where is np._NoValue or where is None:

@@ -1,9 +1,11 @@
 """The threads of a program under the explorer: what is known of each, and the real threads that carry them."""
 
 import os
+import sys
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,6 +35,14 @@ def raised(exception: BaseException | None, runner: str) -> Failure:
     """A thread was left by an exception of its own."""
     kind = "assertion" if isinstance(exception, AssertionError) else "exception"
     return Failure(kind, "", exception=exception, runner=runner)
+
+
+def ran(result: object) -> None:
+    """What a thread's function gave. Raises TypeError for a generator that has not begun and that nobody else has."""
+    if not isinstance(result, GeneratorType) or result.gi_suspended or result.gi_frame is None:
+        return
+    if sys.getrefcount(result) <= 2:  # here, and on the way to getrefcount()
+        raise TypeError(f"{result.__name__}() has a `yield`: calling it makes a generator, and runs nothing of it")
 
 
 class Runner:

@@ -29,7 +29,7 @@ from lab.check.clocks import Clocks
 from lab.check.names import frame_place, label_of, operation_name, site_order, user_frame
 from lab.check.primitives import Cond, Mutex, Semaphore
 from lab.check.report import grouped, place
-from lab.check.runner import STUBBORN, Carrier, Failure, Runner, Unwind, idle, nothing, raised
+from lab.check.runner import STUBBORN, Carrier, Failure, Runner, Unwind, idle, nothing, raised, ran
 from lab.check.schedule import PRIMITIVES, STATEMENTS
 from lab.check.statements import PATIENT, Statements
 from lab.check.strategies import Fair, Strategy, after
@@ -188,7 +188,7 @@ class Scheduler(Statements, Runtime):
             return
         if not self.stood:
             others = [one for one in self.live if one is not runner and (one.number or can_go_on(one))]
-            self.stood = {one.name: one.site for one in others if one.site}
+            self.stood = {one.name: one.site for one in others if one.site or one.verb == "starts"}
         if runner.number == 0:
             cause = exception.__cause__ if isinstance(exception, WorkerFailed) and exception.__cause__ else exception
             self.set_outcome(raised(cause, self.failed_name if cause is not exception else "main"))
@@ -360,7 +360,7 @@ class Scheduler(Statements, Runtime):
         """The parent goes on first, by default."""
         me = self.point("spawns", thread.name)
         self.spawned += 1
-        thread.system = self.add(thread.number, thread.name, lambda: fn(thread.number))
+        thread.system = self.add(thread.number, thread.name, lambda: ran(fn(thread.number)))
         thread.system.spawned_at = me.site
         if self.clocks:
             self.clocks.spawn(me, thread.system)
