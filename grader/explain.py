@@ -145,7 +145,7 @@ def error_line(chain: list[dict], limits: Limits, source: str = "", private: boo
         text = kind if not private or kind in KNOWN_ERRORS else "an exception"
         text += f": {first}" if first and not private else ""
         own = [line for file, line, *_ in root["frames"] if file == FILE and source]
-        places = "; ".join(place(source, line) for line in own[-2:][::-1])
+        places = "; ".join(dict.fromkeys(place(source, line) for line in own[-2:][::-1]))
         in_worker = "a worker failed with " if chain[0]["type"] == "WorkerFailed" and len(chain) > 1 else ""
         return f"{in_worker}{text[:200]}{error_hint(kind, message, limits)}" + (f" at {places}" if places else "")
     except FORGED:
@@ -194,7 +194,8 @@ def status_line(status: int | None, limits: Limits, private: bool = False) -> st
         name = signal.Signals(number).name if number in set(signal.Signals) else "unknown"
         return f"killed by signal {number} ({name})"
     shown = "by itself or by a signal" if private else f"exit status {status}"
-    return f"{shown}; sys.exit() or os._exit() has no place in generate()"
+    nor = ", nor has closing files or replacing functions that are not its own" if status == 1 and not private else ""
+    return f"{shown}; sys.exit() or os._exit() has no place in generate(){nor}"
 
 
 # -------------------------------------------------------------------------------------------------------------- a hang

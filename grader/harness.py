@@ -92,7 +92,11 @@ def traceback_as_data(error):
             [os.path.basename(f.filename), f.lineno, f.name, (f.line or "")[:200]]
             for f in traceback.extract_tb(error.__traceback__)[-30:]
         ]
-        chain.append({"type": type(error).__name__, "message": str(error)[:500], "frames": frames})
+        try:
+            message = str(error)[:500]
+        except Exception:
+            message = ""  # of a class whose __str__ fails
+        chain.append({"type": type(error).__name__, "message": message, "frames": frames})
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return chain
 

@@ -118,11 +118,12 @@ def check_generate(name: str, tree: ast.Module) -> None:
             raise BadSubmission(f"{name}: generate is an async function; it must be an ordinary generator")
         if "generate" in top_level_names(without_script(tree).body):
             return  # a name bound in another way; whether it works shows when it runs
+        inner = next((node for node in ast.walk(tree) if getattr(node, "name", "") == "generate"), None)
         there = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)][:6]
-        raise BadSubmission(
-            f"{name}: there is no function generate(model, prompt, n, workers)"
-            + (f"; the file defines {', '.join(there)}" if there else "; the file defines no function")
-        )
+        what = f"the file defines {', '.join(there)}" if there else "the file defines no function"
+        if inner is not None:
+            what = f"the one in line {getattr(inner, 'lineno', 0)} is part of something else"
+        raise BadSubmission(f"{name}: there is no function generate(model, prompt, n, workers); {what}")
     arguments = functions[-1].args
     names = [argument.arg for argument in arguments.posonlyargs + arguments.args]
     required = len(names) - len(arguments.defaults)

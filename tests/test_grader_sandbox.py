@@ -336,6 +336,13 @@ def test_what_generate_may_return(box, source, outcome, values):
     assert run.tokens == ([1, 2, 3] if outcome == "done" else [])
 
 
+def test_an_exception_that_cannot_be_told_is_told_without_its_message(box):
+    source = "class Odd(Exception):\n    __str__ = None\n\n\ndef generate(model, prompt, n, workers):\n    raise Odd\n"
+    with started(box, source) as child:
+        run = child.ask([1], 4, 1)
+    assert run.outcome == "error" and [(one["type"], one["message"]) for one in run.error] == [("Odd", "")]
+
+
 IMPORTS = """
 try:
     from {} import *

@@ -26,6 +26,14 @@ BAD = {
     "large": (b"#" * (50 << 20), "has 52,428,800 bytes"),
     "no function": (b"x = 1\n", "no function generate"),
     "another function": (b"def gen(model):\n    pass\n", "the file defines gen"),
+    "method": (
+        b"class A:\n    def generate(self, model, prompt, n, workers): yield 0\n",
+        "the one in line 2 is part of",
+    ),
+    "script": (
+        b"if __name__ == '__main__':\n    def generate(model, prompt, n, workers): yield 0\n",
+        "one in line 2 is",
+    ),
     "async": (b"async def generate(model, prompt, n, workers):\n    yield 0\n", "async function"),
     "too few parameters": (b"def generate(model, prompt):\n    yield 0\n", "cannot be called as generate"),
     "too many": (b"def generate(model, prompt, n, workers, extra):\n    yield 0\n", "cannot be called as generate"),
