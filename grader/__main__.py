@@ -126,7 +126,8 @@ def seed_of(given: str | None) -> int:
 def grade_file(args: argparse.Namespace, errors: Console) -> Verdict:
     """The verdict on the file, with progress on the way. Raises GRADER_ERRORS."""
     if not args.file.is_file() and not args.file.is_symlink():
-        what = "a folder; name the file in it" if args.file.is_dir() else "no such file"
+        other = "not an ordinary file" if args.file.exists() else "no such file"
+        what = "a folder; name the file in it" if args.file.is_dir() else other
         raise FileError(f"{args.file}: {what}")
     errors.print(f"grading {shown(args.file)}")
     required = args.require_sandbox if args.require_sandbox is not None else args.file.resolve() != OWN.resolve()

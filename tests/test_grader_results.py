@@ -83,7 +83,11 @@ def out(tmp_path) -> Path:
 
 
 def test_a_file_that_is_not_there_is_an_error_not_a_grade(tmp_path, out, capsys):
-    for path, said in ((tmp_path / "nosuch.py", "no such file"), (tmp_path, "a folder; name the file in it")):
+    os.mkfifo(pipe := tmp_path / "pipe.py")
+    for path, said in (
+        (tmp_path / "nosuch.py", "no such file"), (tmp_path, "a folder; name the file in it"),
+        (pipe, "not an ordinary file"),
+    ):  # fmt: skip
         assert main([str(path), "--out", str(out), "--exit-zero"]) == 2
         shown, err = capsys.readouterr()
         assert shown == "" and err == f"{path}: {said}\n"

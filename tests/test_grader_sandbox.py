@@ -267,7 +267,7 @@ def test_programs_that_could_talk_have_different_prompts(each_box, monkeypatch):
 @pytest.mark.parametrize(
     "change, outcome, workers",
     [
-        (("yield int(tokens[0, t])", "yield int(tokens[0, t]) if workers == 1 else 102"), "done", 2),
+        (("yield int(tokens[0, t])", "yield int(tokens[0, t]) if team.k == 1 else 102"), "done", 2),
         (("yield int(tokens[0, t])", "yield int(tokens[0, t]) // (t < 30)"), "error", 1),
         (("import numpy as np", "import numpy as np\nraise OSError"), "error", 1),
     ],
