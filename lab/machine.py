@@ -61,7 +61,7 @@ def bind(threads: Iterable[int]) -> None:
         return  # only Linux lets a program choose
     ranked = _cores(cpus, SYSTEM)
     fast = sum(speed == ranked[0][1] for _cpu, speed in ranked)
-    bound = 1 < len(ranked) <= quota() and len(threads) >= fast
+    bound = len(threads) >= fast and 1 < len(ranked) <= quota()
     for number, thread in enumerate(threads):
         with suppress(OSError):  # it has ended already
             os.sched_setaffinity(thread, {ranked[number % len(ranked)][0]} if bound else cpus)
@@ -69,12 +69,18 @@ def bind(threads: Iterable[int]) -> None:
 
 def quota() -> float:
     """How many CPUs' time the control group of this process may use: "cpu.max" of version 2, cpu.cfs_* of version 1."""
+    return _quota(PROCESS, SYSTEM)
+
+
+@cache
+def _quota(process: Path, system: Path) -> float:
+    """It is asked for with each worker that starts, and takes longer to read than the worker to start."""
     limit = float("inf")
-    for line in text(PROCESS / "cgroup").splitlines():
+    for line in text(process / "cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
-        root = SYSTEM / "fs/cgroup" / ("cpu" if controllers else "")
+        root = system / "fs/cgroup" / ("cpu" if controllers else "")
         folder = root / path.strip("/")
         for group in (folder, *folder.parents):
             if group.is_relative_to(root):

@@ -43,13 +43,18 @@ def model(tiny):
 # --------------------------------------------------------------------------------------------------------------- tokens
 
 
+def some(cases, k):
+    """The cases for k workers: all for a few; for more, who mostly take turns, every third, for each k other ones."""
+    return cases if k < 5 else cases[k % 3 :: 3]
+
+
 @pytest.mark.parametrize(
     ("version", "k"), [*((3, k) for k in (1, 2, 3, 4, 5, 7, 12, 13, 16)), (1, 1), (1, 3), (5, 1), (5, 3)]
 )
 @pytest.mark.parametrize("engine", ENGINES)
 def test_golden_cases(engine, k, version, golden, data):
     model = serial.gpt2_build_from_checkpoint(data / f"tiny_v{version}.bin")
-    for case in golden["cases"]:
+    for case in some(golden["cases"], k):
         assert list(ENGINES[engine].generate(model, case["prompt"], case["n"], k)) == case["tokens"]
 
 
@@ -71,9 +76,9 @@ def safe_cases(model, count, n):
 @pytest.mark.long
 def test_fifty_random_prompts(model):
     n = 8
-    for prompt, tokens in safe_cases(model, 50, n):
+    for number, (prompt, tokens) in enumerate(safe_cases(model, 50, n)):
         for engine in ENGINES.values():
-            for k in (1, 2, 3, 4, 7, 16):
+            for k in ((1, 3, 7), (2, 4, 16))[number % 2]:
                 assert list(engine.generate(model, prompt, n, k)) == tokens
 
 
@@ -102,7 +107,7 @@ def test_more_workers_than_cores_heads_and_blocks(engine, k, model, golden):
 @pytest.mark.parametrize("k", [1, 3, 16])
 @pytest.mark.parametrize("name", STAGES)
 def test_golden_cases_of_the_stages(name, k, golden, model):
-    for case in golden["cases"]:
+    for case in some(golden["cases"], k):
         assert list(STAGES[name].generate(model, case["prompt"], case["n"], k)) == case["tokens"]
 
 
