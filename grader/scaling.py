@@ -23,6 +23,7 @@ STEAL = 0.02  # share of the time that the hypervisor took, up to which nobody a
 AHEAD = 0.05  # CPU time while stopped / all CPU time: more than the stop itself explains
 CALM = 0.15  # how much the times of trusted threads vary on a quiet machine: what varies more then is the submission
 DOUBT = 0.05  # of a share, which always goes to the student
+ENDED = 0.4  # of the CPU time: more than what is spent between the last look at a thread and its token
 APART = 0.6  # of an even share: by how much a worker's may differ between timed runs and a watched one
 TOO_GOOD = 1.05  # of the possible gain: more than the machine gives to trusted threads
 
@@ -214,7 +215,7 @@ def idle_worker(rounds: list[Round], k: int, points: Points) -> str:
     if not samples or not all(sample.cpu for sample in samples):
         return ""
     cpu, main, threads = seconds(samples, "cpu"), seconds(samples, "main"), thread_seconds(samples)
-    if cpu <= 0 or cpu - main - sum(threads) > 0.4 * cpu:
+    if cpu <= 0 or ended(samples) > ENDED:
         return ""  # threads that have ended did the work: their shares cannot be seen any more
     able = threads if len(threads) >= k else [main, *threads]  # main may be one of k
     least = points.scaling["share_of_worker"]
@@ -244,6 +245,11 @@ def unfair_baseline(rounds: list[Round], k: int, points: Points) -> str:
     if (computing := computing_threads(ones, 1, points)) > 1:
         return f"with 1 worker {computing} threads compute and get in each other's way, so T_1 is not a baseline"
     busy = typical([busy_seconds(sample) for sample in ones]) / seconds(ones, "tokens")
+    if busy < s["busy_at_one"] and ended(ones) > ENDED:
+        return (
+            "its threads end before the token is made, so what they compute cannot be seen, and T_1 is not a baseline; "
+            "static workers live from the beginning of generate() to its end"
+        )
     if busy < s["busy_at_one"]:
         return (
             f"with 1 worker it computes only {busy:.0%} of the time and sleeps or waits the rest, so T_1 is not a "
@@ -261,6 +267,12 @@ def unfair_baseline(rounds: list[Round], k: int, points: Points) -> str:
     if (computing := computing_threads(manys, k, points)) > k:
         return f"with {k} workers {computing} threads compute instead of {k}"
     return ""
+
+
+def ended(samples: list[Sample]) -> float:
+    """The share of the CPU time that threads had which were there no more when a token came."""
+    cpu = seconds(samples, "cpu")
+    return (cpu - seconds(samples, "main") - sum(thread_seconds(samples))) / max(1e-9, cpu)
 
 
 def busy_seconds(sample: Sample) -> list[float]:

@@ -88,6 +88,7 @@ NAMED = {
     "burn_at_one": {"one": 1.2, "many": 0.35, "cpu_many": 0.63},
     "one_thread_cache": {"one": 0.25, "many": 0.25, "main": 1.0, "shares": (0.0, 0.0)},
     "cache_asleep_at_one": {"one": 0.75, "many": 0.25, "busy": 0.33, "main": 1.0, "shares": (0.0, 0.0)},
+    "threads_anew": {"shares": (0.0, 0.0), "ones": (0.0,)},
     "more_threads": {"shares": (0.25, 0.25, 0.25, 0.25)},
     "more_cores": {"many": 0.18, "cpu_many": 0.66, "shares": (0.25, 0.25, 0.25, 0.25)},
     # one thread computes, the other burns as much, and so does the one worker

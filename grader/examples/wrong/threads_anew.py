@@ -2,6 +2,8 @@
 # on: base
 # expect: public passed |
 # expect: workers failed | there is no worker between two tokens
+# timing: threads_anew
+# expect: threads-2 failed | its threads end before the token is made
 
 
 class Workers:
