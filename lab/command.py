@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from lab import interrupted_while_loading, machine
-from lab.files import ROOT
+from lab.files import ROOT, printable
 
 INTERRUPTED = 130  # the exit code of a command that Ctrl-C ended
+MOST_DIGITS = 15  # of a whole number on a command line
 Main = Callable[..., int]
 
 
@@ -28,7 +29,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that says what is wrong in one line, and exits with 2."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{printable(f'{self.prog}: {message}')} (see {self.prog} --help)\n")
 
     def workers(self, given: int | None) -> int:
         """The number of workers given with --workers, else default_workers()."""
@@ -53,9 +54,10 @@ def whole_number(least: int) -> Callable[[str], int]:
     """For add_argument(type=...): an integer of at least `least`, which is 0 or more."""
 
     def number(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or len(text) > 15 or int(text) < least:
+        if not text.isascii() or not text.isdigit() or len(text) > MOST_DIGITS or int(text) < least:
             expected = "a positive integer" if least == 1 else f"an integer of {least} or more"
-            raise argparse.ArgumentTypeError(f"{shortened(text)!r} must be {expected}")
+            most = f", of at most {MOST_DIGITS} digits" if len(text) > MOST_DIGITS else ""
+            raise argparse.ArgumentTypeError(f"{shortened(text)!r} must be {expected}{most}")
         return int(text)
 
     return number
@@ -126,7 +128,7 @@ def in_one_line(prefix: str, *errors: type[Exception], code: int = 1) -> Callabl
             try:
                 return main(*arguments)
             except errors as error:
-                print(f"{prefix}{reason(error)}", file=sys.stderr)
+                print(printable(f"{prefix}{reason(error)}"), file=sys.stderr)
                 return code
             except MemoryError as error:
                 print(f"{prefix}not enough memory{f' ({error})' if str(error) else ''}", file=sys.stderr)

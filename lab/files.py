@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 PROFILES = Path(os.environ.get("GPT_PROFILES_DIR") or ROOT / "profiles")
 
 
@@ -96,9 +98,9 @@ def shown(path: Path) -> str:
     """The path as people read it: relative to the current folder if it lies below, as text that can be printed."""
     path = path.resolve()
     text = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-    return printable_name(text)
+    return printable(text)
 
 
-def printable_name(name: str) -> str:
-    """The name of a file as text that can be printed: what is not UTF-8 in it becomes "?"."""
-    return name.encode("utf-8", "replace").decode()
+def printable(name: str) -> str:
+    """The name of a file as text in one line: what cannot be printed in it, or is not UTF-8, becomes "?"."""
+    return UNPRINTABLE.sub("?", name)

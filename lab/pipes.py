@@ -62,7 +62,7 @@ class Peer(AbstractContextManager["Peer"]):
         try:
             return json.loads(line)
         except ValueError:
-            raise self.ended(None, f"an answer that is none: {line[:40].strip()!r}") from None
+            raise self.ended(None, f"it answers {line[:40].strip()!r}, which is not JSON") from None
 
     def last_words(self) -> str:
         """The last line on its standard error, "" without one."""

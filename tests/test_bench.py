@@ -152,7 +152,7 @@ def test_prompts_of_any_length_and_files(tiny, tmp_path, programs):
 PEER = """#!{python}
 import json, sys
 if sys.argv[1] == "-c":  # asked which libraries it has
-    sys.exit({missing!r} in sys.argv[2])
+    sys.exit(1 if {missing!r} in sys.argv[2] else print("true"))
 sys.path.insert(0, {root!r})
 from lab import serial
 model = serial.gpt2_build_from_checkpoint(sys.argv[2])
@@ -203,12 +203,14 @@ def test_a_peer_that_should_give_the_same_tokens_must(tiny, tmp_path):
         (["-n", "65"], 1, "bench: -n 65: give 3 to 64 tokens, 2 of them the prompt"),
         (["--peer-cmd", "/no/such/program"], 1, "bench: --peer-cmd /no/such/program: No such file or directory"),
         (["--peer-python", "false"], 1, "false has neither PyTorch nor llama-cpp-python"),
+        (["--peer-python", "echo"], 1, "bench: echo: it answers '-c import torch', which is not JSON"),
         (["--peer-python", "/no/such/python"], 1, "bench: /no/such/python: No such file or directory"),
         (["--peer-cmd", ""], 1, "bench: --peer-cmd: the command is empty"),
         (["--peer-cmd", "'"], 1, "bench: --peer-cmd ': No closing quotation"),
         (["--peer-cmd", "echo x"], 1, "bench: --peer-cmd echo x: it prints something else than tokens"),
         (["--workers", "1,257"], 1, "bench: --workers 257: at most 256; more workers than cores"),
         (["-n", "2"], 1, "bench: -n 2: give 3 to 64 tokens, 2 of them the prompt"),
+        (["--prompt", "64"], 1, "bench: --prompt 64: this model takes up to 64 tokens; give 1 to 63"),
         (["--prompt", "0"], 2, "'0' must be a positive integer"),
         (["--out", "/dev/null"], 1, "bench: /dev/null: cannot be written: it is not a regular file"),
         (["--out", "/tmp"], 1, "bench: /tmp: cannot be written: it is a folder"),

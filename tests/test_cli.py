@@ -105,7 +105,7 @@ def test_options_may_stand_between_tokens(gpt, tiny):
         ),
         (
             ["1", "-n", "9" * 5000],
-            f"gpt: argument -n: '{'9' * 37}...' must be a positive integer (see gpt --help)",
+            f"gpt: argument -n: '{'9' * 37}...' must be a positive integer, of at most 15 digits (see gpt --help)",
         ),
         (["1", "-n", "65"], "gpt: -n 65: this model takes up to 64 tokens"),
         (["1", "-n", "0"], "gpt: argument -n: '0' must be a positive integer (see gpt --help)"),

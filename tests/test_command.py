@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lab import exercises, files, models, stages
+from grader import __main__ as grader
+from lab import exercises, files, gpt, models, stages
+from lab.check import __main__ as check
 from lab.check.supervise import supervised
 from lab.command import in_one_line
 
@@ -54,6 +56,23 @@ def test_sizes_that_no_terminal_has(tmp_path):
 def test_file_names_that_are_no_text(tmp_path):
     run = shell('$P "$N"', tmp_path, steady=False, name=os.fsdecode(b"caf\xe9"), PYTHONIOENCODING="utf-8")
     assert run.returncode == 3 and run.stdout.startswith(b"caf? ")
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments"),
+    [
+        (gpt.main, ("1", "--model", "a\nb")),
+        (gpt.main, ("1", "--engine", "a\nb.py")),
+        (models.main, ("show", "a\nb")),
+        (check.main, ("check", "a\nb.py")),
+        (check.main, ("run", "a\nb")),
+        (stages.main, ("2", "a\nb.py")),
+        (grader.main, ("a\nb.py", "--stages", "a\nb")),
+    ],
+)
+def test_a_line_break_in_a_name_breaks_no_message(called, main, arguments):
+    done = called(main, *arguments)
+    assert done.returncode and done.stderr.count("\n") == 1 and "a?b" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -176,8 +176,9 @@ def test_no_torch_is_one_line(capsys, monkeypatch):
     "flags, message",
     [
         (["--torch-python", "/nowhere/python"], "/nowhere/python: cannot be started: No such file or directory"),
-        (["--torch-python", "false"], "false: it ended without a word"),
+        (["--torch-python", "false"], "false: ended with status 1"),
         (["--torch-python", "true"], "true: no Python: it did not run process.py"),
+        (["--torch-python", "yes"], f"yes: it answers {str(peer.PROCESS)[:40]!r}, which is not JSON"),
     ],
 )
 def test_an_unusable_python_is_one_line(capsys, flags, message):

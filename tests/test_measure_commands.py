@@ -285,6 +285,8 @@ def generate(model, prompt, n):
 SHORT = (
     "from lab import serial\ndef generate(model, prompt, n):\n    yield from serial.generate(model, prompt, n - 1)\n"
 )
+ENDLESS = "def generate(model, prompt, n):\n    return iter(int, 1)\n"
+WORDS = "def generate(model, prompt, n):\n    yield 'word'\n"
 LATE = """
 import pathlib
 from lab import serial
@@ -312,6 +314,8 @@ def generate(model, prompt, n):
         ("import nothing_of_that_name\n", "program crashed at program.py:1: ModuleNotFoundError"),
         ("x = 1\n", "program crashed: it has no generate(model, prompt, n, workers)"),
         ("def generate(:\n", "program crashed at program.py:1: SyntaxError"),
+        (ENDLESS, "program crashed: generate() does not stop at n tokens"),
+        (WORDS, "program crashed: generate() yields 'word', which is no token"),
     ],
     ids=[
         "crash",
@@ -326,6 +330,8 @@ def generate(model, prompt, n):
         "import",
         "no generate",
         "syntax",
+        "endless",
+        "words",
     ],
 )
 def test_misbehaviour_is_reported_and_leaves_no_file(tiny, tmp_path, capsys, source, said):
@@ -467,8 +473,9 @@ def test_help(module, capsys):
         (["--engine", "nothere"], 2, "none of serial, parallel, cached"),
         (["-n", "0"], 2, "must be a positive integer"),
         (["--model", "nothere"], 1, "no such model"),
-        (["--model", "TINY", "-n", "100000"], 1, "100000 tokens"),
-        (["--model", "TINY", "-n", "3"], 1, "3 tokens"),
+        (["--model", "TINY", "-n", "100000"], 1, "-n 100000: give 4 to 64 tokens, 3 of them the prompt"),
+        (["--model", "TINY", "-n", "3"], 1, "-n 3: give 4 to 64 tokens, 3 of them the prompt"),
+        (["--model", "TINY", "--prompt", "64"], 1, "--prompt 64: this model takes up to 64 tokens; give 1 to 63"),
         (["--rate", "x"], 2, "must be a positive integer"),
         (["--timeout", "nan"], 2, "nan: expected a number above 0"),
         (["--timeout", "-1"], 2, "-1.0: expected a number above 0"),

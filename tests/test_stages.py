@@ -13,6 +13,7 @@ from lab.stages import main
 
 ROOT = Path(__file__).parent.parent
 STAGE4 = ROOT / "solutions" / "stage4.py"
+GENERATE = "def generate(model, prompt, n, workers):\n"
 REACHED = {  # file -> the stages whose cases it passes
     "handout/parallel.py": {1},
     "solutions/stage3.py": {1, 2, 3},
@@ -110,6 +111,27 @@ def test_an_exception_shows_the_students_lines(tmp_path: Path):
     file.write_text("import nosuch\n" + STAGE4.read_text())
     done = stage(1, file)
     assert done.returncode == 1 and "No module named 'nosuch'" in done.stderr and "runpy" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "got"),
+    [
+        ("def main():\n    pass\n", "it has no generate(model, prompt, n, workers)"),
+        ("def generate(a):\n    pass\n", "it has generate(a), not generate(model, prompt, n, workers)"),
+        (
+            f"{GENERATE}    return 5\n",
+            "generate() returned int: it has to yield the tokens",
+        ),
+        (f"{GENERATE}    yield 'w'\n", "generate() yields 'w', which is no token"),
+    ],
+)
+def test_a_generate_that_is_none_is_a_case_that_fails(stage: Callable, tmp_path: Path, text: str, got: str):
+    (tmp_path / "mine.py").write_text(text)
+    done = stage(1, tmp_path / "mine.py")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.endswith(
+        f"      expected  generate(model, prompt, n, workers), which yields tokens\n      got       {got}\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -303,6 +303,27 @@ def refused(capsys, *arguments):
     return line
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"layers": "two"}, "among its settings, --layers cannot be 'two'"),
+        ({"seq": None}, "--seq cannot be None"),
+        ({"shuffle": 1}, "--shuffle cannot be 1"),
+        ({"data": ["a"]}, "--data cannot be ['a']"),
+        ({"clip": -1.0}, "--clip cannot be -1.0"),
+        ({"schedule": "up"}, "--schedule cannot be 'up'"),
+        ({"init_from": 7}, "--from cannot be 7"),
+    ],
+)
+def test_a_saved_run_whose_settings_somebody_changed(tokens, tmp_path, capsys, changed, said):
+    settings = Settings(data=tokens[1], val_data=tokens[3], init_from=TINY, seq=16)
+    trainer = Trainer(settings, data.read_tokens(tokens[1]), data.read_tokens(tokens[3]))
+    for name, value in changed.items():
+        setattr(settings, name, value)
+    trainer.save(tmp_path / "changed.npz")
+    assert said in refused(capsys, "--resume", tmp_path / "changed.npz")
+
+
 def test_what_is_refused(tokens, tmp_path, capsys):
     out = ["--out", tmp_path / "out.bin"]
     assert "neither a file nor a known corpus" in refused(capsys, "--data", "nothing", *out)

@@ -201,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             run_program(options.program, options.arguments)
         except ProgramError as error:
-            print(error, file=sys.stderr)
+            print(files.printable(str(error)), file=sys.stderr)
             return 2
         return 0
     outcome = supervised(lambda: check(options), options.seconds, file_of(options.program))
@@ -244,9 +244,9 @@ def tell(options: argparse.Namespace, result: Findings) -> None:
         print(json.dumps(result.to_json()))
     elif result.exit_code == 2:
         for finding in result.findings:
-            print(finding.message, file=sys.stderr)
+            print(files.printable(finding.message), file=sys.stderr)
     else:
-        print(options.program)
+        print(files.printable(options.program))
         show(result)
         advise(options, result)
 

@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from lab.command import counted
+from lab.files import printable
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -151,7 +152,7 @@ def shortened(schedule: str) -> str:
 
 def place(filename: str, line: int) -> str:
     """file:line with the file's base name."""
-    return f"{os.path.basename(filename)}:{line}"
+    return f"{printable(os.path.basename(filename))}:{line}"
 
 
 def grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:

@@ -2,12 +2,12 @@
 
 import json
 import signal
-import subprocess
 from pathlib import Path
 
 from lab import pipes
 
 PROCESS = Path(__file__).with_name("process.py")
+NO_TORCH = "No module named 'torch'"
 LIMIT = 600.0  # seconds for one answer; compiling a large model takes minutes
 
 
@@ -25,22 +25,18 @@ class RungFailed(Exception):
 
 def describe(python: str) -> dict:
     """What process.py says of PyTorch, the device and the rungs. Raises LadderError where there is no PyTorch."""
-    command = [python, str(PROCESS)]
+
+    def failure(status: int | None, said: str) -> LadderError:
+        """What to say of a program that is no Python, or has no PyTorch."""
+        if status == 0:
+            said = f"no Python: it did not run {PROCESS.name}"
+        return LadderError(f"{python}: {'PyTorch is not installed there' if NO_TORCH in said else said}")
+
     try:
-        run = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, env=pipes.any_threads())
+        with pipes.Peer(python, str(PROCESS), ended=failure, limit=LIMIT) as process:
+            return process.read()
     except OSError as error:
         raise LadderError(f"{python}: cannot be started: {error.strerror}") from None
-    except subprocess.TimeoutExpired:
-        raise LadderError(f"{python}: importing PyTorch took more than {LIMIT:.0f} s") from None
-    if run.returncode != 0:
-        last = (run.stderr.strip().splitlines() or ["it ended without a word"])[-1]
-        if "No module named 'torch'" in last:
-            last = "PyTorch is not installed there"
-        raise LadderError(f"{python}: {last}")
-    try:
-        return json.loads(run.stdout)
-    except ValueError:
-        raise LadderError(f"{python}: no Python: it did not run {PROCESS.name}") from None
 
 
 def ended(status: int | None, said: str) -> RungFailed:

@@ -43,7 +43,7 @@ from lab.measure.capacity import Kernel, capacity
 from lab.measure.contender import BenchError, Contender, Peer, Results, command_contender, libraries_of, timed
 from lab.measure.freshness import digest
 from lab.measure.load import Load
-from lab.measure.runner import kernel_choice, provenance
+from lab.measure.runner import kernel_choice, provenance, unfit
 from lab.measure.stats import Estimate, estimate, ratios
 from lab.threadlib import Mutex
 from lab.train.sample import probabilities_of
@@ -335,8 +335,8 @@ def bench(options: argparse.Namespace, arguments: list[str] | None) -> int:
     libraries = libraries_of(python) if options.peers or options.peer_python else []
     path = models.timing_model(options.model)
     model = serial.gpt2_build_from_checkpoint(path)
-    if not length < n <= model.config.max_seq_len:
-        raise BenchError(f"-n {n}: give {length + 1} to {model.config.max_seq_len} tokens, {length} of them the prompt")
+    if wrong := unfit(length, n, model.config.max_seq_len):
+        raise BenchError(wrong)
     touch_pages(model.params_memory)
     weight_bytes = model.params_memory.nbytes
     contenders = lab_contenders(options.engines, n, counts, model, say)

@@ -145,15 +145,23 @@ def serve(generate: Callable[..., Iterable[int]], **ready: object) -> None:
         print(json.dumps({"tokens": tokens, "stamps": stamps}), flush=True)
 
 
+def has(python: str, modules: Iterable[str]) -> bool:
+    """Whether a Python can import these modules. Raises BenchError for what is no Python."""
+    failure = lambda status, said: BenchError(f"{python}: {said}") if status is None else ImportError()  # noqa: E731
+    try:
+        with pipes.Peer(
+            python, "-c", f"import {', '.join(modules)}\nprint('true')", ended=failure, limit=300.0
+        ) as answer:
+            return bool(answer.read())
+    except ImportError:
+        return False
+    except OSError as error:
+        raise BenchError(f"{python}: {error.strerror}") from None
+
+
 def libraries_of(python: str) -> list[str]:
     """Which libraries a Python has, with all they need. Raises BenchError if it has none."""
-    found = []
-    for library, modules in NEEDS.items():
-        check = [python, "-c", f"import {', '.join(modules)}"]
-        try:
-            found += [library] if subprocess.run(check, capture_output=True).returncode == 0 else []
-        except OSError as error:
-            raise BenchError(f"{python}: {error.strerror}") from None
+    found = [library for library, modules in NEEDS.items() if has(python, modules)]
     if not found:
         raise BenchError(
             f"--peers: {python} has neither PyTorch nor llama-cpp-python with gguf: "

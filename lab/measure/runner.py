@@ -25,7 +25,7 @@ import numpy as np
 from lab.checkpoint import CheckpointError, read_header
 from lab.command import Parser, above_zero, counted, in_one_line, whole_number, worker_count
 from lab.engines import engine_name
-from lab.files import PROFILES, ROOT, printable_name, ready_for_files
+from lab.files import PROFILES, ROOT, printable, ready_for_files
 from lab.margin import MARGIN
 from lab.measure.load import Load
 from lab.measure.machine import summary
@@ -69,7 +69,7 @@ class Program:
         """The program's file, as people name it; what is not UTF-8 in a name becomes "?"."""
         path = Path(self.engine) if self.engine.endswith(".py") else ROOT / "lab" / f"{self.engine}.py"
         below = (str(path.relative_to(base)) for base in (Path.cwd(), ROOT) if path.is_relative_to(base))
-        return printable_name(next(below, path.name))
+        return printable(next(below, path.name))
 
     @property
     def title(self) -> str:
@@ -80,7 +80,7 @@ class Program:
     @property
     def model_name(self) -> str:
         """The model's, as people call it."""
-        return printable_name(self.model.stem)
+        return printable(self.model.stem)
 
     def command(self, result: Path, wanted: dict[str, Any], flags: Sequence[str] = ()) -> list[str]:
         """The command line of target.py, which says what is wanted; `flags` are the interpreter's."""
@@ -106,11 +106,20 @@ def choose_program(
     path = timing_model(model).resolve()
     _, config = read_header(path)
     n = length + new if n is None else n
-    if not length < n <= config.max_seq_len:
-        raise ProgramError(f"{n} tokens: give {length + 1} to {config.max_seq_len}, {length} of them the prompt")
+    if wrong := unfit(length, n, config.max_seq_len):
+        raise ProgramError(wrong)
     if engine.endswith(".py"):
         engine = str(Path(engine).resolve())
     return Program(engine, path, n, prompt_of(length, config.vocab_size), workers, timeout)
+
+
+def unfit(length: int, n: int, most: int) -> str:
+    """What is wrong with n tokens, `length` of them the prompt, for a model that takes `most`; "" if nothing is."""
+    if length >= most:
+        return f"--prompt {length}: this model takes up to {most} tokens; give 1 to {most - 1}"
+    if not length < n <= most:
+        return f"-n {n}: give {length + 1} to {most} tokens, {length} of them the prompt"
+    return ""
 
 
 def prompt_of(length: int, vocab_size: int) -> tuple[int, ...]:

@@ -20,7 +20,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,7 +27,7 @@ from typing import Any
 from lab import serial, threadlib
 from lab.checkpoint import touch_pages
 from lab.command import quietly
-from lab.engines import load_engine, start
+from lab.engines import checked, load_engine, start
 from lab.files import write_json
 from lab.margin import margin
 from lab.measure import burden
@@ -51,8 +50,8 @@ def generation(
     look() is called after each token.
     """
     tokens, marks = list(prompt), [time.perf_counter_ns()]
-    for token in islice(start(engine, model, prompt, n, workers), n - len(prompt) + 1):  # it need not stop by itself
-        tokens.append(int(token))
+    for token in checked(start(engine, model, prompt, n, workers), n - len(prompt)):
+        tokens.append(token)
         marks.append(time.perf_counter_ns())
         if look:
             look()

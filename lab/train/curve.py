@@ -9,7 +9,7 @@ from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 
-from lab.files import printable_name, replacing
+from lab.files import printable, replacing
 
 FIELDS: tuple[str, ...] = ("step", "train_loss", "val_loss", "lr", "grad_norm", "ms", "tokens_per_s")
 
@@ -84,7 +84,7 @@ def plot(curve_path: str | os.PathLike, picture_path: str | os.PathLike) -> None
     if validated:
         axes.plot(*zip(*validated, strict=True), color="#c4501b", marker="o", markersize=3, label="validation")
     axes.set(xlabel="step", ylabel="loss, nats per token")
-    axes.set_title(printable_name(Path(curve_path).stem), parse_math=False)
+    axes.set_title(printable(Path(curve_path).stem), parse_math=False)
     axes.grid(alpha=0.3)
     axes.legend()
     figure.tight_layout()

@@ -1,12 +1,14 @@
 """What a training run is told: every setting declared once. They are saved with the run, so that it can go on exactly
 as it began."""
 
+import argparse
 import math
 from dataclasses import field, make_dataclass
+from itertools import chain
 from typing import Any
 
 from lab.checkpoint import VERSIONS
-from lab.command import above_zero, number, whole_number
+from lab.command import above_zero, number, shortened, whole_number
 from lab.train.data import CORPORA, FORMATS
 
 positive, natural = whole_number(1), whole_number(0)
@@ -86,6 +88,19 @@ DEFAULTS: dict[str, Any] = {  # --val-data: val_data
 
 class Settings(make_dataclass("Named", [(name, Any, field(default=value)) for name, value in DEFAULTS.items()])):
     """Every choice that the losses depend on. Lengths are in tokens, probabilities and rates plain numbers."""
+
+
+def check_saved(values: dict[str, Any]) -> None:
+    """Raise ValueError, one line, for settings that no command line can have given."""
+    for flag, kind, default, _text, *more in chain.from_iterable(FLAGS.values()):
+        how = dict(*more)
+        value = values.get(how.get("dest", flag.strip("-").replace("-", "_")), default)
+        try:
+            fine = isinstance(value, bool) if kind is bool else value is default or kind(str(value)) == value
+        except (ValueError, argparse.ArgumentTypeError):
+            fine = False
+        if not fine or value not in how.get("choices", [value]):
+            raise ValueError(f"{flag} cannot be {shortened(repr(value))}")
 
 
 def learning_rate(settings: Settings, step: int) -> float:

@@ -29,7 +29,7 @@ from lab.train.adamw import AdamW, gpt2_update
 from lab.train.backward import Gradients, gpt2_backward
 from lab.train.data import DataError, DataLoader
 from lab.train.forward import gpt2_forward
-from lab.train.settings import Settings, learning_rate
+from lab.train.settings import Settings, check_saved, learning_rate
 from lab.train.split import WorkersLike, blocks, split
 from lab.train.vocabulary import SharedVocabulary
 
@@ -298,4 +298,8 @@ def read_meta(path: str | os.PathLike) -> dict:
     with opened(path) as file:
         meta = json.loads(file["meta"].tobytes())
         Settings(**meta["settings"])
+        try:
+            check_saved(meta["settings"])
+        except ValueError as error:
+            raise StateError(f"{path}: among its settings, {error}") from None
         return meta
