@@ -335,7 +335,7 @@ def test_timeline_tables_add_up():
     assert (row["regions"], row["tasks"]) == (2, 4)
     assert row["busy"] == pytest.approx(300 / 800) and row["imbalance"] == pytest.approx(100 / 800)
     assert row["handover"] == pytest.approx(400 / 800)
-    assert timeline.outside_seconds(recording) == pytest.approx(400e-9)
+    assert recording.outside() == pytest.approx(400e-9)
     main, one, two = timeline.thread_rows(recording)
     assert main["waiting"] == pytest.approx(0.77) and main["busy"] == pytest.approx(0.23)
     assert one["busy"] == pytest.approx(0.4) and two["waits"] == {"Cond work or end": pytest.approx(0.48)}

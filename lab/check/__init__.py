@@ -26,7 +26,7 @@ are executed anew for each schedule, with a few additions made in memory; a sche
 with everything on record. Races are found in runs whose variables are noted and whose arrays are tracked: what numpy
 touches is compared, byte by byte, with what the primitives order.
 
-    running      scheduler.py, with runner.py, primitives.py, statements.py, clock.py: one thread at a time
+    running      scheduler.py, with runner.py, primitives.py, clock.py: one thread at a time
                  strategies.py: which one; schedule.py: the decisions as text; explorer.py: one run of one program
                  program.py, names.py: its source; tiny.py: the model it is run on
     additions    instrument.py, switches.py: places to switch at; notes.py: accesses to variables
@@ -36,5 +36,5 @@ touches is compared, byte by byte, with what the primitives order.
     explaining   causes.py, culprit.py, blame.py, waiting.py: why it failed; report.py: how it is said
     showing      picture.py: text and SVG; trace.py, variables.py, states.py, page.py: a page to step through
     real threads checked.py: checked mode; trial.py: a few runs in it
-    commands     api.py, supervise.py: in a process of its own; environment.py: with the lab's Python; progress.py
+    commands     api.py, supervise.py: in a process of its own; environment.py: with the lab's Python
 """

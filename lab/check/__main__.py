@@ -7,6 +7,7 @@ import json
 import runpy
 import shlex
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,14 +18,14 @@ from lab.check import api, explore
 from lab.check.checked import install
 from lab.check.names import is_ours
 from lab.check.program import Program, locate
-from lab.check.progress import Progress
 from lab.check.replay import replay
 from lab.check.report import Finding, Findings, ProgramError, show
 from lab.check.schedule import FORMAT
 from lab.check.supervise import supervised
-from lab.command import Parser, quietly, whole_number
+from lab.command import Parser, counted, quietly, whole_number
 
 positive, natural = whole_number(1), whole_number(0)
+TERMINAL, ELSEWHERE = 0.2, 10.0  # seconds between two lines of progress
 
 EXAMPLES = """examples:
   python -m lab.check explore lab.parallel --schedules 2000 --seed 1
@@ -135,6 +136,36 @@ def run_explore(options: argparse.Namespace) -> Findings:
     if options.out is not None:
         result.notes.append(page_note(result, options))
     return result
+
+
+class Progress:
+    """How far a search is, on standard error, after each schedule: one line that is written over, or a line now and
+    then where there is no terminal."""
+
+    def __init__(self) -> None:
+        self.terminal = sys.stderr.isatty()
+        self.due = time.monotonic() + (1.0 if self.terminal else ELSEWHERE)
+        self.width = 0
+
+    def __call__(self, result: Findings, most: int, deadline: float) -> None:
+        """So many schedules of `most`; the time is over at `deadline` (time.monotonic())."""
+        now = time.monotonic()
+        if now < self.due:
+            return
+        left = f", {deadline - now:.0f} s left" if deadline < float("inf") else ""
+        most = max(most, result.schedules)  # with those of the race detector there are more
+        text = f"{result.schedules:,} of {counted(most, 'schedule')}, {result.distinct:,} of them distinct{left}"
+        if self.terminal:
+            print("\r" + text.ljust(self.width), end="", file=sys.stderr, flush=True)
+            self.width = len(text)
+        else:
+            print(text, file=sys.stderr, flush=True)
+        self.due = now + (TERMINAL if self.terminal else ELSEWHERE)
+
+    def clear(self) -> None:
+        """Nothing is left of the line."""
+        if self.width:
+            print("\r" + " " * self.width + "\r", end="", file=sys.stderr, flush=True)
 
 
 def search(program: Program, options: argparse.Namespace) -> Findings:

@@ -31,8 +31,8 @@ from lab.check.primitives import Cond, Mutex, Semaphore
 from lab.check.report import grouped, place
 from lab.check.runner import STUBBORN, Carrier, Failure, Runner, Unwind, idle, nothing, raised, ran
 from lab.check.schedule import PRIMITIVES, STATEMENTS
-from lab.check.statements import PATIENT, Statements
 from lab.check.strategies import Fair, Strategy, after
+from lab.check.switches import WHILE_ROUND
 from lab.check.waiting import can_go_on, deadlock, describe_wait, find_cycle, first_cycle, waits_for
 from lab.command import tidy
 from lab.threadlib import Runtime, Thread, WorkerFailed
@@ -42,6 +42,10 @@ STATEMENT_LIMIT = 200_000  # the same where statements are points
 FAIR_STEPS = 80_000  # points under the fair schedule, after which it counts as endless
 SILENT_SECONDS = 10.0  # real time without a point after which a thread is hopelessly busy
 LAST_SECONDS = 1.0  # real time that a thread told to end is waited for
+SPINS = 1000  # rounds without another thread before a thread must let others run
+AGAIN = 100  # further rounds before it must do so again
+PATIENT = 20 * AGAIN  # rounds without a point in any thread, after which all threads get their turns
+IDLE_ROUNDS = 20_000_000  # rounds without a point in any thread, after which the run counts as endless
 
 
 class Event(NamedTuple):
@@ -53,7 +57,7 @@ class Event(NamedTuple):
     site: str
 
 
-class Scheduler(Statements, Runtime):
+class Scheduler(Runtime):
     """One run of a program, whose threads can switch at the places of `level` (lab.check.schedule). `clocks` is the
     race detector's, if any; `traced` looks for sites and keeps a trace (slower); at `deadline` (time.monotonic()) the
     run is broken off."""
@@ -353,6 +357,44 @@ class Scheduler(Statements, Runtime):
         ]
         others = [runner for runner in waits if runner.verb != "joins"]
         return others or [runner for runner in self.live if runner.verb == "joins"] or list(self.live)
+
+    # ---- what an instrumented program calls at its statements and loops (lab.check.instrument puts the calls there)
+
+    def step(self, line: int) -> None:
+        """A statement of the program: a point if statements are."""
+        if self.traced and not self.ending:
+            self.current.line = line
+        if self.level >= STATEMENTS and not self.ending:
+            self.point("at", line)
+
+    def switch(self, value: Any, line: int, level: int) -> Any:
+        """Inside a statement, at the places of a level: a point if those are. Returns the value."""
+        if level <= self.level or level == STATEMENTS:
+            self.step(line)
+        return value
+
+    def loop(self, line: int, weight: int) -> bool:
+        """A round of a loop: others must get a turn if this is all the thread does. Always true."""
+        me = self.current
+        me.rounds += weight
+        if me.rounds >= SPINS:
+            self.spin(me, line)
+        return True
+
+    def spin(self, me: Runner, line: int) -> None:
+        """Many rounds without another thread. If no thread does anything but go round, the rounds become ever more, and
+        time flies."""
+        more = AGAIN if me.spun_at == me.points else SPINS
+        if self.spun_at == self.steps:
+            more = max(AGAIN, self.idle_rounds // 100)
+            self.idle_rounds += more
+            self.clock.leapt += 1e-6 * self.idle_rounds
+            if self.idle_rounds > IDLE_ROUNDS:
+                self.stop_livelock(f"{IDLE_ROUNDS // WHILE_ROUND:,} loop iterations")
+        else:
+            self.idle_rounds, self.spun_at = 0, self.steps
+        self.yield_point("spins", line)
+        me.rounds, me.spun_at = SPINS - more, me.points
 
     # ---- threads
 

@@ -105,10 +105,6 @@ class Mark(NamedTuple):
     x: float
     y: float
 
-    def close_to(self, other: "Mark") -> bool:
-        """Whether their marks would cover each other."""
-        return self.part == other.part and hypot(log10(self.x / other.x), log10(self.y / other.y)) < 0.06
-
 
 def marks_of(results: Sequence[Result], chapters: dict[str, tuple[float, float, float]]) -> list[Mark]:
     """The measured rungs and the lab's own programs."""
@@ -120,14 +116,13 @@ def marks_of(results: Sequence[Result], chapters: dict[str, tuple[float, float, 
 
 def clusters(marks: Sequence[Mark]) -> list[list[int]]:
     """The marks' places in the list; those that would cover each other share a cluster."""
-    found: list[list[int]] = []
+    found: dict[Mark, list[int]] = {}  # by the first of each
     for number, mark in enumerate(marks):
-        near = next((cluster for cluster in found if mark.close_to(marks[cluster[0]])), None)
-        if near is None:
-            found.append([number])
-        else:
-            near.append(number)
-    return found
+        covering = (
+            one for one in found if one.part == mark.part and hypot(log10(one.x / mark.x), log10(one.y / mark.y)) < 0.06
+        )
+        found.setdefault(next(covering, mark), []).append(number)
+    return list(found.values())
 
 
 def draw_roofline(

@@ -84,13 +84,13 @@ def usual(n: int) -> list[str]:
 
 
 def lab_contenders(
-    asked: str | None, n: int, counts: Sequence[int], model: serial.GPT2, say: Callable[[str], None]
+    names: Sequence[str], asked: bool, counts: Sequence[int], model: serial.GPT2, say: Callable[[str], None]
 ) -> list[Contender]:
-    """Those asked for by name; else the usual ones that can be loaded. Raises BenchError."""
+    """Those of these names; without those that cannot be loaded unless they were asked for. Raises BenchError."""
     found = []
-    for name in asked.split(",") if asked else usual(n):
+    for name in names:
         if name not in ENGINES and not (name.endswith(".py") and Path(name).is_file()):
-            raise BenchError(f"--engines {asked}: {name!r} is none of {', '.join(ENGINES)}, nor a .py file")
+            raise BenchError(f"--engines {','.join(names)}: {name!r} is none of {', '.join(ENGINES)}, nor a .py file")
         try:
             found += engine_contenders(name, counts, model)
         except BenchError as error:
@@ -100,12 +100,6 @@ def lab_contenders(
     if not found:
         raise BenchError("no engine can be measured: name one, --engines serial or --engines parallel.py")
     return found
-
-
-def own_engines(asked: str | None, n: int, contenders: Sequence[Contender]) -> list[str]:
-    """Which of the lab's engines are measured: a file may be called as one of them is."""
-    names = asked.split(",") if asked else usual(n)
-    return [name for name in ENGINES if name in names and any(c.engine == name for c in contenders)]
 
 
 # ---------------------------------------------------------------------------------------------------------- measuring
@@ -339,11 +333,13 @@ def bench(options: argparse.Namespace, arguments: list[str] | None) -> int:
         raise BenchError(wrong)
     touch_pages(model.params_memory)
     weight_bytes = model.params_memory.nbytes
-    contenders = lab_contenders(options.engines, n, counts, model, say)
+    names = options.engines.split(",") if options.engines else usual(n)
+    contenders = lab_contenders(names, bool(options.engines), counts, model, say)
     usable = [k for k in counts if k <= machine.cores()]
     peers = [Peer(library, python, path, max(usable)) for library in libraries]
     contenders += [*(one for peer in peers for one in peer.contenders()), *map(command_contender, options.peer_cmd)]
-    digests = {name: digest(name) for name in own_engines(options.engines, n, contenders)}
+    own = [name for name in ENGINES if name in names and any(c.engine == name for c in contenders)]  # no file's name
+    digests = {name: digest(name) for name in own}
     results = Results(length, n, contenders, {k: [] for k in usable if k > 1}, {k: [] for k in usable})
     with Load() as load:
         measure(results, model, options.rounds, say)
@@ -356,8 +352,8 @@ def bench(options: argparse.Namespace, arguments: list[str] | None) -> int:
     intervals = ", [95 % interval]" if out.width >= WITH_INTERVALS else ""
     job = f"{path.name}, prompt {length}, n = {n}, medians of {options.rounds} rounds{intervals}"
     out.print(f"{machine.summary()}\nBLAS kernel {machine.blas_kernel()}; lab.kernels {kernels}\n{load}; {job}\n")
-    told = notes(results, overheads, weight_bytes)
-    for line in (table(results, weight_bytes, out.width), "", *told, f"written: {shown(options.out)}"):
+    out.print(table(results, weight_bytes, out.width))
+    for line in ("", *notes(results, overheads, weight_bytes), f"written: {shown(options.out)}"):
         out.print(line)
     return 0
 

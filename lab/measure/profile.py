@@ -82,8 +82,7 @@ def observe(program: Program, wanted: str, rate: int, rounds: int | None) -> dic
     plain, sampled, seen = [], [], []
     sampler = wanted
     while True:
-        turns = ["plain", "sampled"] if len(plain) % 2 == 0 else ["sampled", "plain"]
-        for turn in turns:
+        for turn in ("plain", "sampled") if len(plain) % 2 == 0 else ("sampled", "plain"):
             if turn == "plain":
                 report = run(program)
                 plain.append(report["seconds"])

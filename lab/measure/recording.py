@@ -100,6 +100,10 @@ class Recording(Span):
         """All regions in order of time."""
         return [region for one in self.passes for region in one.regions]
 
+    def outside(self) -> float:
+        """Seconds in which no region was open: the serial part."""
+        return sum(end - begin for one in self.passes for begin, end in one.serial()) / 1e9
+
     def unnamed(self) -> list[Event]:
         """What the main thread does outside regions and, if the program names no tasks, all that the others do: their
         time without the waits in it."""

@@ -110,7 +110,9 @@ def choose_program(
         raise ProgramError(wrong)
     if engine.endswith(".py"):
         engine = str(Path(engine).resolve())
-    return Program(engine, path, n, prompt_of(length, config.vocab_size), workers, timeout)
+    # always the same prompt: any would do, for the time does not depend on its tokens
+    prompt = np.random.RandomState(3).randint(0, config.vocab_size, size=length).tolist()
+    return Program(engine, path, n, tuple(prompt), workers, timeout)
 
 
 def unfit(length: int, n: int, most: int) -> str:
@@ -120,12 +122,6 @@ def unfit(length: int, n: int, most: int) -> str:
     if not length < n <= most:
         return f"-n {n}: give {length + 1} to {most} tokens, {length} of them the prompt"
     return ""
-
-
-def prompt_of(length: int, vocab_size: int) -> tuple[int, ...]:
-    """A prompt of that many tokens, always the same: any would do, for the time does not depend on them."""
-    random = np.random.RandomState(3)
-    return tuple(int(token) for token in random.randint(0, vocab_size, size=length))
 
 
 def run(program: Program, under: Sequence[str] = (), flags: Sequence[str] = (), **wanted: Any) -> dict:

@@ -66,12 +66,11 @@ def from_speedscope(path: Path) -> list[Sample]:
         Frame(frame["name"].replace(".<locals>", ""), frame.get("file") or "", frame.get("line") or 0)
         for frame in document["shared"]["frames"]
     ]
-    samples = []
-    for number, profile in enumerate(document["profiles"]):
-        thread = thread_name(profile["name"], number)
-        for stack, weight in zip(profile["samples"], profile["weights"], strict=True):
-            samples.append(Sample(thread, tuple(frames[index] for index in stack), weight))
-    return samples
+    return [
+        Sample(thread_name(profile["name"], number), tuple(frames[index] for index in stack), weight)
+        for number, profile in enumerate(document["profiles"])
+        for stack, weight in zip(profile["samples"], profile["weights"], strict=True)
+    ]
 
 
 def thread_name(title: str, number: int) -> str:
@@ -156,12 +155,11 @@ def collapsed_text(stacks: Counter[str]) -> str:
 
 def speedscope(samples: list[Sample], name: str) -> dict:
     """The samples as a speedscope document, one profile for each thread."""
-    frames: dict[Frame, int] = {}
+    distinct = dict.fromkeys(frame for sample in samples for frame in sample.stack)
+    frames = {frame: number for number, frame in enumerate(distinct)}
     threads: dict[str, list[Sample]] = {}
     for sample in samples:
         threads.setdefault(sample.thread, []).append(sample)
-        for frame in sample.stack:
-            frames.setdefault(frame, len(frames))
     return {
         "$schema": "https://www.speedscope.app/file-format-schema.json",
         "name": name,

@@ -155,13 +155,11 @@ def limit(split: Split, parts: dict[str, float], heads: int) -> str:
 
 def split_of(recording: Recording, weights: Sequence[tuple[str, int]], config: Config) -> Split:
     """The model of a recorded run; `weights` as burden.weights() gives them."""
-    serial = sum(end - begin for one in recording.passes for begin, end in one.serial())
-    regions = recording.regions
     steps = [
         Step(region.name, tuple(task.length / 1e9 for task in region.tasks), read)
-        for region, read in zip(regions, region_weights(recording, weights, config), strict=True)
+        for region, read in zip(recording.regions, region_weights(recording, weights, config), strict=True)
     ]
-    return Split(recording.workers, serial / 1e9, tuple(steps))
+    return Split(recording.workers, recording.outside(), tuple(steps))
 
 
 def merged(splits: Sequence[Split]) -> Split:
@@ -169,11 +167,11 @@ def merged(splits: Sequence[Split]) -> Split:
 
     Raises ValueError if they differ in their tasks.
     """
-    steps = []
-    for same in zip(*(split.steps for split in splits), strict=True):
-        tasks = tuple(statistics.median(times) for times in zip(*(step.tasks for step in same), strict=True))
-        steps.append(same[0]._replace(tasks=tasks))
-    return Split(splits[0].k, statistics.median(split.serial for split in splits), tuple(steps))
+    steps = tuple(
+        same[0]._replace(tasks=tuple(map(statistics.median, zip(*(step.tasks for step in same), strict=True))))
+        for same in zip(*(split.steps for split in splits), strict=True)
+    )
+    return Split(splits[0].k, statistics.median(split.serial for split in splits), steps)
 
 
 def weight_bytes(config: Config) -> int:

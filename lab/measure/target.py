@@ -165,18 +165,15 @@ def observe(order: dict, engine: ModuleType, model: GPT2) -> dict:
     look = (lambda: margins.append(margin(model.acts.probs[0, -1, :V]))) if "margins" in order else None
     with sampler or nullcontext(), counter or nullcontext() as seconds, hardware or nullcontext():
         tokens, marks = generation(engine, model, order["prompt"], order["n"], order["workers"], look)
-    report = {
+    return {
         "tokens": tokens,
         "margins": margins,
         "marks": marks,
         "seconds": (marks[-1] - marks[0]) / 1e9,
         "monotonic": [monotonic, time.monotonic()],
+        "samples": sampler and sampler.samples(),
+        "count": seconds,
     }
-    if sampler is not None:
-        report["samples"] = sampler.samples()
-    if seconds is not None:
-        report["count"] = seconds
-    return report
 
 
 if __name__ == "__main__":

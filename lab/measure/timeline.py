@@ -131,11 +131,6 @@ def operation_rows(recording: Recording) -> list[dict]:
     return sorted(rows, key=lambda row: -row["seconds"])
 
 
-def outside_seconds(recording: Recording) -> float:
-    """Seconds in which no region was open: the serial part."""
-    return sum(end - begin for one in recording.passes for begin, end in one.serial()) / 1e9
-
-
 def wait_rows(recording: Recording) -> list[dict]:
     """The six places waited at longest: primitive, line, who, how often, seconds in all, the longest one."""
     places: dict[tuple[str, str, str], list[int]] = defaultdict(list)
@@ -355,7 +350,7 @@ def main(arguments: list[str] | None = None) -> int:
         "engine": program.name,
         "workers": program.workers,
         "seconds": recording.length / 1e9,
-        "outside": outside_seconds(recording),
+        "outside": recording.outside(),
         "threads": thread_rows(recording),
         "operations": operation_rows(recording),
         "waits": wait_rows(recording),
