@@ -265,19 +265,18 @@ class Watch:
 
 def well_formed(notes: object) -> dict:
     """The report of grader.shares, if it is one; else nothing."""
-    if not isinstance(notes, dict) or not all(isinstance(notes.get(name), dict) for name in TABLES):
+    if not isinstance(notes, dict) or not all(is_table(notes.get(name)) for name in TABLES):
         return {}
-    found: dict = {"poisoned": notes.get("poisoned") is True}
-    for name in TABLES:
-        table = notes.get(name)
-        if not isinstance(table, dict) or len(table) > 64:
-            return {}
-        for thread, value in table.items():
-            if (
-                not re.fullmatch(r"MainThread|worker-\d{1,6}", thread)
-                or not isinstance(value, int | float)
-                or not 0 <= value < 1e18
-            ):
-                return {}
-        found[name] = table
-    return found
+    return {"poisoned": notes.get("poisoned") is True, **{name: notes[name] for name in TABLES}}
+
+
+def is_table(table: object) -> bool:
+    """Whether this is a number for each of not too many threads."""
+    return (
+        isinstance(table, dict)
+        and len(table) <= 64
+        and all(
+            re.fullmatch(r"MainThread|worker-\d{1,6}", thread) and isinstance(value, int | float) and 0 <= value < 1e18
+            for thread, value in table.items()
+        )
+    )

@@ -7,6 +7,7 @@ came sooner than one thread can make it (Evidence.proven), or every worker must 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import median
 
 from grader import rows  # noqa: F401  (its rows come before these)
@@ -57,11 +58,9 @@ def for_each(evidence: Evidence, judge: Callable[[Evidence, Scaling], Result]) -
         return [Result(0.0, f"scaling cannot be measured here: {why}", status=INCONCLUSIVE)]
     if timing.failure is not None:
         return [Result(0.0, failed_run(evidence, timing, timing.failure))]
-    found, weight = [], 1 / len(timing.measured)
-    for k in timing.measured:
-        result = objection(evidence, k) or judge(evidence, evidence.scaling[k])
-        found.append(Result(result.credit, result.reason, result.private, result.status, k, weight))
-    return [*found, *left_out]
+    weight = 1 / len(timing.measured)
+    found = {k: objection(evidence, k) or judge(evidence, evidence.scaling[k]) for k in timing.measured}
+    return [*(replace(result, k=k, weight=weight) for k, result in found.items()), *left_out]
 
 
 def failed_run(evidence: Evidence, timing: Timing, failed: Run) -> str:
@@ -88,10 +87,9 @@ def threads_result(evidence: Evidence, found: Scaling) -> Result:
     taken = gain_without_steal(found) if points.measure == "gain" else share.high
     result = credited(reason, found, share, points.credit, points.scaling["full_credit"], taken)
     if result.credit < 1 and (slow := slow_line(evidence.timed.recorded.get(k, {}), k)) and not result.status:
-        result = Result(result.credit, f"{result.reason}; {slow}")
+        result = replace(result, reason=f"{result.reason}; {slow}")
     if found.gain.median > 1 and result.credit:
-        note = "for the instructor: a gain above what the machine gives to trusted threads"
-        result = Result(result.credit, result.reason, note, result.status)
+        result = replace(result, private="for the instructor: a gain above what the machine gives to trusted threads")
     return result
 
 

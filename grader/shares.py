@@ -23,6 +23,7 @@ import math
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, TypeGuard, cast
 
@@ -54,15 +55,15 @@ class Notes:
         self.bits: dict[str, int] = {}  # thread -> its bit in Root.readers
         self.roots: dict[tuple, np.ndarray] = {}  # where copied weights came from -> their readers
         self.seen: set[tuple] = set()
-        self.read_by: dict[str, int] = {}  # thread -> weights that went into its operations, each time counted
+        self.read_by: dict[str, int] = defaultdict(int)  # thread -> weights that it computes with, each time counted
         self.attention: dict[str, float] = {}
-        self.visits: dict[str, int] = {}  # how often a thread's products become those of attention
+        self.visits: dict[str, int] = defaultdict(int)  # how often a thread's products become those of attention
         self.attending: set[str] = set()  # threads whose last product was one
         self.work: dict[str, float] = {}  # of products with weights, in the order they are made
         self.layers = 1
         self.large = 0  # elements from which a result of weights alone is weights again: scaled, say
         self.pause = 0.0  # seconds that a worker rests after the first product of a task, so that others get theirs
-        self.rested: dict[str, float] = {}  # seconds of each thread
+        self.rested: dict[str, float] = defaultdict(float)  # seconds of each thread
         self.resting: set[str] = set()  # threads that have rested since they last waited for anything
         self.memory: Noted | None = None  # all weights
         self.sizes: list[int] = []  # of the matrices in that memory, one after the other
@@ -77,7 +78,7 @@ class Notes:
     def read(self, arrays: list["Noted"], thread: str) -> None:
         """Weights were read: mark each element."""
         bit = self.bit(thread)
-        self.read_by[thread] = self.read_by.get(thread, 0) + sum(array.size for array in arrays)
+        self.read_by[thread] += sum(array.size for array in arrays)
         for array in arrays:
             key = (thread, *array.place())
             if key not in self.seen:
@@ -150,7 +151,6 @@ class Noted(np.ndarray):
 
     def __array_finalize__(self, parent: object) -> None:
         if not isinstance(parent, Noted):
-            self.root = None
             return
         root = parent.root
         if root is not None and self.size and self.dtype.kind == "f" and not root.holds(self):
@@ -308,7 +308,7 @@ def note_product(work: float, result: object, weights: bool, thread: str) -> obj
         NOTES.attending.discard(thread)
     elif thread not in NOTES.attending:
         NOTES.attending.add(thread)
-        NOTES.visits[thread] = NOTES.visits.get(thread, 0) + 1
+        NOTES.visits[thread] += 1
     who, after, of_attention = NOTES.poison
     if who == thread and of_attention != weights and done > after and not NOTES.poisoned:
         NOTES.poisoned = True
@@ -322,10 +322,9 @@ def note_product(work: float, result: object, weights: bool, thread: str) -> obj
 
 def rest(thread: str) -> None:
     """Let the other workers have their tasks: on a busy machine the first one awake would do all of them."""
-    spent = NOTES.rested.get(thread, 0.0)
-    if NOTES.pause and thread != "MainThread" and thread not in NOTES.resting and spent < MOST_REST:
+    if NOTES.pause and thread != "MainThread" and thread not in NOTES.resting and NOTES.rested[thread] < MOST_REST:
         NOTES.resting.add(thread)
-        NOTES.rested[thread] = spent + NOTES.pause
+        NOTES.rested[thread] += NOTES.pause
         time.sleep(NOTES.pause)
 
 

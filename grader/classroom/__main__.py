@@ -216,10 +216,8 @@ class View:
         """For the server: the report, or a student's page."""
         if path == "":
             return self.report(live=True)
-        for s in self.standings():
-            if path == f"feedback/{file_name(s.student)}.html":
-                return feedback(s)
-        return None
+        students = {f"feedback/{file_name(s.student)}.html": s for s in self.standings()}
+        return feedback(students[path]) if path in students else None
 
     @contextmanager
     def serving(self, console: Console) -> Iterator[None]:

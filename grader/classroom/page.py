@@ -29,6 +29,7 @@ CASES = re.compile(r"^\d+ cases; ")
 def render(standings: Sequence[Standing], pairs: Sequence[Pair], title: str, live: bool = False) -> str:
     """The page; with `live` it loads itself anew."""
     scored = [s.score for s in standings if s.score is not None]
+    most = max((s.record.result.most for s in standings if s.record.result), default=0.0)
     names = {s.student: s.name for s in standings}
     return template(Path(__file__).with_name("page.html")).render(
         title=title,
@@ -38,7 +39,7 @@ def render(standings: Sequence[Standing], pairs: Sequence[Pair], title: str, liv
         mean=sum(scored) / len(scored) if scored else None,
         middle=median(scored) if scored else None,
         plot=speedup_plot(standings),
-        scores=histogram(scored, most_of(standings)),
+        scores=histogram(scored, most or 100.0),
         shares=histogram([share for s in standings for share in shares_of(s)], 1.0),
         stages=stages(standings),
         causes=causes(standings),
@@ -55,11 +56,6 @@ def status_counts(standings: Iterable[Standing]) -> dict[str, int]:
     known = (GRADED, INCONCLUSIVE, "waiting", "too late")
     counts = Counter(s.status if s.status in known else "not graded" for s in standings)
     return {name: counts[name] for name in (*known, "not graded") if counts[name]}
-
-
-def most_of(standings: Iterable[Standing]) -> float:
-    """The points there are."""
-    return max((s.record.result.most for s in standings if s.record.result), default=100.0) or 100.0
 
 
 def scalings(standing: Standing) -> list[dict[str, Any]]:

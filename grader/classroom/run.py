@@ -1,6 +1,6 @@
 """Grades a class: hands out work, stores every result the moment it is there, tries again what was disturbed."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import cast
@@ -185,7 +185,5 @@ def run_here(perform: Callable[[Order, int], Outcome], order: Order, workers: tu
 
 def summary(records: list[Record]) -> dict[str, int]:
     """How many are graded, inconclusive, not graded, and wait."""
-    counts: dict[str, int] = dict.fromkeys((GRADED, INCONCLUSIVE, NOT_GRADED, "waiting"), 0)
-    for record in records:
-        counts[record.result.status if record.result else "waiting"] += 1
-    return counts
+    counts = Counter(record.result.status if record.result else "waiting" for record in records)
+    return {status: counts[status] for status in (GRADED, INCONCLUSIVE, NOT_GRADED, "waiting")}

@@ -9,7 +9,7 @@ they share many of these fingerprints. What the starter holds is everybody's, an
 import io
 import keyword
 import tokenize
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import combinations
 from typing import NamedTuple
@@ -82,13 +82,11 @@ def similar(programs: Mapping[str, bytes], given: Iterable[bytes] = ()) -> list[
         for mark in marks:
             holders[mark].append(who)
     most = COMMON * len(programs) if len(programs) >= 10 else len(programs)
-    shared: dict[tuple[str, str], int] = defaultdict(int)
-    kept: dict[str, int] = defaultdict(int)
+    shared: Counter[tuple[str, str]] = Counter()
+    kept: Counter[str] = Counter()
     for who in holders.values():
         if len(who) <= max(2, most):
-            for one in who:
-                kept[one] += 1
-            for pair in combinations(sorted(who), 2):
-                shared[pair] += 1
+            kept.update(who)
+            shared.update(combinations(sorted(who), 2))
     pairs = [Pair(a, b, n / min(kept[a], kept[b])) for (a, b), n in shared.items() if min(kept[a], kept[b]) >= LEAST]
     return sorted((pair for pair in pairs if pair.share >= SIMILAR), key=lambda pair: (-pair.share, pair))

@@ -52,20 +52,19 @@ def timing(
             thread[token] += bursts / 2
         return found
 
-    def one_sample() -> Sample:
-        return sample(one * (3.0 if rng.random() < slow_ones else 1.0), busy, ones if shares else (), waits=waits)
-
     shares = (1 / k,) * k if shares is None else shares
+    ones = ones if shares else ()
     cores = (one * busy if cpu_many is None else cpu_many) / many
-    found = Timing("generated", 2 if k == 2 else 4, [k], whole=KERNEL / TURN)
+    seen_inside = {} if inside is None else {k: inside}
+    found = Timing("generated", 2 if k == 2 else 4, [k], whole=KERNEL / TURN, inside=seen_inside)
     for _ in range(rounds):
         manys = [burst(sample(many, cores, shares, k * steal)) for _ in range(SETS)]
         turns = [[[around(TURN), around(TURN / capacity)] for _ in range(TOKENS)] for _ in range(SETS)]
         trusted = sample(TOKENS * serial, 1.0, ())
-        one_samples = [one_sample() for _ in range(SETS)]
+        one_samples = [
+            sample(one * (3.0 if rng.random() < slow_ones else 1.0), busy, ones, waits=waits) for _ in range(SETS)
+        ]
         found.rounds.append(Round(trusted, one_samples, {k: manys}, {k: turns}, disturbed=disturbed))
-    if inside is not None:
-        found.inside[k] = inside
     return found
 
 

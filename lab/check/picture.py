@@ -1,10 +1,11 @@
 """A schedule to look at: as lines of text, and as a picture with a column for each thread."""
 
+from collections.abc import Iterator
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from lab.check.runner import Runner
 from lab.check.scheduler import Scheduler
 from lab.files import write_text
 
@@ -49,13 +50,10 @@ def rows(scheduler: Scheduler) -> list[tuple[bool, Any, str, str]]:
         before = runner
     for runner in scheduler.everyone:
         if runner.ready is not None and scheduler.outcome is not None and scheduler.outcome.kind == "deadlock":
-            found.append((True, runner, WAITS + waiting_words(runner), runner.site))
+            verb, what = runner.verb, runner.what
+            wants = f"to wake from {what[0].label}" if verb == "wakes" else in_words(verb, what)
+            found.append((True, runner, WAITS + wants, runner.site))
     return found
-
-
-def waiting_words(runner: Runner) -> str:
-    """What a thread that never went on was about to do."""
-    return f"to wake from {runner.what[0].label}" if runner.verb == "wakes" else in_words(runner.verb, runner.what)
 
 
 def lines(scheduler: Scheduler) -> list[str]:
@@ -103,37 +101,40 @@ def write_svg(path: Path, scheduler: Scheduler, title: str, schedule: str) -> No
         f'<rect width="{width}" height="{height}" fill="white"/>',
         f'<text x="10" y="18" font-size="13" font-weight="bold">{escape(title)}</text>',
         f'<text x="10" y="34" fill="#666">{escape(schedule[:160])}</text>',
+        *(
+            f'<text x="{x}" y="54" font-weight="bold" fill="{colour(number)}">{escape(names[number])}</text>\n'
+            f'<line x1="{x - 6}" y1="{TOP - 6}" x2="{x - 6}" y2="{height - 10}" stroke="#ddd"/>'
+            for number, x in place.items()
+        ),
+        *arrows(found, place),
+        *(step(row, place[row[1].number], TOP + ROW * index) for index, row in enumerate(found)),
+        "</svg>\n",
     ]
-    for number, x in place.items():
-        parts.append(f'<text x="{x}" y="54" font-weight="bold" fill="{colour(number)}">{escape(names[number])}</text>')
-        parts.append(f'<line x1="{x - 6}" y1="{TOP - 6}" x2="{x - 6}" y2="{height - 10}" stroke="#ddd"/>')
-    parts += arrows(found, place)
-    for index, (_changed, runner, words, site) in enumerate(found):
-        x, y = place[runner.number], TOP + ROW * index
-        fill = "#c62828" if words.startswith(WAITS) else colour(runner.number)
-        parts.append(f'<circle cx="{x - 6}" cy="{y + 5}" r="3.5" fill="{fill}"/>')
-        text = escape(words if len(words) <= LETTERS else words[: LETTERS - 1] + "…")
-        parts.append(
-            f'<text x="{x}" y="{y + 9}" fill="{fill}" stroke="white" stroke-width="4" paint-order="stroke">{text}'
-            f"<title>{escape(words)} {escape(site)}</title></text>"
-        )
-        parts.append(f'<text x="4" y="{y + 9}" fill="#999" font-size="9">{escape(site.rpartition(":")[2])}</text>')
-    parts.append("</svg>")
-    write_text(path, "\n".join(parts) + "\n")
+    write_text(path, "\n".join(parts))
 
 
-def arrows(found: list[tuple[bool, Any, str, str]], place: dict[int, int]) -> list[str]:
+def arrows(found: list[tuple[bool, Any, str, str]], place: dict[int, int]) -> Iterator[str]:
     """A dashed line wherever another thread goes on."""
-    parts = []
-    for index, (changed, runner, words, _site) in enumerate(found):
-        before = found[index - 1][1].number if index else runner.number
-        if changed and before != runner.number and not words.startswith(WAITS):
+    for index, ((_, before, _, _), (changed, runner, words, _)) in enumerate(pairwise(found), 1):
+        if changed and before is not runner and not words.startswith(WAITS):
             y = TOP + ROW * index + 5
-            parts.append(
-                f'<path d="M{place[before] - 6} {y - ROW} L{place[runner.number] - 6} {y}" stroke="#aaa" fill="none" '
-                'stroke-dasharray="3 2"/>'
+            yield (
+                f'<path d="M{place[before.number] - 6} {y - ROW} L{place[runner.number] - 6} {y}" stroke="#aaa" '
+                'fill="none" stroke-dasharray="3 2"/>'
             )
-    return parts
+
+
+def step(row: tuple[bool, Any, str, str], x: int, y: int) -> str:
+    """A point in the thread's column, what it does there, and the line, which is whole where the pointer rests."""
+    _changed, runner, words, site = row
+    fill = "#c62828" if words.startswith(WAITS) else colour(runner.number)
+    text = escape(words if len(words) <= LETTERS else words[: LETTERS - 1] + "…")
+    return (
+        f'<circle cx="{x - 6}" cy="{y + 5}" r="3.5" fill="{fill}"/>\n'
+        f'<text x="{x}" y="{y + 9}" fill="{fill}" stroke="white" stroke-width="4" paint-order="stroke">{text}'
+        f"<title>{escape(words)} {escape(site)}</title></text>\n"
+        f'<text x="4" y="{y + 9}" fill="#999" font-size="9">{escape(site.rpartition(":")[2])}</text>'
+    )
 
 
 def colour(number: int) -> str:

@@ -10,6 +10,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from itertools import dropwhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -106,10 +107,7 @@ def trimmed(sample: Sample) -> tuple[Frame, ...]:
             return sample.stack[depth + 1 :]
     if sample.thread == "MainThread":
         return ()  # loading, or the end of the process
-    for depth, frame in enumerate(sample.stack):
-        if frame.base not in PLUMBING:
-            return sample.stack[depth:]
-    return ()
+    return tuple(dropwhile(lambda frame: frame.base in PLUMBING, sample.stack))
 
 
 def is_waiting(sample: Sample) -> bool:
