@@ -14,7 +14,7 @@ from grader.cases import CasesError
 from grader.points import PointsError, load
 from grader.sandbox import BACKENDS, NEEDS_LINUX, SandboxError
 from grader.verdict import Verdict
-from lab.command import INTERRUPTED, Parser, in_one_line, quietly, some_path
+from lab.command import INTERRUPTED, Parser, in_one_line, quietly, shortened, some_path
 from lab.files import PROFILES, WriteError, shown
 from lab.models import ModelError, find
 
@@ -26,6 +26,7 @@ class FileError(Exception):
 GRADER_ERRORS = (FileError, SandboxError, PointsError, CasesError, ModelError)
 OWN = grade.LAB / "parallel.py"
 OUT = PROFILES / "grade"
+MOST_DIGITS = 1000  # of a seed; Python reads no more than 4300
 METADATA = Path("/autograder/submission_metadata.json")  # where Gradescope says what was handed in before
 
 
@@ -118,8 +119,10 @@ def seed_of(given: str | None) -> int:
     """The seed of the hidden cases; out of the environment it is taken away. Raises OptionError."""
     in_environment = os.environ.pop("GRADER_SEED", "")  # so no submission inherits it
     seed = given or in_environment or "1"
-    if not seed.isdecimal():
-        raise grade.OptionError(f"--seed {seed}: must be an integer of 0 or more")
+    if not seed.isdecimal() or len(seed) > MOST_DIGITS:
+        raise grade.OptionError(
+            f"--seed {shortened(seed)}: must be an integer of 0 or more, of at most {MOST_DIGITS} digits"
+        )
     return int(seed)
 
 

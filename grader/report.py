@@ -15,6 +15,7 @@ from rich.text import Text
 from grader.estimates import Scaling
 from grader.rows import witnesses
 from grader.verdict import FAILED, INCONCLUSIVE, PARTIAL, PASSED, SKIPPED, STAGES, Row, Verdict, stage
+from lab.command import counted
 from lab.files import remove, write_json, write_text
 
 MARKS = {
@@ -83,7 +84,7 @@ def speeds(s: Scaling) -> str:
     return (
         f"a token takes T_s {s.serial:.2f} s -> T_1 {s.one:.2f} s: the algorithm gained {s.algorithm}; "
         f"-> T_{s.k} {s.many:.2f} s: {s.k} workers gained {s.threads}, this machine could give {s.capacity}; "
-        f"together S_{s.k} = {s.speedup} ({s.sets} runs each)"
+        f"together S_{s.k} = {s.speedup} ({counted(s.sets, 'run')} each)"
     )
 
 

@@ -45,7 +45,8 @@ from grader.processes import (
     processes_of,
 )
 from grader.workspace import home, note, remove_files
-from lab import BLAS_THREAD_VARIABLES, kernels
+from lab import BLAS_THREAD_VARIABLES
+from lab.measure.runner import kernel_choice
 
 MB = 1 << 20
 PATH = "/usr/bin:/bin"
@@ -240,7 +241,7 @@ class Sandbox:
         environment = {
             **dict.fromkeys(BLAS_THREAD_VARIABLES, "1"),
             **{"PATH": PATH, "HOME": place, "TMPDIR": place, "LANG": "C.UTF-8"},
-            kernels.VARIABLE: kernels.choose(),  # one choice for all programs that are compared
+            "GPT_KERNELS": kernel_choice(),  # one choice for all programs that are compared
             **{name: os.environ[name] for name in BLAS_KIND if name in os.environ},
             **{"LD_LIBRARY_PATH": self.python.library_path, MARK: mark},
         }
@@ -335,6 +336,10 @@ def choose(wanted: str | None = None, required: bool = False) -> Sandbox:
     """The best backend that works, or the one wanted. Raises SandboxError; with `required` limits alone will not do."""
     if sys.platform != "linux":
         raise SandboxError(NEEDS_LINUX)
+    try:
+        kernel_choice()
+    except ValueError as error:
+        raise SandboxError(str(error)) from None
     reasons = []
     for backend in BACKENDS if wanted is None else (wanted,):
         try:

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from rich.console import Console
@@ -120,9 +121,13 @@ class Chat:
         if len(tokens) >= longest:
             raise ChatError(f"that text has {len(tokens)} tokens; this model takes up to {longest - 1}")
         n = min(len(tokens) + self.n, longest)
-        self.write(text, style="dim")
         with gpt([*self.arguments, "-n", str(n), *map(str, tokens)]) as process:
             lines = pipe(process.stdout)
+            first = lines.readline()
+            if not first:  # gpt has said why, on a line of its own
+                return self.outcome(process)
+            self.write(text, style="dim")
+            lines = chain([first], lines)
             try:
                 for piece in pieces(map(token_of, lines)):
                     self.write(piece)
@@ -130,7 +135,11 @@ class Chat:
                 self.console.print()
             if next(lines, None) is not None:  # tokens after the end of the text: nobody needs the rest
                 return 0
-            code = process.wait()
+            return self.outcome(process)
+
+    def outcome(self, process: subprocess.Popen) -> int:
+        """gpt's exit code. Raises ChatError where a signal ended it."""
+        code = process.wait()
         if code < 0:  # too little memory ends programs, too
             raise ChatError(f"the program that computes was ended: {signal.strsignal(-code)}")
         return code

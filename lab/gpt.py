@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from lab import onethread
 from lab.checkpoint import CheckpointError, read_checkpoint, touch_pages
-from lab.command import Parser, default_workers, in_one_line, quietly, shortened, whole_number, worker_count
+from lab.command import Parser, counted, default_workers, in_one_line, quietly, shortened, whole_number, worker_count
 from lab.engines import EngineError, checked, engine_name, load_engine, start, why_not_loaded
 from lab.models import ModelError, resolve
 from lab.serial import gpt2_build_from_checkpoint
@@ -103,6 +103,8 @@ def run(options) -> None:
         if "can't start new thread" not in str(error):
             raise
         raise UsageError("the system allows no more threads: use fewer --workers, or raise ulimit -u") from None
+    if made < (wanted := options.n - len(prompt)):
+        raise UsageError(f"--engine {options.engine}: generate() stops after {counted(made, 'token')} of {wanted}")
     if options.time:
         seconds = time.perf_counter() - loaded
         rate = f"{made} tokens, {made / seconds:.1f} a second"

@@ -278,6 +278,19 @@ def test_a_program_that_takes_the_process_with_it_is_told(checker, tmp_path: Pat
     assert "SIGKILL" in run.stdout
 
 
+def test_threads_that_wait_alike_are_told_together(tmp_path: Path):
+    program = """
+        start = Semaphore(0)
+        def main():
+            for _ in range(3):
+                spawn(lambda number: start.P())
+            join()
+    """
+    said = look(write(tmp_path / "alike.py", program)).findings[0].message
+    assert "worker-1, worker-2 and worker-3 wait in P(semaphore start) (alike.py:7) and no thread" in said
+    assert "main waits for the end of worker-1, worker-2 and worker-3 (alike.py:8)" in said
+
+
 def test_a_search_that_finds_nothing_new_stops_early_and_says_so(tmp_path: Path):
     program = write(tmp_path / "two.py", "def main():\n    spawn(lambda number: None)\n    join()\n")
     result = look(program, schedules=5000)

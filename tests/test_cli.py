@@ -292,6 +292,20 @@ def test_a_program_that_makes_no_tokens_or_too_many(gpt, speaking, tmp_path, tok
     assert (code, err) == (2, f"gpt: --engine {mine}: {said}\n") and len(out.splitlines()) in (0, 9)
 
 
+def test_a_program_that_stops_too_early(gpt, tiny, tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_text("def generate(model, prompt, n, workers):\n    yield 7\n")
+    assert gpt("--model", tiny, "--engine", mine, "1") == (
+        2, "7\n", f"gpt: --engine {mine}: generate() stops after 1 token of 9\n",
+    )  # fmt: skip
+
+
+def test_chat_shows_no_text_before_an_error(speaking, tmp_path, capfd):
+    (tmp_path / "mine.py").write_text("x = 1\n")
+    assert chat_module.main(["--model", str(speaking), "--engine", str(tmp_path / "mine.py"), "hi"]) == 2
+    assert capfd.readouterr().out == ""
+
+
 @pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
 @pytest.mark.parametrize(
     "command", ["lab.gpt --model {tiny} 5", "lab.chat --model {speaking} -n 2 hi", "lab.tokenizer hi"]

@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -512,6 +514,12 @@ def test_what_was_not_measured_is_said():
     assert judge(evidence(none)).exit_code == 3
 
 
+def test_one_run_is_not_runs():
+    scaling = estimate_scaling(timings.named("reference", noise=0.0).rounds, 2)
+    assert f"({scaling.sets} runs each)" in report.speeds(scaling)
+    assert "(1 run each)" in report.speeds(replace(scaling, sets=1))
+
+
 def test_a_wrong_token_in_a_timed_run_fails_the_scaling():
     timing = timings.named("reference")
     timing.failure, timing.expected, timing.failed_workers = Run([1], 4, 2, tokens=[1, 2, 9]), [1, 2, 3], 2
@@ -694,6 +702,7 @@ def test_files_are_replaced_not_followed(tmp_path):
     [
         (["--stages", "everything"], "give some of"),
         (["--seed", "-1"], "must be an integer of 0 or more"),
+        (["--seed", "9" * 5000], f"--seed {'9' * 37}...: must be an integer of 0 or more, of at most 1000 digits"),
         (["--points", "none.toml"], "No such file"),
         (["--model", "none.bin"], "no such model"),
     ],
@@ -701,6 +710,16 @@ def test_files_are_replaced_not_followed(tmp_path):
 def test_command_line_wrong_use(arguments, said, tmp_path, capsys):
     assert main([*arguments, "--out", str(tmp_path)]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_wrong_kernels_are_one_line(tmp_path):
+    (tmp_path / "parallel.py").write_text(GOOD)
+    command = [sys.executable, "-m", "grader", "parallel.py", "--out", str(tmp_path)]
+    environment = os.environ | {"GPT_KERNELS": "matmul:magic", "PYTHONPATH": str(grade.LAB.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    _progress, error = done.stderr.splitlines()
+    assert error.startswith("GPT_KERNELS=matmul:magic: matmul:magic is none of the formulations")
 
 
 @pytest.mark.parametrize("arguments, seed", [([], 4711), (["--seed", "5"], 5)])

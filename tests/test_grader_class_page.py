@@ -169,6 +169,12 @@ def test_all_rows_of_a_grade_fit_beside_each_other(driver, tmp_path):
         driver.set_window_size(1280, 900)
 
 
+@pytest.mark.parametrize("name", ["report.html", "classroom/page.html"])
+def test_scroll_bars_and_fields_are_dark_too(name):
+    text = (Path(page.__file__).parents[1] / name).read_text()
+    assert "prefers-color-scheme: dark" in text and "color-scheme: light dark" in text
+
+
 @pytest.mark.long
 def test_a_thousand_open_and_sort(driver, tmp_path):
     path = write_class(tmp_path, 1000)

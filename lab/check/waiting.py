@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from lab.check.primitives import Cond, Semaphore
-from lab.check.report import listed
+from lab.check.report import grouped, listed
 from lab.check.runner import Failure, Runner
 
 T = TypeVar("T")
@@ -63,13 +63,24 @@ def deadlock(live: list[Runner], cycle: list[Runner]) -> Failure:
     cycle = cycle[first:] + cycle[:first]
     stuck = [runner for runner in live if not can_go_on(runner) and runner.verb in STUCK]
     stuck.sort(key=lambda runner: (runner not in cycle, STUCK.index(runner.verb)))
-    waits = "; ".join(map(describe_wait, stuck))
+    alike = grouped((wait_of(runner), runner.name) for runner in stuck)
+    waits = "; ".join(together(names, wait) for wait, names in alike.items())
     return Failure("deadlock", waits, deadlock_detail(stuck, cycle), [runner.site for runner in stuck])
+
+
+def together(names: list[str], wait: str) -> str:
+    """The wait of one thread, or of several that wait for the same at the same place."""
+    return f"{listed(names)} {wait if len(names) == 1 else wait.replace('waits', 'wait', 1)}"
 
 
 def describe_wait(runner: Runner) -> str:
     """What a thread waits for, and why it waits in vain."""
-    begin, what = f"{runner.name} waits", runner.what
+    return f"{runner.name} {wait_of(runner)}"
+
+
+def wait_of(runner: Runner) -> str:
+    """The same without its name."""
+    begin, what = "waits", runner.what
     match runner.verb:
         case "locks":
             text = f"{begin} for {what.label} ({runner.site})"
@@ -86,8 +97,8 @@ def describe_wait(runner: Runner) -> str:
             return f"{begin} in P({what.label}) ({runner.site}) and no thread that can run will V it"
         case "joins":
             names = [other.name for other in what if not other.ended]
-            return f"{begin} for the end of {' and '.join(names)} ({runner.site})"
-    return f"{runner.name} {runner.verb} ({runner.site})"
+            return f"{begin} for the end of {listed(names)} ({runner.site})"
+    return f"{runner.verb} ({runner.site})"
 
 
 def deadlock_detail(stuck: list[Runner], cycle: list[Runner]) -> str:
