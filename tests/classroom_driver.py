@@ -1,4 +1,4 @@
-"""python tests/classroom_driver.py SUBMISSIONS GRADEBOOK [ADDRESS]: a run over a class with the stub as its grader.
+"""python tests/classroom_driver.py SUBMISSIONS GRADEBOOK: a run over a class with the stub as its grader.
 
 Each submission has a process of its own, as in a real run; Ctrl-C ends it with 130.
 """
@@ -13,14 +13,14 @@ from grader.classroom.task import Settings
 from grader.points import load
 
 
-def run(submissions: str, gradebook: str, address: str | None = None) -> None:
+def run(submissions: str, gradebook: str) -> None:
     from grader.classroom.cluster import connected  # here, as in the command: each grading process runs this file anew
     from grader.classroom.run import ClassRun
 
     settings = Settings(load())
     with Gradebook(gradebook) as book:
         book.add(collect(submissions))
-        with connected(address, settings.points.workers) as client:
+        with connected(None, settings.points.workers) as client:
             ClassRun(book, client, settings, lambda done, *_: print(done, flush=True), perform_in_process).grade()
 
 

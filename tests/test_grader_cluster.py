@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from classroom_stub import perform, perform_nothing
+from classroom_stub import perform, perform_in_process, perform_nothing
 
 from grader.classroom import cluster, example
 from grader.classroom import run as class_run
@@ -97,8 +97,9 @@ def test_stages_that_are_not_asked_for_are_not_run(tmp_path, client, monkeypatch
 
 
 @pytest.mark.long
-def test_a_worker_that_is_killed_loses_no_submission(tmp_path):
+def test_a_worker_that_is_killed_loses_no_submission(tmp_path, monkeypatch):
     """One submission kills its worker each time; all others are graded, and it says what happened."""
+    monkeypatch.setattr(class_run, "DEATHS", 1)
     with cluster.connected(None, WORKERS) as client:
         found = run(tmp_path, client, {"eve": "dies", **{f"s{i:02}": f"score {i}" for i in range(12)}})
     assert found.pop("eve")[0] == NOT_GRADED
@@ -270,14 +271,12 @@ def by_hand(tmp_path: Path, *names: str) -> Iterator[tuple[str, subprocess.Popen
 
 @pytest.mark.long
 def test_a_cluster_of_two_worker_processes(tmp_path):
-    folder, log = write_class(tmp_path / "class", {f"s{i}": "slow 0.2" for i in range(8)}), tmp_path / "log"
-    with by_hand(tmp_path, "one", "two") as (address, _):
-        command = [sys.executable, str(DRIVER), str(folder), str(tmp_path / "g.sqlite"), address]
-        subprocess.run(
-            command, check=True, env={**os.environ, "CLASSROOM_LOG": str(log)}, timeout=120, capture_output=True
-        )
-        with Gradebook(tmp_path / "g.sqlite") as book:
-            assert [r.result.status for r in book.records()] == [GRADED] * 8
+    folder = write_class(tmp_path / "class", {f"s{i}": "slow 0.2" for i in range(8)})
+    with Gradebook(tmp_path / "g.sqlite") as book, by_hand(tmp_path, "one", "two") as (address, _):
+        book.add(collect(folder))
+        with cluster.connected(address, WORKERS) as client:
+            ClassRun(book, client, Settings(load()), perform=perform_in_process).grade()
+        assert [r.result.status for r in book.records()] == [GRADED] * 8
 
 
 def test_a_scheduler_that_is_lost_is_one_line_and_loses_no_result(tmp_path):
@@ -420,8 +419,10 @@ def test_a_class_is_graded_for_real(tmp_path):
     (folder / "nothing" / "notes.txt").write_text("x")
     recorded = {sha256(members[what].source.encode()).hexdigest(): members[what].timing for what in wanted}
     (tmp_path / "timings.json").write_text(json.dumps(recorded))
+    (tmp_path / "cases.json").write_text('{"cases": [{"prompt": [5, 7], "n": 6, "workers": 2}]}')
     out = tmp_path / "out"
     options = ["--out", str(out), "--timings", str(tmp_path / "timings.json"), "--stages", "tokens,timing"]
+    options += ["--cases", str(tmp_path / "cases.json")]  # for the hidden ones
     assert main(["grade", str(folder), *options]) == 0
     with (out / "grades.csv").open(encoding="utf-8") as file:
         lines = {line["id"]: line for line in csv.DictReader(file)}
