@@ -273,8 +273,11 @@ def test_gain_is_the_share_of_what_the_cores_can_gain():
     assert bench.Results(2, 9, [one, two], {2: [1.0, 1.5, 1.5]}, {}).gain(two) is None
 
 
-@pytest.mark.parametrize(("width", "shown"), [(80, "2.00"), (120, "2.00 [2.00, 2.00]")])
-def test_the_table_cuts_no_number(width, shown):
+@pytest.mark.parametrize(
+    ("width", "shown", "title"),
+    [(60, "2.00", "tok/s"), (80, "2.00", "tokens/s"), (120, "2.00 [2.00, 2.00]", "tokens/s")],
+)
+def test_the_table_cuts_no_number(width, shown, title):
     names = [("serial", "serial", 1, 4.0), ("parallel k=1", "parallel", 1, 4.0), ("parallel k=16", "parallel", 16, 2.0)]
     names.append(("PyTorch last logits, compiled k=2", "torch", 2, 2.0))
     contenders = [bench.Contender(name, engine, k, None, seconds=[seconds]) for name, engine, k, seconds in names]
@@ -282,7 +285,13 @@ def test_the_table_cuts_no_number(width, shown):
     console = Console(width=width, record=True, file=io.StringIO())
     console.print(bench.table(results, 10**8, console.width))
     text = console.export_text()
-    assert "…" not in text and shown in text and "tokens/s" in text and max(map(len, text.splitlines())) <= width
+    assert (
+        "…" not in text
+        and "parallel k=1 " in text
+        and shown in text
+        and title in text
+        and max(map(len, text.splitlines())) <= width
+    )
 
 
 def test_a_students_copy_measures_its_parallel_py(tmp_path, monkeypatch, tiny, programs):

@@ -663,5 +663,6 @@ def test_a_narrow_terminal_cuts_names_and_no_numbers(capsys):
     assert "my_parallel.py:123 " in capsys.readouterr().out
     row = {"k": 64, "predicted": 0.66, "limited": 0.672, "measured": 0.349, "error": 0.22, "limit": "interpreter lock"}
     Console(width=60).print(scale.table([row], 60))
-    title, row = capsys.readouterr().out.splitlines()
+    title, row, rest = capsys.readouterr().out.splitlines()
     assert row.split()[:6] == ["64", "0.672", "s", "1.00", "0.349", "s"] and "+22%" in row and "interpreter" in row
+    assert rest.strip() == "lock"  # not cut off

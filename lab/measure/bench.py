@@ -177,17 +177,23 @@ def lock_ratio() -> float:
 
 KEEPS = ("cached", "torch-cache", "llama.cpp")  # keys and values: a token after the first reads each weight once
 WITH_INTERVALS = 110  # columns that the table takes with them
+WITH_TITLES = 80  # and with whole titles
 
 
 def table(results: Results, weight_bytes: int, width: int = WITH_INTERVALS) -> Table:
-    """A row for each contender; on a narrow terminal medians without their intervals, which bench.json has."""
+    """A row for each contender; a narrow terminal shows medians without their intervals, which bench.json has, and a
+    narrower one short titles."""
 
     def cell(found: Estimate | None) -> str:
         return "" if found is None else str(found) if width >= WITH_INTERVALS else f"{found.median:.2f}"
 
     titles = ("seconds", "tokens/s", "S=T_s/T_k", "E=T_1/T_k", "C_k", "gain", "of the floor")
+    if narrow := width < WITH_TITLES:
+        titles = ("seconds", "tok/s", "S_k", "E_k", "C_k", "gain", "floor")
     columns = [Column(title, justify="right", no_wrap=True, min_width=len(title)) for title in titles]
-    grid = Table(Column("", overflow="fold"), *columns, box=None, pad_edge=False, header_style="bold")
+    grid = Table(
+        Column("", overflow="fold"), *columns, box=None, pad_edge=False, header_style="bold", collapse_padding=narrow
+    )
     for contender in results.contenders:
         seconds = float(np.median(contender.seconds))
         c_k = results.capacity.get(contender.k) if results.scaling(contender) else None

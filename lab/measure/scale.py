@@ -29,7 +29,6 @@ from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Column, Table
-from rich.text import Text
 
 from lab.checkpoint import Config, read_header
 from lab.command import counted, quietly, whole_number
@@ -280,17 +279,17 @@ def table(rows: list[dict], width: int = 80) -> Table:
     shown = {key: heading for key, heading in headings.items() if any(key in row for row in rows)}
     if width < 75 and "limited" in shown:
         del shown["predicted"]
-    columns = [number(text) for heading in shown.values() for text in (heading, "T_1/T_k")]
+    columns: list[Column | str] = [number(text) for heading in shown.values() for text in (heading, "T_1/T_k")]
     if "limited" in shown:
-        columns += [number("Error"), Column("limited by", overflow="ellipsis")]
+        columns += [number("Error"), "limited by"]
     grid = Table(number("k"), *columns, box=None, padding=(0, 1, 0, 0), pad_edge=False)
     one = rows[0]
     for row in rows:
-        cells: list[str | Text] = [str(row["k"])]
+        cells = [str(row["k"])]
         for key in shown:
             cells += [f"{row[key]:.3f} s", f"{one[key] / row[key]:.2f}"] if key in row else ["", ""]
         if "limited" in shown:
-            cells += [f"{row['error']:+.0%}" if "error" in row else "", Text(row["limit"], no_wrap=True)]
+            cells += [f"{row['error']:+.0%}" if "error" in row else "", row["limit"]]
         grid.add_row(*cells)
     return grid
 
