@@ -13,15 +13,16 @@ ROOT = Path(__file__).parents[1]
 SOURCES = notebook.sources()
 SMALL = {  # what is smaller than in the chapters themselves
     "01": {"TIMED": "tiny_shakespeare", "N": 4},
-    "02": {"MODEL": "tiny_shakespeare", "N": 24},
+    "02": {"MODEL": "tiny_shakespeare", "N": 24, "LONG": 80},
     "03": {"SIZE": 120, "ITEMS": 6},
     "04": {"SCHEDULES": 200},
     "05": {"MODEL": "tiny_shakespeare", "PROMPT": 8, "N": 10, "ROUNDS": 1},
     "06": {"MEGABYTES": 8},
     "07": {"TEXT": "docs/handout.md", "STEPS": 3},
 }
-BRIEF = """from lab.measure import capacity, machine
-capacity.MOST_BYTES = machine.READ_BYTES = 1 << 24"""  # with less, the machine is measured sooner
+BRIEF = """from lab.measure import capacity, machine, scale
+capacity.MOST_BYTES = machine.READ_BYTES = 1 << 24
+scale.COUNTS, scale.REPEATS = (1, 2, 12), 1"""  # with less, the machine and the program are measured sooner
 jupyter = pytest.mark.skipif(
     not all(find_spec(module) for module in notebook.NEEDED),
     reason="Jupyter is not installed: make notebooks installs it",
