@@ -502,7 +502,8 @@ class_of_one = """
         ("words[len('a')] += 1", "words[0] = 5", ""),
         ("words[len('a'):] = [1]", "words[1] = 5", "words[1]"),
         ("grid[0, 1] += 1", "grid[0, int(1)] = 2", "grid[0, int(1)]"),
-        ("grid[0, number] += 1", "grid[0, 0] = 2", ""),
+        ("grid[0, number] = 1", "grid[0, 0] = 2", ""),
+        ("grid[0, -1] = 1", "grid[0, -2] = 2", ""),  # whose hashes are the same
         ("vars(self)['own'] = 1", "vars(shared)['own'] = 2", "vars(shared)['own']"),
         ("pass", "globals()['count'] = 3", "count"),
         ("pass", "setattr(sys.modules[__name__], 'count', 3)", "count"),

@@ -266,9 +266,8 @@ class Detector(Recorder):
                 for one in places[index][:LONGEST_SLICE] if isinstance(index, slice) else [places[index]]:
                     self.note_key((id(owner), "[]", one), owner, text, line, write)
         elif isinstance(owner, dict) and isinstance(index, KEYS):
-            with suppress(TypeError):
-                key = (id(owner), "[]", hash(index) if isinstance(index, tuple) else index)
-                self.note_key(key, owner, text, line, write)
+            with suppress(TypeError):  # it cannot be hashed, and so is no key
+                self.note_key((id(owner), "[]", index), owner, text, line, write)
 
     def note_key(self, key: Any, owner: Any, text: str, line: int, write: bool) -> None:
         """An access to the variable that `key` stands for."""
