@@ -114,6 +114,27 @@ def test_what_is_left_over_from_an_earlier_prompt_is_found(tmp_path: Path):
     assert api.explore_submission(program, schedules=40, races=False).findings[0].kind == "tokens"
 
 
+def test_what_is_left_behind_the_end_of_a_shorter_prompt_is_found(tmp_path: Path):
+    program = tmp_path / "scratch.py"
+    source = (ZOO / "right" / "submission.py").read_text()
+    own = "weights = np.exp(scores - scores.max())\n                weights /= weights.sum()"
+    assert own in source
+    kept = "SCRATCH[h, : t + 1] = np.exp(scores - scores.max())\n"
+    kept += "                weights = SCRATCH[h, : t + 1] / SCRATCH[h].sum()"
+    program.write_text(source.replace(own, kept) + "\n\nSCRATCH = np.zeros((3, 8), np.float32)\n")
+    assert api.explore_submission(program, schedules=40, races=False).findings[0].kind == "tokens"
+
+
+def test_a_part_that_is_missing_because_its_worker_had_no_turn_is_told_as_that(tmp_path: Path):
+    program = tmp_path / "one_for_all.py"
+    source = (ZOO / "right" / "submission.py").read_text()
+    each = "[Semaphore(0) for _ in range(k)]"
+    assert each in source
+    program.write_text(source.replace(each, "[Semaphore(0)] * k"))
+    finding = api.explore_submission(program, schedules=4, races=False).findings[0]
+    assert finding.kind == "tokens" and "worker-2 had not begun" in finding.detail
+
+
 def test_a_submission_that_is_wrong_at_once_is_still_looked_at_for_races(tmp_path: Path):
     variant = next(one for one in VARIANTS if one.name == "reads_before_the_workers_are_done")
     program = tmp_path / "wrong.py"

@@ -26,8 +26,9 @@ def tell(explorer: Explorer, run: Run) -> Finding:
     lines += [race.message() for race in related[int(raised) :][:3]]
     for race in related[:4]:
         finding.add_places(race.where())
-    if run.wrong and len(run.wrong) <= 2 and "nobody has written" in run.wrong[0]:
-        lines += meanwhile(run)
+    if run.wrong and "nobody has written" in run.wrong[0]:
+        idle = meanwhile(run)
+        lines += [words for words in idle if len(run.wrong) <= 2 or "had not begun" in words]
     causes = culprits(run, finding, bool(related)) + hints(explorer, run, finding)
     lines += causes
     if raised and not causes and not related:

@@ -20,7 +20,7 @@ SEED = 8  # of the parameters
 @dataclass(frozen=True)
 class Case:
     """One way to run generate(): n tokens in all; stop after so many (0: at the end); then run it with another prompt,
-    as long, which shows what is left over from the first."""
+    which shows what is left over from the first: a shorter one, also behind its own end."""
 
     prompt: tuple[int, ...]
     n: int
@@ -36,7 +36,7 @@ class Case:
 # vocabulary is missing, and their running sums stay 1e-4 away from the coin (tests/test_check.py looks).
 CASES = (
     Case((270, 116, 161), 5),
-    Case((270, 116, 161), 5, stop_after=1),
+    Case((270, 116, 161), 5, stop_after=1, then=(38, 122)),
     Case((270, 116, 161), 4, then=(230, 241, 194)),
     Case((293, 38, 122, 46, 134), 6),
     Case((114, 4, 132, 160, 230, 98), 7),
