@@ -7,7 +7,9 @@ import pickle
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,6 +128,43 @@ def called(capfd: pytest.CaptureFixture[str]) -> Callable[..., subprocess.Comple
         return subprocess.CompletedProcess(arguments, code, *capfd.readouterr())
 
     return run
+
+
+@pytest.fixture
+def forked(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
+    """forked(run, *words): another Python that calls run() as a main program with these words, but has imported already
+    what this one has.
+    """
+
+    def start(run: Callable[[], object], *words: object) -> subprocess.CompletedProcess:
+        paths = [tmp_path / "forked.out", tmp_path / "forked.err"]
+        child = os.fork()
+        if not child:
+            with suppress(BaseException):  # or pytest would go on in both
+                become(run, list(map(str, words)), paths)
+            os._exit(99)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return subprocess.CompletedProcess(words, code, *(path.read_text() for path in paths))
+
+    return start
+
+
+def become(run: Callable[[], object], words: list[str], paths: list[Path]) -> None:
+    """In a process of its own: run(), what it prints into two files, and its exit code."""
+    for number, path in enumerate(paths, 1):
+        os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY), number)
+    sys.stdout, sys.stderr = open(1, "w"), open(2, "w")  # noqa: SIM115
+    sys.argv, code = ["", *words], 0
+    try:
+        run()
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @pytest.fixture

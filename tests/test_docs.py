@@ -1,11 +1,10 @@
 """The documents: links lead somewhere, commands exist with these options, the experiments of the background run."""
 
 import re
-import subprocess
-import sys
+import runpy
 from argparse import SUPPRESS, ArgumentParser, _SubParsersAction
 from contextlib import redirect_stdout
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from io import StringIO
@@ -73,9 +72,10 @@ def test_every_option_of_a_command_exists():
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=name)
-def test_an_experiment_runs_and_draws(experiment, tmp_path):
-    command = [sys.executable, str(experiment), "--quick", "--picture", str(tmp_path)]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+def test_an_experiment_runs_and_draws(experiment, tmp_path, forked, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(experiment.parent)  # as Python does with a program
+    run = forked(partial(runpy.run_path, str(experiment), run_name="__main__"), "--quick", "--picture", tmp_path)
     assert run.returncode == 0, run.stderr
     picture = tmp_path / f"{experiment.stem}.svg"
     assert "<svg" in picture.read_text() and f"Written: {picture}" in run.stdout

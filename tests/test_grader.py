@@ -756,7 +756,7 @@ def test_stages_can_follow_one_another(tmp_path, box):
     """Tokens first; timing later, perhaps elsewhere, with what was found before and rounds of an earlier time."""
     path = tmp_path / "parallel.py"
     path.write_text(BASE.read_text())
-    quick = grade.Options(sandbox=box, stages=("tokens",), sets=[grade.case_sets(tmp_path, grade.Options())[0]])
+    quick = grade.Options(sandbox=box, stages=("tokens",), sets=[public_cases(tmp_path)])
     first = grade.grade(path, quick)
     evidence = pickle.loads(pickle.dumps(first.evidence))
     recorded = timings.named("reference")

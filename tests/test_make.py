@@ -3,10 +3,12 @@
 import fcntl
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -115,12 +117,14 @@ def test_the_variables_of_one_make_are_not_those_of_a_make_below_it(house):
 
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if f"call verb,{verb}," in (ROOT / "Makefile").read_text()])
-def test_a_verb_is_complete_and_its_options_go_to_its_module(house, verb):
+def test_a_verb_is_complete_and_its_options_go_to_its_module(house, verb, forked, monkeypatch):
     needed = {"convert": ["FILE=a.safetensors", "OUT=b.bin"], "class": ["SUBMISSIONS=a.zip"]}
     given = (needed | {"stage": ["S=1"], "exercise": ["E=1"]}).get(verb, [])
     (command,) = calls(house, verb, *given, "ARGS=--nosuch-option")
-    run = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=100)
-    assert run.returncode == 2, run.stderr
+    monkeypatch.chdir(ROOT)
+    flag, module, *words = command
+    run = forked(partial(runpy.run_module, module, run_name="__main__", alter_sys=True), *words)
+    assert (flag, run.returncode) == ("-m", 2), run.stderr
     assert "unrecognized arguments: --nosuch-option" in run.stderr
 
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -548,12 +549,16 @@ def test_all_programs_of_a_command_use_the_same_kernels(tiny, tmp_path, capsys, 
     ("GPT_KERNELS", "matmul:magic", 1, "GPT_KERNELS=matmul:magic: matmul:magic is none of the formulations"),
 ])  # fmt: skip
 @pytest.mark.parametrize("verb", ["profile", "timeline", "scale", "plots", "report", "bench"])
-def test_a_wrong_environment_is_one_line(tiny, tmp_path, verb, name, value, status, said):
+def test_a_wrong_environment_is_one_line(tiny, tmp_path, verb, name, value, status, said, forked, monkeypatch):
     if (verb, name) == ("bench", "GPT_WORKERS"):
         return  # which it never reads
-    command = [sys.executable, "-m", f"lab.measure.{verb}", "--model", tiny, "--out", tmp_path / "out"]
-    environment = os.environ | {name: value}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
+    words = ["--model", tiny, "--out", tmp_path / "out"]
+    monkeypatch.setenv(name, value)
+    if name == kernels.VARIABLE:  # read when a program begins
+        command = [sys.executable, "-m", f"lab.measure.{verb}", *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    else:
+        done = forked(partial(runpy.run_module, f"lab.measure.{verb}", run_name="__main__", alter_sys=True), *words)
     assert done.returncode == status and said in done.stderr, done.stderr
     assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) <= 5 and not done.stdout
 
