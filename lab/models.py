@@ -80,6 +80,12 @@ def find(name_or_path: str | os.PathLike) -> Path:
     raise ModelError(f"{name_or_path}: no such model; give a path, or a name from {MODELS_DIR}: {there}")
 
 
+def named(name_or_path: str) -> str:
+    """A name in models/ as a path, a path as it is. Raises ModelError for a name that is neither here nor there."""
+    only_name = os.path.basename(name_or_path) == name_or_path and not os.path.exists(name_or_path)
+    return str(find(name_or_path)) if only_name else name_or_path
+
+
 def timing_model(asked: str | os.PathLike | None = None) -> Path:
     """The model to measure with: the one asked for, else GPT-2 124M, else the synthetic one, which takes as long.
 

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from lab import serial
+from lab import models, serial
 from lab.checkpoint import Config, read_checkpoint, read_header
 from lab.train import __main__ as command
 from lab.train import data, loop
@@ -301,6 +301,15 @@ def refused(capsys, *arguments):
     assert line.startswith("lab.train: ")
     assert "\n" not in line
     return line
+
+
+def test_a_model_has_a_name_here_too(tokens, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(models, "MODELS_DIR", DATA)
+    assert evaluate_command.main(["tiny_v3", *tokens, "--seq", "16", "--workers", "1"]) == 0
+    assert run(*tokens, "--from", "tiny_v3", "--seq", 16, "--steps", 1, "--out", tmp_path / "out.bin") == 0
+    assert evaluate_command.main(["nothing", *tokens]) == 1
+    assert "lab.train.evaluate: nothing: no such model; give a path, or a name from" in capsys.readouterr().err
+    assert "lab.train: nothing: no such model" in refused(capsys, *tokens, "--from", "nothing")
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_evaluate_command(tmp_path, capsys):
     assert lines[0] == lines[1].replace("val", "train")
     assert f"val loss {expected:.4f} nats per token" in lines[1]
     assert evaluate.main(["none.bin"]) == 1
-    assert "cannot be opened" in capsys.readouterr().err
+    assert "none.bin: no such model" in capsys.readouterr().err
 
 
 def test_bench_command(capsys, monkeypatch):

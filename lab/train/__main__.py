@@ -7,6 +7,7 @@ from rich.console import Console
 
 from lab.checkpoint import CheckpointError
 from lab.command import INTERRUPTED, Parser, in_one_line, quietly, worker_count
+from lab.models import ModelError, named
 from lab.tokenizer import TokenizerError
 from lab.train.data import DataError
 from lab.train.loop import Files, TrainingError, run
@@ -53,7 +54,7 @@ def build_parser() -> Parser:
 def read_settings(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Settings:
     """The settings that flags and defaults, or a saved run, amount to; ends with 2 for flags that contradict.
 
-    Raises StateError.
+    Raises StateError, ModelError.
     """
     given = {name: value for name, value in vars(arguments).items() if name in DEFAULTS and value is not None}
     if arguments.resume is not None:
@@ -61,6 +62,8 @@ def read_settings(parser: argparse.ArgumentParser, arguments: argparse.Namespace
             flag = {"init_from": "from"}.get(min(fixed), min(fixed)).replace("_", "-")
             parser.error(f"--{flag}: a resumed run keeps its settings; only --steps may change")
         return Settings(**{**read_meta(arguments.resume)["settings"], **given})
+    if "init_from" in given:
+        given["init_from"] = named(given["init_from"])
     settings = Settings(**given)
     if settings.channels % settings.heads:
         parser.error(f"--channels {settings.channels}: expected a multiple of --heads {settings.heads}")
@@ -69,7 +72,7 @@ def read_settings(parser: argparse.ArgumentParser, arguments: argparse.Namespace
     return settings
 
 
-@in_one_line("lab.train: ", DataError, CheckpointError, StateError, TrainingError, TokenizerError)
+@in_one_line("lab.train: ", ModelError, DataError, CheckpointError, StateError, TrainingError, TokenizerError)
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = build_parser()

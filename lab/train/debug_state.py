@@ -26,6 +26,7 @@ from lab.checkpoint import (
     refuse_pipe,
 )
 from lab.command import Parser, above_zero, in_one_line, quietly, whole_number, worker_count
+from lab.models import ModelError, named
 from lab.serial import GPT2
 from lab.train.adamw import AdamW, gpt2_update
 from lab.train.backward import Gradients, gpt2_backward
@@ -144,7 +145,7 @@ def table(rows: list[Row]) -> Table:
     return shown
 
 
-@in_one_line("lab.train.debug_state: ", CheckpointError)
+@in_one_line("lab.train.debug_state: ", ModelError, CheckpointError)
 def main(argv: list[str] | None = None) -> int:
     """The command; 0 if everything agrees, 1 if not."""
     parser = Parser(
@@ -163,7 +164,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=worker_count, default=1, help="worker threads (default 1)")
     arguments = parser.parse_args(argv)
     console = Console(highlight=False)
-    config, params_memory = read_checkpoint(arguments.checkpoint)
+    config, params_memory = read_checkpoint(named(arguments.checkpoint))
     state = read_debug_state(arguments.state, config)
     model = GPT2(config, params_memory.copy())
     with team(arguments.workers) as workers:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from lab.checkpoint import CheckpointError, read_checkpoint
 from lab.command import Parser, in_one_line, quietly, whole_number, worker_count
+from lab.models import ModelError, named
 from lab.serial import GPT2
 from lab.tokenizer import TokenizerError
 from lab.train.data import CORPORA, DataError
@@ -18,7 +19,7 @@ from lab.train.split import team
 from lab.train.trainer import check_tokens, evaluate
 
 
-@in_one_line("lab.train.evaluate: ", CheckpointError, DataError, TokenizerError, OSError)
+@in_one_line("lab.train.evaluate: ", ModelError, CheckpointError, DataError, TokenizerError, OSError)
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = Parser(
@@ -26,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         description="Measure the loss of a checkpoint, in nats per token.",
         epilog="example: python -m lab.train.evaluate models/tiny_shakespeare.bin --data tinyshakespeare",
     )
-    parser.add_argument("model", help="a checkpoint of any version")
+    parser.add_argument("model", help="a checkpoint of any version, or its name in models/")
     known = f"{', '.join(CORPORA)}, a UTF-8 text file or a token file (default tinyshakespeare)"
     parser.add_argument("--data", default="tinyshakespeare", help=known)
     parser.add_argument("--val-data", help="the validation tokens, where --data is a token file")
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=worker_count, help="worker threads (default: the cores, at most 4)")
     arguments = parser.parse_args(argv)
     console, k = Console(soft_wrap=True, highlight=False), parser.workers(arguments.workers)
-    config, params_memory = read_checkpoint(arguments.model)
+    config, params_memory = read_checkpoint(named(arguments.model))
     T = min(arguments.seq or config.max_seq_len, config.max_seq_len)
     parts = load_data(Settings(data=arguments.data, val_data=arguments.val_data), console)
     with team(k) as workers:

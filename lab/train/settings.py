@@ -32,7 +32,10 @@ FLAGS: dict[str, list[tuple]] = {  # by group: flag, type, default, what it is, 
         ("--shuffle", bool, False, "in each pass another order of the sequences, cut elsewhere"),
     ],
     "model": [
-        ("--from", str, None, "start from this checkpoint", {"dest": "init_from", "metavar": "CHECKPOINT"}),
+        (
+            "--from", str, None, "start from this checkpoint, or its name in models/",
+            {"dest": "init_from", "metavar": "CHECKPOINT"},
+        ),
         ("--layers", positive, 4, "L, from scratch"),
         ("--heads", positive, 4, "NH, from scratch"),
         ("--channels", positive, 64, "C, from scratch"),
