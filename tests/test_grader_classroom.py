@@ -709,6 +709,10 @@ def test_programs_named_after_students_in_one_folder_of_a_zip(tmp_path):
     assert [(s.student, s.source) for s in collect(tmp_path / "a.zip")] == [("ada", b"a"), ("bob", b"b"), ("eve", b"e")]
     (tmp_path / "b.zip").write_bytes(zipped({"ada/PARALLEL.PY": "a", "ada/other.py": "x"}))
     assert [(s.student, s.source) for s in collect(tmp_path / "b.zip")] == [("ada", b"a")]
+    (tmp_path / "c.zip").write_bytes(
+        zipped({"ada/parallel (1).py": "x", "ada/parallel-1.py": "y", "ada/parallel.py": "a"})
+    )
+    assert [(s.student, s.source) for s in collect(tmp_path / "c.zip")] == [("ada", b"a")]
 
 
 def test_metadata_of_another_kind_is_one_line(tmp_path):

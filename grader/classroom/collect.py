@@ -338,7 +338,10 @@ def the_file(files: list[Entry]) -> tuple[Entry | None, str]:
     if packed and not sources:
         return from_zip(packed)
     named = [entry for entry in sources if is_ours(entry.path.name)]
-    choice = min(named, key=lambda e: ("handout" in e.path.parts, len(e.path.parts), str(e.path)), default=None)
+    choice = min(
+        named, default=None,
+        key=lambda e: ("handout" in e.path.parts, len(e.path.parts), e.path.name.lower() != FILE, str(e.path)),
+    )  # fmt: skip
     if choice is None and len(sources) == 1:
         choice = sources[0]
     if choice is not None:
