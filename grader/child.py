@@ -394,7 +394,7 @@ class Child(AbstractContextManager["Child"]):
     # ---------------------------------------------------------------------------------------------------------- reading
 
     def read(self, key: selectors.SelectorKey) -> bytes:
-        """What is there, which is kept if it is not a result; at the end of a pipe, forget it."""
+        """What is there, whose first part is kept if it is not a result; at the end of a pipe, forget it."""
         try:
             data = os.read(key.fd, 1 << 16)
         except BlockingIOError:
@@ -402,7 +402,8 @@ class Child(AbstractContextManager["Child"]):
         if not data:
             self.selector.unregister(key.fd)
         if key.data is not None:
-            self.keep(key.data, data)
+            self.printed_bytes += len(data)
+            key.data.extend(data[: max(0, KEPT_OUTPUT - len(key.data))])
         return data
 
     def lines(self, data: bytes) -> list[bytes]:
@@ -410,11 +411,6 @@ class Child(AbstractContextManager["Child"]):
         self.results_bytes += len(data)
         *whole, self.pending = (self.pending + data).split(b"\n")
         return whole
-
-    def keep(self, buffer: bytearray, data: bytes) -> None:
-        """Keep the first part of what is printed, count the rest."""
-        self.printed_bytes += len(data)
-        buffer += data[: max(0, KEPT_OUTPUT - len(buffer))]
 
     def drain(self) -> None:
         """Take what was printed and has not been read yet."""

@@ -13,6 +13,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -108,11 +109,8 @@ def compare_tokens(module: ModuleType, case: tiny.Case, k: int) -> None:
     """Raises Failed at the first difference, or for threads that are left."""
     for one in case.runs():
         wanted = list(tiny.expected(one).tokens)[: case.stop_after or None]
-        made, tokens = begin(module, one, k), []
-        for token in checked(made, one.n):
-            tokens.append(token)
-            if len(tokens) == (case.stop_after or len(wanted) + 1):
-                break
+        made = begin(module, one, k)
+        tokens = list(islice(checked(made, one.n), case.stop_after or len(wanted) + 1))
         close(made)
         if tokens != wanted:
             raise Failed(f"tokens {wanted}", f"tokens {tokens}; make explore names the first activation that is wrong")

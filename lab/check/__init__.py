@@ -32,7 +32,7 @@ touches is compared, byte by byte, with what the primitives order.
     additions    instrument.py, switches.py: places to switch at; notes.py: accesses to variables
     searching    explore.py: many schedules; shrink.py: the simplest that fails; replay.py: one again; hunt.py: races
     races        tracked.py, recorder.py, touches.py, reach.py: arrays that tell of accesses; shadow.py: their bytes
-                 clocks.py: what the primitives order; races.py, race.py: accesses that nothing orders
+                 vector_clocks.py: what the primitives order; races.py, race.py: accesses that nothing orders
     explaining   causes.py, culprit.py, blame.py, waiting.py: why it failed; report.py: how it is said
     showing      picture.py: text and SVG; trace.py, variables.py, states.py, page.py: a page to step through
     real threads checked.py: checked mode; trial.py: a few runs in it

@@ -285,10 +285,7 @@ class Checked(Runtime):
         """me waits, by wait(); free() says, without waiting, whether it need not wait any more."""
         me.blocked = (verb, what, where, free)
         try:
-            for record in self.alive:
-                if record.blocked is None:
-                    break  # the usual case; that one will look if it stops, too
-            else:
+            if all(record.blocked is not None for record in self.alive):  # else one that is not will look if it stops
                 self.look_for_stall()
             wait()
         finally:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lab import threadlib
-from lab.check.clocks import join
 from lab.check.runner import Runner, Unwind
+from lab.check.vector_clocks import join
 
 if TYPE_CHECKING:
     from lab.check.scheduler import Scheduler

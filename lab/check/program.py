@@ -271,10 +271,7 @@ def renames_itself(node: ast.AST) -> bool:
 
 def asks_for_main(test: ast.expr) -> bool:
     """Whether this is __name__ == "__main__"."""
-    match test:
-        case ast.Compare(ast.Name("__name__"), [ast.Eq()], [ast.Constant("__main__")]):
-            return True
-    return False
+    return ast.unparse(test) == "__name__ == '__main__'"
 
 
 def imported(node: ast.AST) -> list[str]:

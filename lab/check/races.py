@@ -1,10 +1,10 @@
 """The race detector: who read and wrote which bytes of which array, and whether anything orders the two.
 
-Order comes from the primitives, as vector clocks (lab.check.clocks). Two accesses of which neither thread knew the
-other's are a race if they share a byte and one is a write. It does not matter in which order they happened to come, so
-a race shows in schedules in which nothing goes wrong. With each access goes its context: the stack of the program under
-check, and the mutexes the thread held, so that a race can be explained by the mutex that is missing (Savage et al.,
-Eraser, 1997).
+Order comes from the primitives, as vector clocks (lab.check.vector_clocks). Two accesses of which neither thread knew
+the other's are a race if they share a byte and one is a write. It does not matter in which order they happened to come,
+so a race shows in schedules in which nothing goes wrong. With each access goes its context: the stack of the program
+under check, and the mutexes the thread held, so that a race can be explained by the mutex that is missing (Savage et
+al., Eraser, 1997).
 
 Every array that the program gets hold of is tracked (lab.check.tracked): the results of operations on tracked arrays,
 and what its expressions return (lab.check.notes), up to a size. Variables (globals and nonlocals that functions assign
@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 
-from lab.check.clocks import Clocks
 from lab.check.names import calls, outside
 from lab.check.program import MODULE_NAME
 from lab.check.race import Access, Context, Race, missing_lock, thread_name
@@ -34,6 +33,7 @@ from lab.check.recorder import Recorder, Watched, touch, tracked_view
 from lab.check.report import place
 from lab.check.runner import Runner
 from lab.check.shadow import READ, WRITE, Memory, Names, Where, address
+from lab.check.vector_clocks import Clocks
 from lab.threadlib import Cond, Mutex, Semaphore
 
 LARGEST, MOST = 1 << 22, 1 << 24  # bytes of one array, and of all arrays, that several threads reach

@@ -25,7 +25,6 @@ from typing import Any, ClassVar, NamedTuple
 
 from lab import threadlib
 from lab.check.clock import Clock
-from lab.check.clocks import Clocks
 from lab.check.names import frame_place, label_of, operation_name, site_order, user_frame
 from lab.check.primitives import Cond, Mutex, Semaphore
 from lab.check.report import grouped, place
@@ -33,6 +32,7 @@ from lab.check.runner import STUBBORN, Carrier, Failure, Runner, Unwind, idle, n
 from lab.check.schedule import PRIMITIVES, STATEMENTS
 from lab.check.strategies import Fair, Strategy, after
 from lab.check.switches import WHILE_ROUND
+from lab.check.vector_clocks import Clocks
 from lab.check.waiting import can_go_on, deadlock, describe_wait, find_cycle, first_cycle, waits_for
 from lab.command import tidy
 from lab.threadlib import Runtime, Thread, WorkerFailed
