@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.measure import bench
 from lab.train.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -130,3 +131,9 @@ def test_help_says_what_each_option_is_and_its_default(command, monkeypatch):
         default = known.get(action.dest, action.default)
         if default not in (None, [], SUPPRESS) and not isinstance(default, bool) and action.nargs != 0:
             assert "default" in action.help, f"{action.dest}: {default} is not said"
+
+
+@pytest.mark.parametrize("name", ["handout.md", "handout.zh.md"])
+def test_stage_6_is_measured_under_the_name_that_the_floor_goes_by(name):
+    asked = re.search(r"--engines (\S+)\"", (ROOT / "docs" / name).read_text())
+    assert asked and {Path(file).stem for file in asked[1].split(",")} & set(bench.KEEPS)
