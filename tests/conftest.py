@@ -18,6 +18,7 @@ import lab  # noqa: F401  (first: it pins BLAS to one thread before numpy loads)
 
 import numpy as np  # isort: skip
 import pytest  # isort: skip
+from browser import browser  # isort: skip
 
 from lab import kernels, machine, threadlib
 from lab.checkpoint import Config, carve, count_parameters, parameter_shapes, write_checkpoint
@@ -187,6 +188,23 @@ def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
         return [Path(f"{stem}.png")]
 
     monkeypatch.setattr(style, "save", save)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """One browser for all tests of this process."""
+    started = browser()
+    yield started
+    started.quit()
+
+
+@pytest.fixture
+def driver(chromium: Any) -> Any:
+    """The browser, as it was when it came."""
+    chromium.get("about:blank")
+    chromium.set_window_size(1280, 900)
+    chromium.get_log("browser")  # what it has told before
+    return chromium
 
 
 @pytest.fixture(scope="session")

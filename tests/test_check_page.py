@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import browser
 from test_check_explorer import write
 
 from lab.check import api, states
@@ -215,14 +214,6 @@ LONG = """
         spawn(worker)
         join()
     """
-
-
-@pytest.fixture(scope="module")
-def driver():
-    """One browser for all."""
-    started = browser()
-    yield started
-    started.quit()
 
 
 def opened(driver, path: Path):

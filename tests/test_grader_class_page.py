@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from browser import browser
 from classroom_stub import report
 
 from grader.classroom import page
@@ -17,14 +16,6 @@ from grader.classroom.similar import Pair
 from grader.grade import grade
 from grader.points import CHECKS, load
 from grader.report import html as report_html
-
-
-@pytest.fixture(scope="module")
-def driver():
-    """One browser for all of these."""
-    driver = browser()
-    yield driver
-    driver.quit()
 
 
 def write_class(folder: Path, size: int, more: tuple[str, ...] = ()) -> Path:

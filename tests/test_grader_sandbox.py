@@ -306,7 +306,8 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
 def test_a_fault_of_the_grader_is_a_verdict(tmp_path, monkeypatch):
     monkeypatch.setattr(grade, "run_cases", lambda *arguments: {}["nothing"])
     (tmp_path / "parallel.py").write_text(GOOD)
-    verdict = grade.grade(tmp_path / "parallel.py", grade.Options(stages=("tokens",)))
+    options = grade.Options(stages=("tokens",), sets=[public_cases(tmp_path)])
+    verdict = grade.grade(tmp_path / "parallel.py", options)
     assert verdict.exit_code == 3 and "the grader itself failed: KeyError" in verdict.rows[-1].reason
 
 

@@ -15,7 +15,6 @@ from xml.etree import ElementTree
 
 import jsonschema
 import pytest
-from browser import browser
 from test_measure import check_trace
 
 from lab import kernels
@@ -184,21 +183,17 @@ def try_flame_graph(driver, svg):
 
 
 @pytest.mark.long
-def test_report_works_in_a_browser(measured):
-    driver = browser()
-    try:
-        driver.get((measured / "report.html").as_uri())
-        pictures = driver.execute_script("return [...document.images].map(i => [i.alt, i.complete && i.naturalWidth])")
-        assert len(pictures) == 4 and all(alt and width > 300 for alt, width in pictures)
-        graphs = driver.find_elements("css selector", "svg.flame")
-        assert len(graphs) == 2
-        try_flame_graph(driver, graphs[0])
-        assert driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
-        driver.get((measured / "serial.svg").as_uri())
-        try_flame_graph(driver, driver.find_element("css selector", "svg"))
-        assert [entry for entry in driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
-    finally:
-        driver.quit()
+def test_report_works_in_a_browser(measured, driver):
+    driver.get((measured / "report.html").as_uri())
+    pictures = driver.execute_script("return [...document.images].map(i => [i.alt, i.complete && i.naturalWidth])")
+    assert len(pictures) == 4 and all(alt and width > 300 for alt, width in pictures)
+    graphs = driver.find_elements("css selector", "svg.flame")
+    assert len(graphs) == 2
+    try_flame_graph(driver, graphs[0])
+    assert driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    driver.get((measured / "serial.svg").as_uri())
+    try_flame_graph(driver, driver.find_element("css selector", "svg"))
+    assert [entry for entry in driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
 
 
 # ------------------------------------------------------------------------------------------------ sampling and counting
