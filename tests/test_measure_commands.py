@@ -569,3 +569,10 @@ def test_names_that_are_no_text_and_no_formula(tiny, tmp_path, capsys):
     figure = style.pyplot().figure()
     style.framed(figure, "$x_$ $^", [("$_$ $^", "#000000", "")])
     assert len(style.save(figure, tmp_path / "formula")) == 2
+
+
+def test_the_reference_run_names_the_commands_that_made_it(tmp_path):
+    page = (Path(measure_file).parents[2] / "profiles" / "reference" / "README.md").read_text()
+    for _name, spoken, _command, arguments in reference.commands(tmp_path):
+        given = [word for word in arguments if word.startswith("-") and word not in ("--out", "--engine")]
+        assert all(word in spoken for word in given) and ("report" in spoken or spoken in page), spoken

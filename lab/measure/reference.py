@@ -43,18 +43,22 @@ DRAWN = [name for name in ABOUT if name.endswith(".png")]  # each beside an .svg
 JSON = ("bench.json", "parallel.plots.json", "parallel.scale.json")
 
 
+def asked(options: list[str]) -> str:
+    """Options as make takes them."""
+    return f'ARGS="{" ".join(options)}"'
+
+
 def commands(out: Path) -> list[Command]:
     """(file for its output or "", as a student gives it, function, arguments), in order."""
-    to = ["--out", str(out)]
-    job = f'ARGS="{" ".join(JOB)}"'
+    to, job = ["--out", str(out)], asked(JOB)
     return [
-        ("serial.profile.txt", "make profile", profile.main, ["--check", *to]),
+        ("serial.profile.txt", "make profile ARGS=--check", profile.main, ["--check", *to]),
         ("parallel.profile.txt", "make profile ENGINE=parallel", profile.main, ["--engine", "parallel", *to]),
         ("serial.perf.txt", PERF, profile.main, ["--profiler", "perf", *to]),
         ("parallel.timeline.txt", f"make timeline {job}", timeline.main, [*JOB, *to]),
         ("parallel.scale.txt", f"make scale {job}", scale.main, [*JOB, *to]),
         ("bench.txt", f"make bench {job}", bench.main, [*JOB, "--out", str(out / "bench.json")]),
-        ("", f'make bench ARGS="{" ".join(STAGES_JOB)}"', bench.main, [*STAGES_JOB, "--out", str(out / STAGES_JSON)]),
+        ("", f"make bench {asked(STAGES_JOB)}", bench.main, [*STAGES_JOB, "--out", str(out / STAGES_JSON)]),
         ("", f"make plots {job}", plots.main, [*JOB, *to]),
         ("", f"make report {job}", report.main, [*JOB, *to]),
     ]
@@ -118,8 +122,9 @@ def readme(outputs: dict[str, tuple[str, str]], load: str) -> str:
         "Made by `make reference`, which runs the commands below.",
         "",
         *(f"- [{name}]({name}): {about}" for name, about in ABOUT.items()),
+        f"- [{STAGES_JSON}]({STAGES_JSON}): our answers of the stages, by `make bench {asked(STAGES_JOB)}`",
         *(f"\n## {spoken}\n\n```\n{text.rstrip()}\n```" for spoken, text in outputs.values()),
-        "\n## make plots\n",
+        f"\n## make plots {asked(JOB)}\n",
         *(f"![{ABOUT[name]}]({name})\n" for name in DRAWN),
     ]
     return "\n".join(lines)
