@@ -348,6 +348,8 @@ def watch_tasks(threadlib) -> None:
 
     def known_work(runtime, thread, fn):
         number = threading.get_ident()
+        if number in NAMES:  # called by hand, in a thread that is known
+            return work(runtime, thread, fn)
         NAMES[number] = f"worker-{thread.number}"
         try:
             work(runtime, thread, fn)

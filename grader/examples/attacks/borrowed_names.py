@@ -12,6 +12,7 @@ class Workers(Workers):
     def run(self, fn, tasks):
         me = beneath.current_thread()
         for number, task in enumerate(tasks):
-            me.name = f"worker-{number % self.k + 1}"
-            fn(task)
+            worker = self.threads[number % self.k]
+            me.name = worker.name
+            worker.runtime.work(worker, lambda _, task=task: fn(task))
         super().run(lambda task: None, range(self.k))
