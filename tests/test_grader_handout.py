@@ -106,7 +106,8 @@ def test_its_texts_speak_of_no_file_that_is_not_there(there):
     )
     written = {"tests/zoo/wrong/NAME.py"}
     for name, data in there.items():
-        if name.endswith(".md"):
+        if name.endswith((".md", ".ipynb")):
+            assert b"in README.md" not in data, f"{name}: a student's README is another"
             assert set(paths.findall(data.decode())) <= there.keys() | written, name
 
 

@@ -158,6 +158,6 @@ notebook.picture(notebook.REFERENCE / "ladder" / "training.png", width=760)
 # 3. `make bench ARGS="--engines parallel.py,cached.py"`.
 #
 # **What to look for**: the column *of the floor* in the table of `make bench`, or the milliseconds of a token after the
-# first beside the floor you have measured above. The lab's own answer, lab/cached.py, reaches 0.55 to 0.8 on two
-# workers, depending on the processor (see the table in README.md): the quicker the memory, the more it matters that
+# first beside the floor you have measured above. The lab's own answer reaches 0.55 to 0.8 on two
+# workers, depending on the processor: the quicker the memory, the more it matters that
 # workers wait for each other and for the interpreter lock. Can you beat it?
