@@ -75,7 +75,8 @@ def a_name() -> str:
 @pytest.mark.parametrize("kind", LEAKS)
 def test_a_leak_is_found(there, kind):
     name, text = LEAKS[kind]
-    assert [leak for leak in handout.leaks({**there, name: text().encode()}) if leak.startswith(f"{name}: ")]
+    some = {given: data for given, data in there.items() if handout.matches(given, ("README.md", *handout.GIVEN))}
+    assert [leak for leak in handout.leaks({**some, name: text().encode()}) if leak.startswith(f"{name}: ")]
 
 
 def test_it_is_the_same_byte_for_byte(there, tmp_path):

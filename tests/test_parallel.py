@@ -44,8 +44,8 @@ def model(tiny):
 
 
 def some(cases, k):
-    """The cases for k workers: all for a few; for more, who mostly take turns, every third, for each k other ones."""
-    return cases if k < 5 else cases[k % 3 :: 3]
+    """The cases for k workers: all for one or two; for more, who mostly take turns, every third, for each k others."""
+    return cases if k < 3 else cases[k % 3 :: 3]
 
 
 @pytest.mark.parametrize(
