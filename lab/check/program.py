@@ -57,10 +57,10 @@ class Program:
             self.tree = ast.parse(self.source, self.file)
         except OSError as error:
             raise ProgramError(f"{name}: cannot be read: {error.strerror}") from None
-        except (SyntaxError, ValueError) as error:
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: nested too deeply
             line = getattr(error, "lineno", None)
             at = f"{name}:{line}" if line else str(name)
-            raise ProgramError(f"{at}: {getattr(error, 'msg', None) or error}") from None
+            raise ProgramError(f"{at}: {getattr(error, 'msg', None) or str(error) or 'cannot be parsed'}") from None
         names = top_level_names(self.tree.body)
         self.entry = next((entry for entry in ("generate", "main") if entry in names), "")
         if not self.entry:
