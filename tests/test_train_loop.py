@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -301,6 +302,14 @@ def refused(capsys, *arguments):
     assert line.startswith("lab.train: ")
     assert "\n" not in line
     return line
+
+
+def test_a_step_too_long_is_one_line(tokens, tmp_path):
+    out, flags = tmp_path / "out.bin", ["--seq", "16", "--lr", "1e30", "--steps", "9", "--workers", "2"]
+    command = [sys.executable, "-m", "lab.train", *tokens, "--from", TINY, *flags, "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.fullmatch(r"lab.train: step \d: the loss is (nan|inf): try a lower --lr, or --clip 1\n", done.stderr)
 
 
 def test_a_model_has_a_name_here_too(tokens, tmp_path, capsys, monkeypatch):

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 
 from rich.console import Console
 
@@ -81,7 +82,8 @@ def main(argv: list[str] | None = None) -> int:
     settings = None
     try:
         settings = read_settings(parser, arguments)
-        with team(parser.workers(arguments.workers)) as workers:
+        with warnings.catch_warnings(), team(parser.workers(arguments.workers)) as workers:
+            warnings.filterwarnings("ignore", category=RuntimeWarning, module="lab.train")  # the loss shows it
             best = run(settings, arguments.resume, workers, console, arguments.show_every)
         if best < float("inf"):
             console.print(f"lowest validation loss {best:.4f}")
