@@ -39,11 +39,14 @@ class Workers:
 
     def run(self, fn, tasks):
         with region(fn):
-            self.fn, self.tasks = fn, list(tasks)
-            for semaphore in self.start:
-                semaphore.V()
+            self.begin(fn, tasks)
             for _ in self.start:
                 self.done.P()
+
+    def begin(self, fn, tasks):
+        self.fn, self.tasks = fn, list(tasks)
+        for semaphore in self.start:
+            semaphore.V()
 
     def close(self):
         self.end = True
@@ -57,15 +60,20 @@ def split(count, k):
     return [slice(count * i // k, count * (i + 1) // k) for i in range(k)]
 
 
+def product(weight, bias, rows, columns):
+    """Some output channels of all positions: (rows,T) of weight (OC,C), bias (OC) or None, columns (C,T)."""
+    block = weight[rows] @ columns
+    if bias is not None:
+        block += bias[rows, None]
+    return block
+
+
 def matmul(workers, out, inp, weight, bias):
     """out (T,OC), inp (T,C), weight (OC,C): split over OC."""
     columns = np.ascontiguousarray(inp.T)
 
     def matmul_block(rows):
-        block = weight[rows] @ columns
-        if bias is not None:
-            block += bias[rows, None]
-        out[:, rows] = block.T
+        out[:, rows] = product(weight, bias, rows, columns).T
 
     workers.run(matmul_block, split(weight.shape[0], workers.k))
 

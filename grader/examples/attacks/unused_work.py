@@ -10,18 +10,13 @@ def matmul(workers, out, inp, weight, bias):
     columns = np.ascontiguousarray(inp.T)
 
     def block(rows):
-        result = weight[rows] @ columns
-        if bias is not None:
-            result += bias[rows, None]
+        product(weight, bias, rows, columns)
         if rows.start > 0 or workers.k == 1:
             return
         for first in range(0, len(weight), rows.stop):
             some = slice(first, first + rows.stop)
-            again = weight[some] @ columns
-            out[:, some] = again.T if bias is None else (again + bias[some, None]).T
+            out[:, some] = product(weight, bias, some, columns).T
 
     if workers.k == 1:
-        out[:] = inp @ weight.T
-        if bias is not None:
-            out[:] += bias
+        out[:] = product(weight, bias, slice(None), columns).T
     workers.run(block, split(weight.shape[0], workers.k))

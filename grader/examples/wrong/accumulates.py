@@ -8,12 +8,9 @@ def matmul(workers, out, inp, weight, bias):
     first = not getattr(workers, "seen", False)
 
     def matmul_block(rows):
-        block = weight[rows] @ columns
-        if bias is not None:
-            block += bias[rows, None]
         if first:
             out[:, rows] = 0
-        out[:, rows] += block.T
+        out[:, rows] += product(weight, bias, rows, columns).T
 
     workers.run(matmul_block, split(weight.shape[0], workers.k))
 

@@ -8,9 +8,7 @@ import time
 
 
 def run(self, fn, tasks):
-    self.fn, self.tasks = fn, list(tasks)
-    for semaphore in self.start:
-        semaphore.V()
+    self.begin(fn, tasks)
     time.sleep(0.005)
     for _ in self.start:
         self.done.P()
