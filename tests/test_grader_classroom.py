@@ -512,6 +512,9 @@ def test_causes_are_no_consequences(tmp_path):
         for record in book.records():
             book.store(record.id, Result("x", GRADED, {"score": 0, "tests": tests}))
         (only,) = page.causes(standings(book.records(), Policy()))
+        assert "numbers in a cause are those of one submission" in page.render(
+            standings(book.records(), Policy()), [], ""
+        )
     assert only[:2] == ("tokens: they count in full once attention is shared: 98%, 2%", 2)
 
 

@@ -237,6 +237,7 @@ def test_builtin_sampler_takes_over_where_pyspy_may_not(small, tmp_path, monkeyp
     assert main_of(profile, "--model", small, "-n", 30, "--rounds", 1, "--out", out) == 0
     printed = capsys.readouterr()
     (line,) = [line for line in printed.err.splitlines() if "py-spy" in line]
+    assert "round 1 of 1" in printed.err.splitlines()
     assert ("not installed" if missing else "Permission Denied") in line and "built-in sampler" in line
     assert "matmul_forward" in printed.out and "samples by builtin" in " ".join(printed.out.split())
     names = {path.name for path in out.iterdir()}

@@ -82,6 +82,7 @@ def observe(program: Program, wanted: str, rate: int, rounds: int | None) -> dic
     plain, sampled, seen = [], [], []
     sampler = wanted
     while True:
+        say(f"round {len(plain) + 1}{f' of {rounds}' if rounds else ''}")
         for turn in ("plain", "sampled") if len(plain) % 2 == 0 else ("sampled", "plain"):
             if turn == "plain":
                 report = run(program)
