@@ -1,6 +1,7 @@
 """What all tests share: a clean environment, the golden files, and a marker per stage."""
 
 import fcntl
+import gc
 import json
 import os
 import pickle
@@ -79,6 +80,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if stage:
             item.add_marker(stage)
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+def pytest_collection_finish() -> None:
+    """The garbage collector need not look at thousands of tests again and again."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
