@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import textwrap
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -80,6 +81,36 @@ def test_mistakes_are_found(exercise: Callable, tmp_path: Path, case: tuple):
     file.write_text(source.replace(there, instead))
     done = exercise(number, "--file", file)
     assert done.returncode == code and re.search(said, done.stdout), done.stdout + done.stderr
+
+
+def test_a_ring_that_two_producers_write_to_at_the_same_time_does_not_pass(exercise: Callable, tmp_path: Path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        textwrap.dedent("""
+        from lab.threadlib import Semaphore
+
+        class Buffer:
+            def __init__(self, size):
+                self.slots, self.first, self.next = [None] * size, 0, 0
+                self.room, self.full = Semaphore(size), Semaphore(0)
+
+            def put(self, item):
+                self.room.P()
+                self.slots[self.next] = item
+                self.next = (self.next + 1) % len(self.slots)
+                self.full.V()
+
+            def get(self):
+                self.full.P()
+                item = self.slots[self.first]
+                self.first = (self.first + 1) % len(self.slots)
+                self.room.V()
+                return item
+        """)
+    )
+    done = exercise(1, "--file", file)
+    assert done.returncode in (1, 4) and "✗ two producers, two consumers, room for two" in done.stdout
+    assert "self.next" in done.stdout
 
 
 def test_one_serial_thread_does_not_pass_as_a_parallel_sum(exercise: Callable, tmp_path: Path):
