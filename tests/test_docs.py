@@ -137,3 +137,18 @@ def test_help_says_what_each_option_is_and_its_default(command, monkeypatch):
 def test_stage_6_is_measured_under_the_name_that_the_floor_goes_by(name):
     asked = re.search(r"--engines (\S+)\"", (ROOT / "docs" / name).read_text())
     assert asked and {Path(file).stem for file in asked[1].split(",")} & set(bench.KEEPS)
+
+
+def test_the_deadlock_explained_is_the_one_that_explore_prints(checker):
+    printed = checker("explore", "tests/zoo/wrong/lost_wakeup.py").stdout.splitlines()
+    begin = next(i for i, line in enumerate(printed) if line.startswith("deadlock"))
+    end = next(i for i, line in enumerate(printed) if line.startswith("  schedule"))
+    block = "\n".join(f"    {line}" if line else "" for line in printed[begin : end + 1])
+    for name in ("README.md", "docs/handout.md", "docs/handout.zh.md"):
+        assert block in (ROOT / name).read_text(), name
+
+
+def test_a_unit_that_is_missing_is_told_as_docs_failures_has_it(checker):
+    printed = checker("explore", "tests/zoo/wrong/missing_v.py").stdout.splitlines()[1:4]
+    first = printed[0].removeprefix("deadlock: ").partition(";")[0]
+    assert "\n".join(f"    {line}" for line in (first, *printed[1:])) in (ROOT / "docs" / "failures.md").read_text()
