@@ -96,9 +96,10 @@ def write_json(path: Path, value: Any, indent: int | None = None) -> Path:
 
 def shown(path: Path) -> str:
     """The path as people read it: relative to the current folder if it lies below, as text that can be printed."""
-    path = path.resolve()
-    text = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-    return printable(text)
+    with suppress(OSError):  # the current folder may be gone
+        path, here = path.resolve(), Path.cwd()
+        path = path.relative_to(here) if path.is_relative_to(here) else path
+    return printable(str(path))
 
 
 def printable(name: str) -> str:

@@ -53,6 +53,13 @@ def test_sizes_that_no_terminal_has(tmp_path):
         assert shell(command, tmp_path, steady=True, COLUMNS=size, LINES=size).stdout == usual != b""
 
 
+def test_a_current_folder_that_is_gone(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert files.shown(tmp_path / "x") == f"{tmp_path}/x" and files.shown(Path("x")) == "x"
+
+
 def test_file_names_that_are_no_text(tmp_path):
     run = shell('$P "$N"', tmp_path, steady=False, name=os.fsdecode(b"caf\xe9"), PYTHONIOENCODING="utf-8")
     assert run.returncode == 3 and run.stdout.startswith(b"caf? ")
