@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         "-n", type=whole_number(1), default=NEW_TOKENS, help=f"tokens to add (default {NEW_TOKENS}; a word has 1 or 2)"
     )
     add_model_options(parser)
-    options = parser.parse_intermixed_args(arguments)
+    options = parser.with_words(arguments, "text")
     fastest = "cached" if importlib.util.find_spec("lab.cached") else "serial"  # both make the same tokens
     chat = Chat(resolve(options.model), options.engine or fastest, options.n, options.workers)
     if options.text:

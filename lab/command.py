@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
@@ -30,6 +30,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{printable(f'{self.prog}: {message}')} (see {self.prog} --help)\n")
+
+    def with_words(self, arguments: Sequence[str] | None, words: str) -> argparse.Namespace:
+        """Options and `words` in any order; behind -- all are words, which argparse itself does not always see."""
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        end = given.index("--") if "--" in given else len(given)
+        options = self.parse_intermixed_args(given[:end])
+        setattr(options, words, [*getattr(options, words), *given[end + 1 :]])
+        return options
 
     def workers(self, given: int | None) -> int:
         """The number of workers given with --workers, else default_workers()."""

@@ -33,7 +33,7 @@ class UsageError(Exception):
 @in_one_line("gpt: ", ModelError, CheckpointError)
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    options = parser().parse_intermixed_args(arguments)
+    options = parser().with_words(arguments, "tokens")
     if not options.tokens:
         return say("Provide at least one token.", 1)
     if len(options.tokens) >= options.n:
@@ -90,8 +90,11 @@ def run(options) -> None:
         read_checkpoint(path, verify=True)
     model = gpt2_build_from_checkpoint(path)
     prompt = [vocabulary_token(text, model.config.vocab_size) for text in options.tokens]
-    if options.n > model.config.max_seq_len:
-        raise UsageError(f"-n {options.n}: this model takes up to {model.config.max_seq_len} tokens")
+    most = model.config.max_seq_len
+    if len(prompt) >= most:
+        raise UsageError(f"a prompt of {len(prompt)} tokens: this model takes up to {most - 1}")
+    if options.n > most:
+        raise UsageError(f"-n {options.n}: this model takes up to {most} tokens")
     if options.time:
         touch_pages(model.params_memory)
     loaded = time.perf_counter()

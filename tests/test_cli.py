@@ -108,6 +108,7 @@ def test_options_may_stand_between_tokens(gpt, tiny):
             f"gpt: argument -n: '{'9' * 37}...' must be a positive integer, of at most 15 digits (see gpt --help)",
         ),
         (["1", "-n", "65"], "gpt: -n 65: this model takes up to 64 tokens"),
+        ([*["1"] * 64, "-n", "73"], "gpt: a prompt of 64 tokens: this model takes up to 63"),
         (["1", "-n", "0"], "gpt: argument -n: '0' must be a positive integer (see gpt --help)"),
         (["1", "-n", "ten"], "gpt: argument -n: 'ten' must be a positive integer (see gpt --help)"),
         (["1", "--workers", "2"], "gpt: --workers: the serial engine has none; add --engine parallel or cached"),
@@ -300,6 +301,13 @@ def test_a_program_that_stops_too_early(gpt, tiny, tmp_path):
     )  # fmt: skip
 
 
+def test_words_behind_two_dashes_are_no_options(gpt, tiny, speaking):
+    assert gpt("--model", tiny, "--", "-1") == (2, "", "gpt: token -1: the vocabulary is 0 to 330\n")
+    assert gpt("5", "--model", tiny, "-n", "3", "--", "-n")[2].startswith("gpt: token '-n': not a whole number")
+    command = [sys.executable, "-m", "lab.chat", "--model", speaking, "-n", "1", "--", "-x"]
+    assert subprocess.run(command, capture_output=True, text=True).stdout.startswith("-x")
+
+
 def test_chat_shows_no_text_before_an_error(speaking, tmp_path, capfd):
     (tmp_path / "mine.py").write_text("x = 1\n")
     assert chat_module.main(["--model", str(speaking), "--engine", str(tmp_path / "mine.py"), "hi"]) == 2
@@ -477,7 +485,7 @@ def test_a_program_that_prints_or_is_ended_in_an_answer(chat, tmp_path):
     said = "gpt-chat: the program prints 'in generate' among its tokens: print to sys.stderr instead\n"
     assert chat("--engine", mine, "hi") == (1, "hi\n", said)
     mine.write_text("import os\ndef generate(model, prompt, n, workers):\n    os.kill(os.getpid(), 9)\n    yield 11\n")
-    assert chat("--engine", mine, "hi") == (1, "hi\n", "gpt-chat: the program that computes was ended: Killed\n")
+    assert chat("--engine", mine, "hi") == (1, "", "gpt-chat: the program that computes was ended: Killed\n")
 
 
 def test_a_conversation_ends_with_ctrl_d_or_ctrl_c(speaking, monkeypatch, capsys):
