@@ -46,6 +46,7 @@ from grader.processes import (
 )
 from grader.workspace import home, note, remove_files
 from lab import BLAS_THREAD_VARIABLES
+from lab.files import evict
 from lab.measure.runner import kernel_choice
 
 MB = 1 << 20
@@ -281,6 +282,8 @@ class Sandbox:
             return path
         copy = Path(tempfile.mkdtemp(dir=folder), path.name)
         shutil.copyfile(path, copy)
+        with copy.open("rb") as file:
+            evict(file)
         open_to_all(copy.parent)
         return copy
 

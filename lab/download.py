@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from lab.checkpoint import HEADER_BYTES, CheckpointError, Config, read_checkpoint, read_header
+from lab.files import evict
 from lab.models import DOWNLOADED, GPT2_124M, ModelError
 
 STARTER_PACK = "https://huggingface.co/datasets/karpathy/llmc-starter-pack/resolve/main"
@@ -67,6 +68,7 @@ def fetch(source: Source, path: Path, show: Show, wait: Callable[[float], None] 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # two downloads at once would write into each other
             try:
                 Download(source, file, partial, show).finish(wait)
+                evict(file)
                 partial.replace(path)
             finally:
                 if partial.is_file() and partial.stat().st_size == 0:

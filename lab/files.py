@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -42,6 +42,17 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     except OSError as error:
         raise WriteError(error.errno, error.strerror or str(error), str(path)) from None
+
+
+def evict(file: IO[bytes]) -> None:
+    """Bring what was written to disk, and out of the page cache, which holds it in small pages.
+
+    Whoever maps the file next reads it anew: in pages of 2 MB, if the system has them for files. Raises OSError.
+    """
+    file.flush()
+    os.fsync(file.fileno())
+    if hasattr(os, "posix_fadvise"):  # not on a Mac
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def refuse_program(path: Path) -> None:

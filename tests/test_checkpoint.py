@@ -1,7 +1,9 @@
 """Checkpoints: written, read, and refused in one line that names file, field, found and expected."""
 
+import mmap
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,12 +107,32 @@ def test_narrowing_rounds_to_nearest_and_ties_to_even():
 def test_a_float32_file_is_mapped_and_read_only(tiny):
     _, params_memory = read_checkpoint(tiny)
     owner = params_memory
-    while isinstance(owner, np.ndarray) and not isinstance(owner, np.memmap):
+    while isinstance(owner, np.ndarray):
         owner = owner.base
-    assert isinstance(owner, np.memmap)
+    assert isinstance(memoryview(owner).obj, mmap.mmap)
     with pytest.raises(ValueError, match="read-only"):
         params_memory[0] = 1
     assert np.isfinite(touch_pages(params_memory))
+
+
+def test_a_mapped_file_asks_for_large_pages(tiny):
+    mapping = Path("/proc/self/smaps")
+    if not mapping.exists() or not Path("/sys/kernel/mm/transparent_hugepage").is_dir():
+        pytest.skip("this system has no large pages")
+    _, params_memory = read_checkpoint(tiny)
+    flags = mapping.read_text().split(str(tiny.resolve()), 1)[1].split("VmFlags:", 1)[1].splitlines()[0].split()
+    assert "hg" in flags
+    assert params_memory.size
+
+
+def test_a_file_just_written_leaves_the_page_cache_once_it_is_on_disk(tmp_path, parameters, monkeypatch):
+    done = []
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: done.append(("on disk", os.fstat(fd).st_size)) or sync(fd))
+    monkeypatch.setattr(os, "posix_fadvise", lambda *given: done.append(given[1:]), raising=False)
+    monkeypatch.setattr(os, "POSIX_FADV_DONTNEED", "evict", raising=False)
+    write_checkpoint(tmp_path / "model.bin", SMALL, parameters)
+    assert done == [("on disk", (tmp_path / "model.bin").stat().st_size), (0, 0, "evict")]
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, parameters):
