@@ -34,23 +34,8 @@ def timing(
     def around(value: float) -> float:
         return value * (1 + rng.gauss(0, noise)) * (1.5 if rng.random() < hit else 1.0)
 
-    def sample(
-        seconds: float, busy: float, shares: tuple[float, ...], steal: float = 0.0, waits: float = 0.0
-    ) -> Sample:
-        tokens = [around(seconds / TOKENS) for _ in range(TOKENS)]
-        cpu = [token * busy for token in tokens]
-        by_main = [spent * main if shares else spent for spent in cpu]
-        threads = [[(c - m) * share for c, m in zip(cpu, by_main, strict=True)] for share in shares]
-        delay = [0.0005 + token * waits for token in tokens]
-        return Sample(tokens, cpu, by_main, delay, threads, steal=steal * sum(tokens))
-
-    def burst(found: Sample) -> Sample:
-        token = rng.randrange(TOKENS)
-        found.tokens[token] += bursts / 2
-        found.cpu[token] += bursts
-        for thread in found.threads:
-            thread[token] += bursts / 2
-        return found
+    def tokens(seconds: float) -> list[float]:
+        return [around(seconds / TOKENS) for _ in range(TOKENS)]
 
     shares = (1 / k,) * k if shares is None else shares
     ones = ones if shares else ()
@@ -58,13 +43,37 @@ def timing(
     seen_inside = {} if inside is None else {k: inside}
     found = Timing("generated", 2 if k == 2 else 4, [k], whole=KERNEL / TURN, inside=seen_inside)
     for _ in range(rounds):
-        manys = [burst(sample(many, cores, shares, k * steal)) for _ in range(SETS)]
+        manys = [
+            with_burst(sample(tokens(many), cores, main, shares, k * steal), rng.randrange(TOKENS), bursts)
+            for _ in range(SETS)
+        ]
         turns = [[[around(TURN), around(TURN / capacity)] for _ in range(TOKENS)] for _ in range(SETS)]
-        trusted = sample(TOKENS * serial, 1.0, ())
+        trusted = sample(tokens(TOKENS * serial), 1.0, main, ())
         one_samples = [
-            sample(one * (3.0 if rng.random() < slow_ones else 1.0), busy, ones, waits=waits) for _ in range(SETS)
+            sample(tokens(one * (3.0 if rng.random() < slow_ones else 1.0)), busy, main, ones, waits=waits)
+            for _ in range(SETS)
         ]
         found.rounds.append(Round(trusted, one_samples, {k: manys}, {k: turns}, disturbed=disturbed))
+    return found
+
+
+def sample(
+    tokens: list[float], busy: float, main: float, shares: tuple[float, ...], steal: float = 0.0, waits: float = 0.0
+) -> Sample:
+    """A run whose tokens take so many seconds, of which the main thread computes its share, and the workers the rest."""
+    cpu = [token * busy for token in tokens]
+    by_main = [spent * main if shares else spent for spent in cpu]
+    threads = [[(c - m) * share for c, m in zip(cpu, by_main, strict=True)] for share in shares]
+    delay = [0.0005 + token * waits for token in tokens]
+    return Sample(tokens, cpu, by_main, delay, threads, steal=steal * sum(tokens))
+
+
+def with_burst(found: Sample, token: int, seconds: float) -> Sample:
+    """The run, in one token of which two workers burn so many seconds of CPU time together."""
+    found.tokens[token] += seconds / 2
+    found.cpu[token] += seconds
+    for thread in found.threads:
+        thread[token] += seconds / 2
     return found
 
 
