@@ -326,8 +326,9 @@ def fall(best: dict, last: dict) -> str:
     return f"From there to {last['k']} it gets slower because of {what}: {before:.3f} s, then {after:.3f} s."
 
 
-def prediction(program: Program, expected: list[int], times: dict[int, list[float]], config: Config) -> dict:
+def prediction(program: Program, expected: list[int], times: dict[int, list[float]]) -> dict:
     """The part of the result that is computed from recorded tasks. Raises ProgramError; ValueError if it cannot be."""
+    _, config = read_header(program.model)
     splits, overheads = record_splits(program, expected, config)
     machine = measured_machine(config, (len(program.prompt) + program.n) // 2)
     finest, names = splits[-1], overheads[splits[-1].k]
@@ -371,7 +372,6 @@ def main(arguments: list[str] | None = None) -> int:
     options = runner.parsed(parser, arguments)
     console = Console(highlight=False)
     program = replace(runner.program_of(options), workers=1)
-    _, config = read_header(program.model)
     counts, belongs = measured_counts(), about(program)
     length = len(program.prompt)
     title = f"{program.file}, {program.model_name}, {length} tokens and {program.n - length} more"
@@ -381,7 +381,7 @@ def main(arguments: list[str] | None = None) -> int:
         times = measure(program, counts, options.rounds, expected)
         say(f"recording it split for {COUNTS[0]} to {COUNTS[-1]} workers ...")
         try:
-            found = prediction(program, expected, times, config)
+            found = prediction(program, expected, times)
         except ValueError as error:
             found = {"reason": str(error), "rows": [{"k": k, **measured_row(times[k])} for k in counts]}
     result = {
@@ -395,12 +395,8 @@ def main(arguments: list[str] | None = None) -> int:
     }
     file = write_json(options.out / f"{program.name}.scale.json", result, indent=1)
     console.print(f"[bold]How it scales: {result['title']}\n")
-    for line in (
-        headline(result),
-        *(machine_lines(result) if "work" in result else ()),
-        "",
-        table(result["rows"], console.width),
-    ):
+    lines = machine_lines(result) if "work" in result else ()
+    for line in (headline(result), *lines, "", table(result["rows"], console.width)):
         console.print(line)
     console.print(f"\nTokens equal to the serial program's. {str(load).capitalize()}. Written: {shown(file)}")
     return 0
