@@ -181,6 +181,8 @@ def test_cases_cover_what_they_should(sets):
         edges = [case for case in case_set.cases if case.kind == "edge tokens"]
         assert all(set(case.prompt) <= {0, V - 1} for case in edges) and edges
     assert {1, 2, 4} == {case.workers for case in public.cases}
+    *two, last = (case for case in public.cases if case.workers == 2)
+    assert any(case.close_after for case in two) and not last.close_after, "one that is run after an early end"
     assert {1, 2, 3, 4, 7} == {case.workers for case in hidden.cases}
     assert max(case.n for case in hidden.cases) == gpt2_build_from_checkpoint(hidden.model).config.max_seq_len >= 40
     assert all(case.hidden for case in (*hidden.cases, *hidden_wide.cases))
