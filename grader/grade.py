@@ -82,6 +82,9 @@ def grade(path: str | os.PathLike, options: Options | None = None, evidence: Evi
     except BadSubmission as bad:
         found.bad = str(bad)
         return judge(found)
+    except Exception as error:
+        found.fault = fault_line(error)
+        return judge(found)
     if evidence is not None and evidence.source == submission.source:
         found = replace(evidence, name=found.name, points=found.points, limits=found.limits)
     found.source, found.imports, found.threads = submission.source, submission.imports, submission.threads

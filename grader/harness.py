@@ -98,6 +98,7 @@ def traceback_as_data(error):
             message = ""  # of a class whose __str__ fails
         chain.append({"type": type(error).__name__, "message": message, "frames": frames})
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        error = None if isinstance(error, GeneratorExit) else error  # that is how an iterator is closed
     return chain
 
 

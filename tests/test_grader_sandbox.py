@@ -13,7 +13,7 @@ from grader_boxes import GOOD, backend, limits_bind, run, started
 from test_grader_workspace import gone
 
 from grader import child as child_module
-from grader import explain, grade
+from grader import explain, grade, report
 from grader import timing as timing_module
 from grader.cases import public_cases
 from grader.child import Child, Patience, Run
@@ -303,12 +303,14 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
         grade.grade(tmp_path / "parallel.py")
 
 
-def test_a_fault_of_the_grader_is_a_verdict(tmp_path, monkeypatch):
-    monkeypatch.setattr(grade, "run_cases", lambda *arguments: {}["nothing"])
+@pytest.mark.parametrize("stage", ["read_submission", "run_cases"])
+def test_a_fault_of_the_grader_is_a_verdict(tmp_path, monkeypatch, stage):
+    monkeypatch.setattr(grade, stage, lambda *arguments: {}["nothing"])
     (tmp_path / "parallel.py").write_text(GOOD)
     options = grade.Options(stages=("tokens",), sets=[public_cases(tmp_path)])
     verdict = grade.grade(tmp_path / "parallel.py", options)
     assert verdict.exit_code == 3 and "the grader itself failed: KeyError" in verdict.rows[-1].reason
+    assert verdict.score == 0 and report.html(verdict) and report.gradescope(verdict)
 
 
 def test_a_program_that_cannot_be_stopped_is_ended(box, monkeypatch):
@@ -342,6 +344,21 @@ def test_an_exception_that_cannot_be_told_is_told_without_its_message(box):
     with started(box, source) as child:
         run = child.ask([1], 4, 1)
     assert run.outcome == "error" and [(one["type"], one["message"]) for one in run.error] == [("Odd", "")]
+
+
+CLOSED = """
+def generate(model, prompt, n, workers):
+    try:
+        yield 1
+    finally:
+        raise ValueError("closed")
+"""
+
+
+def test_what_fails_when_an_iterator_is_closed_is_told(box):
+    with started(box, CLOSED) as child:
+        run = child.ask([1], 4, 1, close_after=1)
+    assert run.outcome == "error" and [one["message"] for one in run.error] == ["closed"]
 
 
 IMPORTS = """

@@ -202,7 +202,9 @@ def calls_main(tree: ast.Module) -> bool:
     """Does it call main() as soon as it is imported?"""
     parts = [node for node in without_script(tree).body if not isinstance(node, ast.FunctionDef | ast.ClassDef)]
     return any(
-        isinstance(node, ast.Call) and ast.unparse(node.func) == "main" for part in parts for node in ast.walk(part)
+        isinstance(node, ast.Call) and getattr(node.func, "id", "") == "main"
+        for part in parts
+        for node in ast.walk(part)
     )
 
 
@@ -270,8 +272,11 @@ def renames_itself(node: ast.AST) -> bool:
 
 
 def asks_for_main(test: ast.expr) -> bool:
-    """Whether this is __name__ == "__main__"."""
-    return ast.unparse(test) == "__name__ == '__main__'"
+    """Whether this is __name__ == "__main__"; ast.unparse() would fail for what is nested deeply."""
+    match test:
+        case ast.Compare(ast.Name("__name__"), [ast.Eq()], [ast.Constant("__main__")]):
+            return True
+    return False
 
 
 def imported(node: ast.AST) -> list[str]:
