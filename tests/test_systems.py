@@ -43,7 +43,7 @@ COMMANDS = {
     "gpt": ("lab.gpt --engine parallel --workers 2 --model {model} -n 6 1 2 3", "\n"),
     "check": ("lab.check check lab/parallel.py", "nothing found"),
     "explore": ("lab.check explore lab/parallel.py --schedules 12", "nothing found"),
-    "exercise": ("lab.exercises 1 --file solutions/exercises/bounded_buffer.py", "all 4 cases passed"),
+    "exercise": ("lab.exercises 1 --file solutions/exercises/bounded_buffer.py", "all 5 cases passed"),
     "timeline": ("lab.measure.timeline --engine parallel --model {model} --out {out}", "Tokens equal"),
     "profile": (
         "lab.measure.profile --profiler builtin --rounds 1 -n 60 --rate 500 --model {model} --out {out}",
