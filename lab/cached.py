@@ -54,6 +54,12 @@ class Barrier:
         for _ in range(self.k - 1):
             turnstile.V()
 
+    def open(self, rounds: int) -> None:
+        """Let everybody pass so many rounds: whom Ctrl-C kept from being woken, nobody need wait for."""
+        for _ in range(self.k * rounds):
+            self.turnstile.V()
+            self.next.V()
+
 
 class Share(NamedTuple):
     """What one worker needs of one layer: views of the weights of its H heads and of its N hidden channels."""
@@ -186,6 +192,10 @@ def generate(model: GPT2, prompt: Sequence[int], n: int = 10, workers: int | Non
             if t + 1 < n:
                 decoder.start(next_token, t)
                 # all parts run at the same time, one on each worker, or the barriers would never open
-                team.run(lambda part, t=t: decoder.pass_share(part, t), range(team.k))
+                try:
+                    team.run(lambda part, t=t: decoder.pass_share(part, t), range(team.k))
+                except BaseException:
+                    decoder.barrier.open(2 * model.config.num_layers)
+                    raise
                 softmax_forward(decoder.probs[None, None], decoder.logits[None, None], 1, 1, V, Vp)
                 probs = decoder.probs

@@ -7,6 +7,7 @@ import inspect
 import re
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,26 @@ def test_workers_live_from_the_start_of_generate_to_its_end(engine, model):
     tokens.close()
     assert not living_workers(), "closed early: joined all the same"
     list(ENGINES[engine].generate(model, [1, 2], 8, 3))
+    assert not living_workers()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_ctrl_c_when_some_workers_are_woken_and_others_are_not(engine, model, monkeypatch):
+    tokens = ENGINES[engine].generate(model, [1, 2], 8, 3)
+    next(tokens)
+    wake, woken = threadlib.Semaphore.V, []
+
+    def interrupted(semaphore):
+        if semaphore.name.startswith("start"):
+            woken.append(semaphore)
+            if len(woken) == 2:
+                time.sleep(0.05)  # the first one has begun
+                raise KeyboardInterrupt
+        wake(semaphore)
+
+    monkeypatch.setattr(threadlib.Semaphore, "V", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(tokens)
     assert not living_workers()
 
 
