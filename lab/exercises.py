@@ -101,6 +101,7 @@ BARRIER: Cases = {
         """
     for k, rounds in ((2, 1), (2, 2), (3, 3), (1, 3))
 }
+TWO_READERS = "two readers read at the same time"
 READERS: Cases = {
     "a writer is alone": """
         def main():
@@ -131,7 +132,7 @@ READERS: Cases = {
                 spawn(fn)
             join()
         """,
-    "two readers read at the same time": """
+    TWO_READERS: """
         def main():
             door, here = ReadersAndWriters(), (Semaphore(0, "first reads"), Semaphore(0, "second reads"))
 
@@ -164,6 +165,10 @@ READERS: Cases = {
             join()
         """,
 }
+READERS["two readers who waited for a writer read at the same time"] = READERS[TWO_READERS].replace(
+    "spawn(reader)\n            spawn(reader)",
+    "door.start_write()\n            spawn(reader)\n            spawn(reader)\n            door.end_write()",
+)
 SUM: Cases = {
     f"{counted(n, 'number')} on {counted(k, 'thread')}": f"""
         def main():

@@ -66,6 +66,8 @@ WRONG = [  # exercise, what stands in the solution, what instead, exit code, wha
     (2, "                self.arrived = 0\n", "", 4, "deadlock|livelock"),
     (3, "while self.writing or self.readers", "while self.writing", 1, "expected  no "),
     (3, "self.readers -= 1\n            self.changed.broadcast()", "self.readers -= 1", 4, "deadlock"),
+    (3, "self.writing = False\n            self.changed.broadcast()",
+     "self.writing = False\n            self.changed.signal()", 4, "deadlock"),
     (4, "numbers[begin:end].sum()", "sum(numbers[begin:end])", 1, "got +Python's sum"),
     (4, "range(k)", "range(k - 1)", 1, "expected  the sum"),
     (4, "parts[number - 1] =", "parts[number] =", 4, "IndexError"),
