@@ -1,8 +1,10 @@
 """How fast does a core read numbers? It depends on where they are.
 
-First the sum of the squares of an array that fits into a cache, or does not; then of every second, fourth ... number.
+First the sum of the squares of an array that fits into a cache, or does not; then of every second, fourth ... number;
+then of an array in pages of 4 KB, and in pages of 2 MB.
 """
 
+import mmap
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +33,25 @@ def strided(step: int, count: int, repeats: int) -> float:
     return experiment.best([[experiment.repeat(1, np.add.reduce, view)]], repeats)[0] / count * 1e9
 
 
+def by_pages(size: int, repeats: int) -> list[tuple[str, float, float]]:
+    """For each size of pages the GB/s of one thread and of two together, each reading half of `size` bytes."""
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return []  # only Linux lets a program choose
+    arrays = []
+    for advice in (mmap.MADV_NOHUGEPAGE, mmap.MADV_HUGEPAGE):
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        memory.madvise(advice)
+        arrays.append(np.frombuffer(memory, dtype=np.float32))
+        arrays[-1][:] = 1
+    jobs = [
+        [experiment.repeat(1, np.dot, share, share) for share in np.array_split(array, threads)]
+        for array in arrays
+        for threads in (1, 2)
+    ]
+    small1, small2, large1, large2 = (size / 1e9 / seconds for seconds in experiment.best(jobs, repeats))
+    return [("4 KB", small1, small2), ("2 MB", large1, large2)]
+
+
 def measure(quick: bool) -> list[tuple[int, float, float]]:
     """For each size of an array the GB/s of one thread and of two together."""
     sizes, total, count, repeats = (SIZES[:3], 1 << 20, 1 << 14, 1) if quick else (SIZES, 1 << 29, 1 << 22, 5)
@@ -40,6 +61,10 @@ def measure(quick: bool) -> list[tuple[int, float, float]]:
     print()
     steps = [(step, f"{strided(step, count, repeats):.2f} ns") for step in STRIDES]
     experiment.table(["every ...th number", "a number takes"], steps)
+    if pages := by_pages(1 << 22 if quick else 1 << 28, repeats):
+        print()
+        rows = [(size, f"{one:.1f}", f"{two:.1f}") for size, one, two in pages]
+        experiment.table(["pages of", "1 thread, GB/s", "2 threads, GB/s"], rows)
     return found
 
 
