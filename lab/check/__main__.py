@@ -113,13 +113,13 @@ def common(command: argparse.ArgumentParser, schedules: int | None) -> None:
 
 
 def duration(text: str) -> float:
-    """An argument that is a positive number of seconds."""
+    """An argument that is a number of seconds in which a schedule can end: else a right program looks endless."""
     try:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    if not 0 < seconds < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    if not 0.5 <= seconds < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.5 on")
     return seconds
 
 
