@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from grader.examples import BASE
 from grader.processes import processes
 from lab.pipes import pipe
 
@@ -36,7 +35,16 @@ def command(folder: Path, *options: str, stages: str = "tokens") -> list[str]:
     """The grader's command line; its results go to folder/out. One case stands for the hidden ones."""
     cases = folder / "one_case.json"
     cases.write_text('{"cases": [{"prompt": [5, 7], "n": 6, "workers": 2}]}')
-    line = [sys.executable, "-m", "grader", str(BASE), "--stages", stages, "--cases", str(cases)]
+    line = [
+        sys.executable,
+        "-m",
+        "grader",
+        str(ROOT / "lab" / "parallel.py"),
+        "--stages",
+        stages,
+        "--cases",
+        str(cases),
+    ]
     return [*line, "--out", str(folder / "out"), *options]
 
 
