@@ -12,6 +12,7 @@ kernel does not have it. Sources: seccomp(2), landlock(7), the kernel's include/
 
 import ctypes
 import errno
+import importlib
 import os
 import platform
 import signal
@@ -67,6 +68,7 @@ def lock_in(readable: Iterable[str] | None) -> dict[str, bool]:
     processes. Which of them hold.
     """
     sealed = readable is not None and seal_files(readable)
+    importlib.invalidate_caches()  # a package that cannot be read is found no more, as if it were not installed
     return {"seals_files": sealed, "refuses_processes": refuse_processes()}
 
 
