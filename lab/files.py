@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[1]
+LARGE_PAGE = 2 << 20  # bytes
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 PROFILES = Path(os.environ.get("GPT_PROFILES_DIR") or ROOT / "profiles")
 
@@ -47,9 +48,12 @@ def replacing(path: Path) -> Iterator[Path]:
 def evict(file: IO[bytes]) -> None:
     """Bring what was written to disk, and out of the page cache, which holds it in small pages.
 
-    Whoever maps the file next reads it anew: in pages of 2 MB, if the system has them for files. Raises OSError.
+    Whoever maps the file next reads it anew: in pages of 2 MB, if the system has them for files. A file that fills none
+    of these stays. Raises OSError.
     """
     file.flush()
+    if os.fstat(file.fileno()).st_size < LARGE_PAGE:
+        return
     os.fsync(file.fileno())
     if hasattr(os, "posix_fadvise"):  # not on a Mac
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

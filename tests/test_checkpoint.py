@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lab import files
 from lab.checkpoint import (
     HEADER_BYTES,
     CheckpointError,
@@ -131,6 +132,9 @@ def test_a_file_just_written_leaves_the_page_cache_once_it_is_on_disk(tmp_path, 
     monkeypatch.setattr(os, "fsync", lambda fd: done.append(("on disk", os.fstat(fd).st_size)) or sync(fd))
     monkeypatch.setattr(os, "posix_fadvise", lambda *given: done.append(given[1:]), raising=False)
     monkeypatch.setattr(os, "POSIX_FADV_DONTNEED", "evict", raising=False)
+    write_checkpoint(tmp_path / "small.bin", SMALL, parameters)
+    assert not done  # it fills no large page
+    monkeypatch.setattr(files, "LARGE_PAGE", parameters.nbytes)
     write_checkpoint(tmp_path / "model.bin", SMALL, parameters)
     assert done == [("on disk", (tmp_path / "model.bin").stat().st_size), (0, 0, "evict")]
 
