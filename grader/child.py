@@ -315,7 +315,7 @@ class Child(AbstractContextManager["Child"]):
             return "error"
         if word == b"contract":
             run.outcome = "contract"
-        if word in (b"contract", b"margins", b"activations", b"recorded", b"value", b"bypass", b"notes"):
+        if word in (b"contract", b"margins", b"activations", b"recorded", b"value", b"bypass", b"started", b"notes"):
             run.values[word.decode()] = value
             return word.decode()
         return "protocol"

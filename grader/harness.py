@@ -37,6 +37,7 @@ DENIED_EVENTS = (
 
 def guard(threadlib, report, most):
     """Refuse what the task does not need, `most` threads as the kernel would, and note one made past lab.threadlib.
+    Returns a list that grows with each other one.
 
     An audit hook cannot be removed. Still this is the friendly fence, the one with a clear message; the sandbox is the
     real one.
@@ -44,7 +45,7 @@ def guard(threadlib, report, most):
     import _thread
     import threading
 
-    getframe, told = sys._getframe, []
+    getframe, told, started = sys._getframe, [], []
     own = threadlib.__file__.replace("threadlib", "parallel")  # what numpy imports for itself does no harm
     count, start_new_thread = _thread._count, _thread.start_new_thread
 
@@ -54,7 +55,9 @@ def guard(threadlib, report, most):
         frame = getframe(depth)
         while frame.f_back is not None and frame.f_code.co_filename == threading.__file__:
             frame = frame.f_back
-        if frame.f_code.co_filename != threadlib.__file__ and not told:
+        if frame.f_code.co_filename == threadlib.__file__:
+            started.append(True)
+        elif not told:
             told.append(True)
             report("bypass", "a thread was started without lab.threadlib")
 
@@ -76,6 +79,7 @@ def guard(threadlib, report, most):
     if hasattr(threading, kept):
         setattr(threading, kept, start_noted)
     sys.addaudithook(hook)
+    return started
 
 
 def traceback_as_data(error):
@@ -233,18 +237,18 @@ def prepare(config, report, go_on):
     if engine == "trusted":
         from lab.margin import margin
 
-        return partial(answer, report, go_on, model, partial(trusted_generate, report, margin))
+        return partial(answer, report, go_on, model, partial(trusted_generate, report, margin), [])
     confine.lock_in(config["readable"])
     if engine == "watched":
         import shares
 
         shares.watch_arrays()
         shares.watch_tasks(threadlib)
-    guard(threadlib, report, config["threads"])
+    started = guard(threadlib, report, config["threads"])
     report("loaded")
     import lab.parallel
 
-    obey = partial(answer, report, go_on, model, lab.parallel.generate)
+    obey = partial(answer, report, go_on, model, lab.parallel.generate, started)
 
     def watched(command):
         shares.begin(model, **command["notes"])
@@ -254,14 +258,14 @@ def prepare(config, report, go_on):
     return watched if engine == "watched" else obey
 
 
-def answer(report, go_on, model, generate, command):
-    """Make the tokens of one command, and report what it asks for besides."""
+def answer(report, go_on, model, generate, started, command):
+    """Make the tokens of one command, and report what it asks for besides; `started` grows with each thread."""
     from contextlib import nullcontext
 
     from lab import threadlib
     from lab.measure.recorder import Recorder
 
-    prompt, n = command["prompt"], command["n"]
+    prompt, n, before = command["prompt"], command["n"], len(started)
     recorder = Recorder() if command.get("record") else None
     watch = activations_watch(model, n) if command.get("activations") else None
     runtime = recorder or watch
@@ -274,6 +278,8 @@ def answer(report, go_on, model, generate, command):
             report_tokens(tokens, n - len(prompt) + 1, command, report, go_on)
         except BaseException as error:
             report("error", traceback_as_data(error))
+    if len(started) - before > command["workers"]:
+        report("started", len(started) - before)
     if recorder:
         report("recorded", summary(recorder))
     if watch:

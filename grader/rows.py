@@ -144,6 +144,8 @@ def workers_problem(evidence: Evidence) -> str:
             return f"{most} threads for workers={k}; k static workers are asked for"
         if fewest < k - 1:
             return f"only {counted(fewest, 'thread')} for workers={k}"
+        if any("started" in run.values for run in runs):
+            return f"more than {k} threads are started for workers={k}; k static workers live through all of generate()"
     return ""
 
 

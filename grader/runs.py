@@ -32,7 +32,7 @@ class Run:
     most_threads: int = 0  # besides the main one, at the moments looked at
     fewest_threads: int | None = None  # likewise, when a token came
     left_threads: int = 0  # still there when it was done
-    values: dict[str, Any] = field(default_factory=dict)  # margins, activations, recorded, value, bypass, notes
+    values: dict[str, Any] = field(default_factory=dict)  # of the harness's words that are not tokens
     printed: bytes = b""  # on stdout during this run
     ahead: float = 0.0  # CPU seconds it took while it was stopped
 
