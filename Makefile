@@ -53,7 +53,7 @@ shipped := --version 5 --keep best --layers 5 --heads 4 --channels 72 --context 
 
 define rule
 verbs   += $1
-takes-$1 = $(foreach v,$3,$(or $(vars-$v),$v))
+takes-$1 = $(foreach v,$3 ARGS,$(or $(vars-$v),$v))
 $1: $$(READY)
 	@$$(PYTHON) -m $2 $$(foreach v,$3,$$(as-$$v)) $$(ARGS)
 endef
@@ -128,7 +128,8 @@ help: ## this list
 
 verbs += starter gpt test lint format env clean distclean help
 takes-starter := OUT
-takes-gpt     := SENTENCE FILE ENGINE MODEL WORKERS
+takes-gpt     := SENTENCE FILE ENGINE MODEL WORKERS ARGS
+takes-test    := ARGS
 .PHONY: $(verbs)
 .NOTPARALLEL:# what is measured wants the machine for itself
 
@@ -147,7 +148,7 @@ $(TYPES): $(READY)
 # A verb, or a variable, that is not there ends with what was probably meant; python3 only words it.
 meant = $(error $(or $(shell python3 make/meant.py '$1' '$2' '$(takes-$1)' '$(verbs)' 2>/dev/null),make $1: $2 unknown; see make help))
 $(foreach g,$(or $(MAKECMDGOALS),help),$(if $(filter $g,$(verbs) $(READY)),,$(call meant,$g,)) \
-    $(foreach v,$(filter-out PY ARGS $(takes-$g),$(given)),$(call meant,$g,$v)))
+    $(foreach v,$(filter-out PY $(takes-$g),$(given)),$(call meant,$g,$v)))
 $(foreach v,$(given),$(if $(value $v),,$(error $v= is empty; give it a value or leave it out)))
 $(if $(FILE),$(if $(ENGINE),$(error FILE= and ENGINE= name two programs; give one of them)))
 $(if $(filter convert,$(MAKECMDGOALS)),$(if $(or $(and $(FILE),$(OUT)),$(findstring -h,$(ARGS))),,$(error convert what? make convert FILE=model.safetensors \

@@ -26,10 +26,10 @@ class Row:
     private: str = ""  # for the instructor only
 
     def __post_init__(self) -> None:
-        self.reason, self.private = printable(self.reason), printable(self.private)
+        self.reason, self.private = printable_lines(self.reason), printable_lines(self.private)
 
 
-def printable(text: str) -> str:
+def printable_lines(text: str) -> str:
     """Text without what a terminal would obey and a file could not hold; parts of it come from the submission."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 

@@ -20,7 +20,7 @@ from grader.inside import look_inside
 from grader.points import Points, load
 from grader.sandbox import Limits, Sandbox, SandboxError
 from grader.submission import BadSubmission, read_submission
-from grader.verdict import judge, printable
+from grader.verdict import judge, printable_lines
 from grader.workspace import temporary_folder
 from lab import models
 from lab.models import ModelError
@@ -76,7 +76,7 @@ def grade(path: str | os.PathLike, options: Options | None = None, evidence: Evi
     """
     options = options or Options()
     begin = time.perf_counter()
-    found = Evidence(printable(Path(path).name), options.points or load(), limits=options.limits)
+    found = Evidence(printable_lines(Path(path).name), options.points or load(), limits=options.limits)
     try:
         submission = read_submission(path)
     except BadSubmission as bad:

@@ -2,13 +2,13 @@
 in tests."""
 
 from grader import rows, scaling  # noqa: F401  (they register the rows, in this order)
-from grader.evidence import Evidence, Row, Verdict, printable
+from grader.evidence import Evidence, Row, Verdict, printable_lines
 from grader.points import CHECKS, FAILED, INCONCLUSIVE, PARTIAL, PASSED, SKIPPED, Check, Result
 from lab.command import counted
 
 __all__ = [
     "FAILED", "INCONCLUSIVE", "PARTIAL", "PASSED", "SKIPPED", "STAGES", "Evidence", "Row", "Verdict", "judge",
-    "printable", "stage",
+    "printable_lines", "stage",
 ]  # fmt: skip
 
 

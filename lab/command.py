@@ -119,6 +119,8 @@ def tidy(task: object) -> str:
 
 def reason(error: Exception) -> str:
     """An error's message; one of the system as FILE: WHY, without its number."""
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # os.getcwd()'s
+        return "the current folder is no longer there; cd to another one"
     if isinstance(error, OSError) and error.strerror and type(error).__str__ is OSError.__str__:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)

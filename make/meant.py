@@ -39,16 +39,17 @@ def unknown_variable(verb: str, name: str, takes: list[str]) -> str:
         meant = 'ARGS="--schedules NUMBER"'
     elif name == "FROM" and verb == "convert":
         meant = "FILE="
-    elif name in INSTEAD and (not INSTEAD[name].endswith("=") or INSTEAD[name][:-1] in takes):
-        meant = INSTEAD[name]
-    elif name in OPTIONS.split():
+    elif (instead := INSTEAD.get(name, "")) and ("=" not in instead or instead.partition("=")[0] in takes):
+        meant = instead
+    elif name in OPTIONS.split() and "ARGS" in takes:
         meant = f'ARGS="--{name.lower().replace("_", "-")} ..."'
     else:
         meant = "".join(f"{close}=" for close in get_close_matches(name.upper(), takes, n=1, cutoff=0.5))
     if meant:
         return f"make {verb} takes no {name}=; write {meant}"
-    variables = " ".join(f"{name}=" for name in [*takes, "ARGS"])
-    return f"make {verb} takes no {name}=; it takes {variables} (make {verb} ARGS=--help lists its options)"
+    variables = " ".join(f"{name}=" for name in takes) or "none"
+    options = f" (make {verb} ARGS=--help lists its options)" if "ARGS" in takes else ""
+    return f"make {verb} takes no {name}=; it takes {variables}{options}"
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def test_the_command_prints_a_table_and_writes_the_numbers(tiny, tmp_path):
     assert (
         len(written["capacity"]["2"]) == len(written["bare"]) == 2 and written["overheads"]["regions"]["parallel"]["2"]
     )
-    assert written["prompt_length"] == 2 and written["kernel"] in done.stdout and written["kernels"] in done.stdout
+    assert written["prompt_length"] == 3 and written["kernel"] in done.stdout and written["kernels"] in done.stdout
 
 
 def test_a_file_called_parallel_is_not_the_labs_own(tiny, tmp_path, programs, capsys):
@@ -145,7 +145,7 @@ def test_prompts_of_any_length_and_files(tiny, tmp_path, programs):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     written = json.loads(out.read_text())
-    assert (written["prompt_length"], written["n"]) == (20, 34)
+    assert (written["prompt_length"], written["n"]) == (20, 27)
     assert [(c["engine"], c["k"]) for c in written["contenders"]] == [("shares", 1), ("shares", 2), ("serial", 1)]
 
 
@@ -200,7 +200,7 @@ def test_a_peer_that_should_give_the_same_tokens_must(tiny, tmp_path):
         (["--engines", "turbo"], 1, "bench: --engines turbo: 'turbo' is none of serial, parallel, cached"),
         (["--workers", "two"], 1, "bench: --workers two: expected numbers such as 1,2,4"),
         (["--workers", "0"], 1, "bench: --workers 0: at least 1"),
-        (["-n", "65"], 1, "bench: -n 65: give 3 to 64 tokens, 2 of them the prompt"),
+        (["-n", "65"], 1, "bench: -n 65: give 4 to 64 tokens, 3 of them the prompt"),
         (["--peer-cmd", "/no/such/program"], 1, "bench: --peer-cmd /no/such/program: No such file or directory"),
         (["--peer-python", "false"], 1, "false has neither PyTorch nor llama-cpp-python"),
         (["--peer-python", "echo"], 1, "bench: echo: it answers '-c import torch', which is not JSON"),
@@ -209,7 +209,7 @@ def test_a_peer_that_should_give_the_same_tokens_must(tiny, tmp_path):
         (["--peer-cmd", "'"], 1, "bench: --peer-cmd ': No closing quotation"),
         (["--peer-cmd", "echo x"], 1, "bench: --peer-cmd echo x: it prints something else than tokens"),
         (["--workers", "1,257"], 1, "bench: --workers 257: at most 256; more workers than cores"),
-        (["-n", "2"], 1, "bench: -n 2: give 3 to 64 tokens, 2 of them the prompt"),
+        (["-n", "2"], 1, "bench: -n 2: give 4 to 64 tokens, 3 of them the prompt"),
         (["--prompt", "64"], 1, "bench: --prompt 64: this model takes up to 64 tokens; give 1 to 63"),
         (["--prompt", "0"], 2, "'0' must be a positive integer"),
         (["--out", "/dev/null"], 1, "bench: /dev/null: cannot be written: it is not a regular file"),

@@ -305,6 +305,16 @@ def test_progress_is_told(tmp_path: Path):
     assert calls == list(range(1, 21))
 
 
+def test_progress_is_told_of_tracked_schedules_too():
+    calls = []
+    told = lambda found, most, deadline: calls.append((found.schedules, most))  # noqa: E731
+    api.check_races(ZOO / "right" / "counter.py", schedules=5, progress=told)
+    assert calls == [(n, 5) for n in range(1, 6)]
+    calls.clear()
+    explore.explore(Program(ZOO / "right" / "counter.py"), plan=explore.Plan(schedules=3, progress=told))
+    assert calls == [(n, 3) for n in range(1, 7)]  # those of the race detector come first
+
+
 # ---------------------------------------------------------------------------------------------------------- strategies
 
 

@@ -189,11 +189,13 @@ def test_errors_of_the_system_and_of_memory_are_one_line(capsys):
 
     assert main(FileNotFoundError(2, "No such file or directory", "x")) == 1
     assert main(OSError(28, "No space left on device")) == 1
+    assert main(FileNotFoundError(2, "No such file or directory")) == 1  # as os.getcwd() raises it
     assert main(files.WriteError(13, "Permission denied", "y")) == 1
     assert main(MemoryError("Unable to allocate 1 TiB")) == 1
     assert capsys.readouterr().err.splitlines() == [
         "lab: x: No such file or directory",
         "lab: No space left on device",
+        "lab: the current folder is no longer there; cd to another one",
         "lab: y: cannot be written: Permission denied",
         "lab: not enough memory (Unable to allocate 1 TiB)",
     ]

@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 from classroom_rehearsal import wrong as rehearsal_wrong
 from classroom_stub import report
+from rich.console import Console
 
 from grader.classroom import collect as collecting
 from grader.classroom import example, page, watch
-from grader.classroom.__main__ import main
+from grader.classroom.__main__ import main, progress
 from grader.classroom.collect import CollectError, Submission, collect
 from grader.classroom.exports import file_name, gradebook_csv, write_exports
 from grader.classroom.gradebook import GRADED, INCONCLUSIVE, VERSION, Gradebook, GradebookError, Result
@@ -644,6 +645,14 @@ def test_the_report_is_made_again_from_the_gradebook(tmp_path):
 
 
 # -------------------------------------------------------------------------------------------------------- example class
+
+
+@pytest.mark.parametrize("due", [0, 3])
+def test_the_bar_knows_from_the_beginning_how_many_there_are(due):
+    out = io.StringIO()
+    with progress(Console(file=out, width=80), due):
+        pass
+    assert f"0/{due}" in out.getvalue()
 
 
 def test_the_example_class(tmp_path):

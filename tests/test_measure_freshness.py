@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lab.files import write_json
-from lab.measure import freshness, plots, report, runner
+from lab.measure import bench, freshness, plots, report, runner, scale
 from lab.measure.freshness import about, why_stale
 
 PROGRAM = "from lab.serial import *\n\ndef generate(model, prompt, n, workers):\n    yield 0\n"
@@ -108,6 +109,12 @@ def test_a_report_measures_what_is_stale_and_keeps_the_rest(program, mine, tmp_p
     report.make_missing(program, tmp_path, False, [])
     assert made == [name for name in names if name != "serial.profile.json"]
     assert capsys.readouterr().err.count("the program has changed since; measuring ...") == 3  # and one is missing
+
+
+def test_bench_and_scale_take_the_same_job_unless_told_otherwise(called):
+    helps = [" ".join(called(command.main, "--help").stdout.split()) for command in (bench, scale)]
+    jobs = [re.findall(r"tokens (?:of the prompt|in all) \((.+?)\)", text) for text in helps]
+    assert jobs[0] == jobs[1] and len(jobs[0]) == 2
 
 
 def test_bench_counts_for_the_same_program_and_job_only(program, mine):

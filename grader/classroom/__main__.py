@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from grader import grade
 from grader.cases import CasesError
 from grader.classroom import example, gradescope, handout, page, watch
-from grader.classroom.collect import CollectError, collect, printable
+from grader.classroom.collect import CollectError, clean_name, collect
 from grader.classroom.exports import feedback, file_name, write_exports
 from grader.classroom.gradebook import INCONCLUSIVE, NOT_GRADED, Gradebook, GradebookError, Record, Result
 from grader.classroom.policy import Policy, Standing, read_policy, standings
@@ -153,8 +153,9 @@ def grade_class(options: argparse.Namespace, console: Console) -> int:
             )
             console.print(f"{hosts(len(cluster.threads(client)))}; {dashboard(client)}")
             try:
-                with progress(console) as tell:
-                    done = ClassRun(book, client, settings, tell).grade(options.again)
+                run = ClassRun(book, client, settings)
+                with progress(console, len(run.due(options.again))) as run.tell:
+                    done = run.grade(options.again)
             except KeyboardInterrupt:
                 console.print("interrupted: finished results are kept, the same command continues")
                 return INTERRUPTED
@@ -178,15 +179,15 @@ def dashboard(client: Any) -> str:
 
 
 @contextmanager
-def progress(console: Console) -> Iterator:
+def progress(console: Console, total: int) -> Iterator:
     """A bar with the time left; a line for each submission that is done."""
     with Progress(
         TextColumn("grading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
     ) as bar:
-        task = bar.add_task("grading", total=None)
+        task = bar.add_task("grading", total=total)
 
-        def tell(done: int, every: int, record: Record, result: Result) -> None:
-            bar.update(task, total=every, completed=done)
+        def tell(done: int, _every: int, record: Record, result: Result) -> None:
+            bar.update(task, completed=done)
             more = "" if result.score is None else f", {result.score:g} points"
             if result.status == NOT_GRADED:
                 more = f": {result.report['output']}"
@@ -234,7 +235,7 @@ class View:
         console.print(f"{shown(out / 'report.html')}  {shown(out / 'grades.csv')}  results/  feedback/")
         if unknown := sorted(self.policy.extensions.keys() - {line.student for line in lines}):
             console.print(
-                f"the policy extends the deadline for {', '.join(map(printable, unknown))}: nobody has such an id"
+                f"the policy extends the deadline for {', '.join(map(clean_name, unknown))}: nobody has such an id"
             )
 
 

@@ -110,10 +110,10 @@ def in_folder(folder: Path) -> Iterator[Entry]:
             clones.add(Path(place))
         folders[:] = sorted(name for name in folders if name not in SKIPPED)
         if Path(place) != folder:
-            yield folder_entry(PurePosixPath(*map(printable, Path(place).relative_to(folder).parts)))
+            yield folder_entry(PurePosixPath(*map(clean_name, Path(place).relative_to(folder).parts)))
         for name in sorted(files):
             path = Path(place, name)
-            relative = PurePosixPath(*map(printable, path.relative_to(folder).parts))
+            relative = PurePosixPath(*map(clean_name, path.relative_to(folder).parts))
             try:
                 status = path.lstat()
             except OSError as error:  # it disappeared, or is on a disk that fails: the others go on
@@ -133,7 +133,7 @@ def in_zip(data: bytes) -> Iterator[Entry]:
     except Exception as error:  # zipfile's own, struct's and others: the bytes are a stranger's
         raise Damaged(f"no zip file: {error}") from None
     for info in archive.infolist():
-        path = PurePosixPath(printable(member_name(info)).replace("\\", "/"))
+        path = PurePosixPath(clean_name(member_name(info)).replace("\\", "/"))
         if not path.parts or any(part in SKIPPED for part in path.parts):
             continue
         if info.is_dir():
@@ -192,7 +192,7 @@ def member_time(info: zipfile.ZipInfo) -> datetime | None:
         return None
 
 
-def printable(name: str) -> str:
+def clean_name(name: str) -> str:
     """A file's name without what a terminal would obey and a page could not hold; accents in one form."""
     raw = name.encode("utf-8", errors="surrogateescape")
     text = normalize("NFC", in_any_script(raw) or raw.decode("utf-8", errors="replace"))
@@ -305,8 +305,8 @@ def gradescope(entries: list[Entry], metadata: Entry) -> list[Submission]:
         created = told.get(":created_at")
         when = created.astimezone(UTC) if isinstance(created, datetime) else None
         for person in people[folder]:
-            name = printable(str(person.get(":name") or folder))
-            student = printable(str(person.get(":sid") or person.get(":email") or folder))
+            name = clean_name(str(person.get(":name") or folder))
+            student = clean_name(str(person.get(":sid") or person.get(":email") or folder))
             submission = one(student, name, False, files)
             found.append(replace(submission, received=when or submission.received))
     return found

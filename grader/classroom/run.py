@@ -62,7 +62,7 @@ class ClassRun:
 
         Raises GradebookError, WrongProgram, ClusterError.
         """
-        waiting = deque(self.first(record) for record in self.book.records() if again or self.is_due(record))
+        waiting = deque(map(self.first, self.due(again)))
         self.all = len(waiting)
         try:
             self.work_off(waiting)
@@ -85,6 +85,10 @@ class ClassRun:
                 continue
             self.take(future, work, waiting)
             future.release()
+
+    def due(self, again: bool = False) -> list[Record]:
+        """What grade() will grade."""
+        return [record for record in self.book.records() if again or self.is_due(record)]
 
     def is_due(self, record: Record) -> bool:
         """Whether a submission has no grade that was made with these settings."""

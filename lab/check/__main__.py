@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from lab import command, files
 from lab.check import api, explore
@@ -128,11 +129,11 @@ def run_explore(options: argparse.Namespace) -> Findings:
     program = Program(options.program)
     if options.out is not None:
         files.room_for_page(options.out)
-    result = (
-        search(program, options)
-        if options.replay is None
-        else replay(program, options.replay, options.picture, options.seconds)
-    )
+    if options.replay is not None:
+        result = replay(program, options.replay, options.picture, options.seconds)
+    else:
+        with Progress(options.json) as progress:
+            result = explore.explore(program, options.workers, plan(options, progress))
     if options.out is not None:
         result.notes.append(page_note(result, options))
     return result
@@ -142,10 +143,13 @@ class Progress:
     """How far a search is, on standard error, after each schedule: one line that is written over, or a line now and
     then where there is no terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, silent: bool) -> None:
         self.terminal = sys.stderr.isatty()
-        self.due = time.monotonic() + (1.0 if self.terminal else ELSEWHERE)
+        self.due = float("inf") if silent else time.monotonic() + (1.0 if self.terminal else ELSEWHERE)
         self.width = 0
+
+    def __enter__(self) -> Self:
+        return self
 
     def __call__(self, result: Findings, most: int, deadline: float) -> None:
         """So many schedules of `most`; the time is over at `deadline` (time.monotonic())."""
@@ -154,7 +158,8 @@ class Progress:
             return
         left = f", {deadline - now:.0f} s left" if deadline < float("inf") else ""
         most = max(most, result.schedules)  # with those of the race detector there are more
-        text = f"{result.schedules:,} of {counted(most, 'schedule')}, {result.distinct:,} of them distinct{left}"
+        distinct = f", {result.distinct:,} of them distinct" if result.distinct else ""  # not counted by `races`
+        text = f"{result.schedules:,} of {counted(most, 'schedule')}{distinct}{left}"
         if self.terminal:
             print("\r" + text.ljust(self.width), end="", file=sys.stderr, flush=True)
             self.width = len(text)
@@ -162,16 +167,14 @@ class Progress:
             print(text, file=sys.stderr, flush=True)
         self.due = now + (TERMINAL if self.terminal else ELSEWHERE)
 
-    def clear(self) -> None:
-        """Nothing is left of the line."""
-        if self.width:
+    def __exit__(self, *exception: object) -> None:
+        if self.width:  # nothing is left of the line
             print("\r" + " " * self.width + "\r", end="", file=sys.stderr, flush=True)
 
 
-def search(program: Program, options: argparse.Namespace) -> Findings:
-    """Look for a schedule that fails."""
-    progress = Progress()
-    plan = explore.Plan(
+def plan(options: argparse.Namespace, progress: Progress) -> explore.Plan:
+    """What is asked for."""
+    return explore.Plan(
         options.schedules,
         options.seed,
         options.seconds,
@@ -182,12 +185,8 @@ def search(program: Program, options: argparse.Namespace) -> Findings:
         options.picture,
         options.spurious,
         not options.all,
-        None if options.json else progress,
+        progress,
     )
-    try:
-        return explore.explore(program, options.workers, plan)
-    finally:
-        progress.clear()
 
 
 def page_note(result: Findings, options: argparse.Namespace) -> str:
@@ -257,7 +256,8 @@ def check(options: argparse.Namespace) -> int:
         if options.command == "check":
             result = api.run_checked(program, workers, options.repeats, seconds)
         elif options.command == "races":
-            result = api.check_races(program, options.schedules, options.seed, workers, seconds)
+            with Progress(options.json) as progress:
+                result = api.check_races(program, options.schedules, options.seed, workers, seconds, progress)
         else:
             result = run_explore(options)
     except KeyboardInterrupt:

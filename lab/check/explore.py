@@ -18,7 +18,7 @@ from lab.check.causes import tell
 from lab.check.explorer import Explorer, Run, prepared
 from lab.check.hunt import LAST_WORDS, look_for_races, tell_failed
 from lab.check.program import Program
-from lab.check.report import Finding, Findings
+from lab.check.report import Finding, Findings, Progress, silent
 from lab.check.schedule import EXPRESSIONS, PRIMITIVES, ROUNDS, STATEMENTS, Setting
 from lab.check.shrink import shrink, simpler
 from lab.check.strategies import (
@@ -52,7 +52,7 @@ class Plan:
     picture: str | None = None
     spurious: str = "mix"  # mix, always, never: may waits end without a signal?
     stop_early: bool = True  # when nothing new has appeared for long
-    progress: Callable[[Findings, int, float], None] | None = None  # called after each schedule
+    progress: Progress = silent
 
 
 LEVELS = {"primitives": PRIMITIVES, "statements": STATEMENTS, "expressions": EXPRESSIONS}
@@ -76,10 +76,14 @@ def explore(program: Program, workers: int = 3, plan: Plan | None = None) -> Fin
     result = Findings(program.name, "explore", workers, plan.seed)
 
     def search(explorer: Explorer, first: Run) -> None:
+        def told(found: Findings, *_: float) -> None:
+            plan.progress(found, plan.schedules, explorer.deadline)
+
         failed = None
         if plan.races and first.kind in ("", "tokens", "values") and first.scheduler.spawned:
             until = time.monotonic() + 0.3 * plan.seconds if plan.seconds is not None else float("inf")
-            failed = look_for_races(explorer, plan.seed, min(TRACKED_SCHEDULES, plan.schedules), until, result)
+            tracked = min(TRACKED_SCHEDULES, plan.schedules)
+            failed = look_for_races(explorer, plan.seed, tracked, until, result, told)
         Search(explorer, plan, result).run(first)
         if failed is not None and all(finding.kind == "race" for finding in result.findings):
             finding = tell_failed(explorer, failed, plan.seed)
@@ -94,7 +98,12 @@ def explore(program: Program, workers: int = 3, plan: Plan | None = None) -> Fin
 
 
 def races(
-    program: Program, workers: int = 3, schedules: int = 60, seed: int = 1, seconds: float | None = None
+    program: Program,
+    workers: int = 3,
+    schedules: int = 60,
+    seed: int = 1,
+    seconds: float | None = None,
+    progress: Progress = silent,
 ) -> Findings:
     """Look for races only."""
     result = Findings(program.name, "races", workers, seed)
@@ -103,7 +112,7 @@ def races(
         if first.kind in ("livelock", "timeout"):  # it would take far more time while its arrays are tracked
             failed, result.schedules = first, 1
         else:
-            failed = look_for_races(explorer, seed, schedules, explorer.deadline, result)
+            failed = look_for_races(explorer, seed, schedules, explorer.deadline, result, progress)
         if failed is not None:
             result.findings.append(tell_failed(explorer, failed, seed))
         if not result.findings:
@@ -206,8 +215,7 @@ class Search:
         result.depth = max(result.depth, scheduler.decisions)
         level = run.setting.level
         self.depth[level] = max(self.depth.get(level, 1), scheduler.decisions)
-        if self.plan.progress is not None:
-            self.plan.progress(result, self.plan.schedules, self.explorer.deadline)
+        self.plan.progress(result, self.plan.schedules, self.explorer.deadline)
 
     def stale(self, index: int) -> bool:
         """Has nothing new appeared for as long as it took to find what is known, and for STALE schedules?"""

@@ -6,7 +6,7 @@ from collections import Counter
 from lab.check.causes import tell
 from lab.check.explorer import Explorer, Run
 from lab.check.race import Race
-from lab.check.report import Finding, Findings, grouped
+from lab.check.report import Finding, Findings, Progress, grouped
 from lab.check.schedule import PRIMITIVES, STATEMENTS, Setting
 from lab.check.strategies import Default, RandomWalk, Replay, Strategy, seeded
 from lab.command import counted
@@ -14,7 +14,9 @@ from lab.command import counted
 LAST_WORDS = 2.0  # seconds to explain a failure that was found when the time was over
 
 
-def look_for_races(explorer: Explorer, seed: int, schedules: int, deadline: float, result: Findings) -> Run | None:
+def look_for_races(
+    explorer: Explorer, seed: int, schedules: int, deadline: float, result: Findings, progress: Progress
+) -> Run | None:
     """Tracked runs: half of them switch at statements. Returns the first that fails."""
     found: dict[tuple, tuple[Race, str]] = {}
     writers: Counter[int] = Counter()  # thread -> elements of activations written, over all runs
@@ -28,6 +30,7 @@ def look_for_races(explorer: Explorer, seed: int, schedules: int, deadline: floa
         strategy: Strategy = RandomWalk(seeded(seed, -1 - index), 0.9 if level else 0.0) if index else Default()
         run = explorer.run(strategy, setting, tracked=True)
         result.schedules += 1
+        progress(result, schedules, deadline)
         threads = max(threads, run.scheduler.spawned)
         if run.kind and (run.kind != "timeout" or not index):  # the end of the time is not a failure
             failed = failed or run

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
@@ -98,6 +98,13 @@ class Findings:
         known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         known["findings"] = [Finding(**finding) for finding in known.get("findings", [])]
         return cls(**known)
+
+
+Progress = Callable[[Findings, int, float], None]  # what is found so far, most schedules, time.monotonic() of the end
+
+
+def silent(*_: object) -> None:
+    """No progress is shown."""
 
 
 def console() -> Console:

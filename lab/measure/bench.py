@@ -1,6 +1,6 @@
 """make bench: how fast the engines are, beside each other, the machine's limits and other programs.
 
-    .venv/bin/python -m lab.measure.bench -n 16 --rounds 5
+    .venv/bin/python -m lab.measure.bench -n 20 --rounds 5
     .venv/bin/python -m lab.measure.bench --prompt 96 --engines parallel,cached --peers
 
 Everything is measured once in each round, in an order that turns, and compared within the round: what happens on the
@@ -43,13 +43,11 @@ from lab.measure.capacity import Kernel, capacity
 from lab.measure.contender import BenchError, Contender, Peer, Results, command_contender, libraries_of, timed
 from lab.measure.freshness import digest
 from lab.measure.load import Load
-from lab.measure.runner import kernel_choice, provenance, unfit
+from lab.measure.runner import NEW_TOKENS, PROMPT_LENGTH, kernel_choice, provenance, unfit
 from lab.measure.stats import Estimate, estimate, ratios
 from lab.threadlib import Mutex
 from lab.train.sample import probabilities_of
 
-NEW_TOKENS = 14
-PROMPT_LENGTH = 2
 SERIAL_UP_TO = 32  # tokens; the serial program computes everything again for each, which takes minutes at 64
 ATTEMPTS = 100  # prompts tried until one keeps the margin
 

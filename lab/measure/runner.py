@@ -32,6 +32,7 @@ from lab.measure.machine import summary
 from lab.models import ModelError, timing_model
 
 PROMPT_LENGTH = 3  # tokens
+NEW_TOKENS = 7  # of make scale and make bench, which make plots shows together: 10 in all, as in gpt.c
 TIMEOUT = 300.0  # seconds
 
 

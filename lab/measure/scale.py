@@ -365,7 +365,7 @@ def machine_lines(result: dict) -> Iterator[str]:
 @guarded
 def main(arguments: list[str] | None = None) -> int:
     """Compute work, span, parallelism from tasks recorded one at a time, and predict the time on 1 to 64 workers."""
-    parser = runner.program_parser("scale", main.__doc__, engine="parallel", new=7)
+    parser = runner.program_parser("scale", main.__doc__, engine="parallel", new=runner.NEW_TOKENS)
     parser.add_argument(
         "--rounds", type=whole_number(1), default=ROUNDS, help=f"measured runs for each k (default {ROUNDS})"
     )
