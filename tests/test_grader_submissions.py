@@ -58,9 +58,7 @@ def graded(path: Path, box: sandbox.Sandbox, sets: list[CaseSet], folder: Path) 
     some = [replace(s, cases=tuple(case for case in s.cases if case.kind in kinds)) for s in sets]
     patience = replace(QUICK, token=0.5) if path.stem in NEVER else QUICK
     options = grade.Options(sandbox=box, stages=("tokens",), sets=some, patience=patience, limits=LIMITS)
-    idle = any("is not used" in line for line in wanted.get("expect", ()))  # a few samples find what nobody needs
-    seconds = 0.0 if idle else inside.SECONDS
-    with patch.object(inside, "SECONDS", seconds), patch.object(cases, "inside_cases", lambda *_: watched_cases()):
+    with patch.object(inside, "SECONDS", 0.0), patch.object(cases, "inside_cases", lambda *_: watched_cases()[1:]):
         verdict = grade.grade(submission, options)
     if "timing" in wanted:
         evidence = verdict.evidence
