@@ -178,8 +178,10 @@ def installed(extra: str) -> bool:
     return done.returncode == 0
 
 
-class OutputLost(Exception):
-    """Nobody can read standard output any more: its reader has gone, or its disk is full."""
+class OutputLost(BaseException):
+    """Nobody can read standard output any more: its reader has gone, or its disk is full. No fault of what was being
+    shown, so whoever looks for such faults with `except Exception` does not catch it.
+    """
 
 
 class Stream:

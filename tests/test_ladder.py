@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -163,6 +162,36 @@ def test_a_gpu_takes_the_largest_batch_that_fits(stand_in, sketched, monkeypatch
     assert "out of memory with batch 24" in capsys.readouterr().out
 
 
+def test_too_little_text_for_the_largest_batch_is_gone_through_again(stand_in, sketched, corpus, tmp_path, monkeypatch):
+    from lab.train.data import read_tokens, write_tokens
+
+    monkeypatch.setenv("LADDER_DEVICE", "cuda")
+    write_tokens(tmp_path / "short.bin", [read_tokens(corpus)[:1000]])  # fewer than 128 sequences of 16
+    code, report = stand_in("good", data=str(tmp_path / "short.bin"))
+    assert code == 0 and report["batch"] == 128
+
+
+def test_the_batch_leaves_room_for_bf16(monkeypatch, tmp_path):
+    def ask(job: climb.Job, rungs: list[str], **order: object) -> dict:
+        if job.batch > (32 if rungs else 48):
+            raise peer.RungFailed("80 GB asked for", memory=True)
+        return {}
+
+    monkeypatch.setattr(climb.Job, "ask", ask)
+    job = climb.Job("python", tmp_path, tmp_path, "cuda", 4, 1024, 50, 16, 64)
+    assert climb.largest_batch(job, [{"key": "bf16", "refused": ""}], print) == 32
+    assert climb.largest_batch(job, [{"key": "bf16", "refused": "a T4"}], print) == 48
+
+
+def test_the_first_rung_is_alone_on_a_gpu_when_it_is_compared_with(stand_in, sketched, monkeypatch, tmp_path):
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    monkeypatch.setenv("LADDER_DEVICE", "cuda")
+    monkeypatch.setenv("LADDER_ALONE", str(alone))
+    _, report = stand_in("good", "four")
+    assert rungs(report) == [("measured", ""), ("measured", "")]
+
+
 def test_no_torch_is_one_line(capsys, monkeypatch):
     monkeypatch.setattr("lab.ladder.__main__.find_spec", lambda name: None)
     assert main([]) == 2
@@ -239,6 +268,8 @@ def climb_all(corpus: Path, out: Path) -> dict:
 @needs_torch
 @pytest.mark.timeout(PATIENCE)  # whoever comes first pays for compiling
 def test_every_rung_is_measured_or_says_why_not(climbed):
+    from lab.ladder.rungs import compiler
+
     assert [rung["key"] for rung in climbed["rungs"]] == [
         "eager", "tf32", "bf16", "compiled", "flash_attention", "padded_vocabulary", "fused_adamw", "accumulation",
         "no_cache", "kv_cache", "bf16_weights", "cuda_graphs",
@@ -251,7 +282,7 @@ def test_every_rung_is_measured_or_says_why_not(climbed):
             assert rung["status"] == "refused" and rung["why"]  # none may fail here
     measured = {rung["key"] for rung in climbed["rungs"] if rung["status"] == "measured"}
     assert {"eager", "flash_attention", "padded_vocabulary", "accumulation", "no_cache", "kv_cache"} <= measured
-    assert ("compiled" in measured) == any(shutil.which(name) for name in ("g++", "clang++", "c++"))
+    assert ("compiled" in measured) == (not compiler("cpu"))
 
 
 @needs_torch
@@ -303,7 +334,20 @@ def test_no_compiler_and_no_bf16_are_refusals_in_words(monkeypatch):
 
     monkeypatch.setattr(ladder_rungs.shutil, "which", lambda name: None)
     assert ladder_rungs.compiler("cpu") == "torch.compile needs a C++ compiler: sudo apt install g++"
+    monkeypatch.setattr(ladder_rungs, "find_spec", lambda name: object())  # Triton
+    assert ladder_rungs.compiler("cuda") == "torch.compile needs a C compiler: sudo apt install g++"
+    monkeypatch.setattr(ladder_rungs.shutil, "which", lambda name: name)
+    monkeypatch.setattr(ladder_rungs.sysconfig, "get_path", lambda *_: "/nowhere")
+    assert "Python.h: sudo apt install python3-dev" in ladder_rungs.compiler("cpu")
     monkeypatch.setattr(ladder_rungs.Path, "read_text", lambda path: "flags : sse avx2")
     assert "no BF16 products" in ladder_rungs.ampere("cpu", "BF16")
     monkeypatch.setattr(ladder_rungs.torch.cuda, "get_device_capability", lambda: (7, 5))
     assert ladder_rungs.ampere("cuda", "BF16") == "BF16 came with Ampere (8.0); this GPU is a 7.5"
+
+
+@needs_torch
+def test_the_first_rung_is_fp32_also_where_a_container_asks_for_tf32(monkeypatch):
+    monkeypatch.setenv("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1")
+    code = "import sys, lab.ladder.process as p; print(p.torch.get_float32_matmul_precision(), file=sys.__stdout__)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "highest\n"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.command import OutputLost
 from lab.files import write_json
 from lab.measure import bench, freshness, plots, report, runner, scale
 from lab.measure.freshness import about, why_stale
@@ -138,3 +139,8 @@ def test_the_digest_of_cached_covers_what_it_imports(monkeypatch, tmp_path):
     before = freshness.digest("cached"), freshness.digest("parallel")
     (tmp_path / "lab" / "parallel.py").write_text(json.dumps("other"))
     assert before[0] != freshness.digest("cached") and before[1] != freshness.digest("parallel")
+
+
+def test_an_output_that_nobody_reads_is_no_fault_of_the_results():
+    with pytest.raises(OutputLost), freshness.as_written(Path("ladder.json"), "measure again"):
+        raise OutputLost

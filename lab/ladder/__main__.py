@@ -24,7 +24,7 @@ from lab.checkpoint import CheckpointError, read_header
 from lab.command import INTERRUPTED, Parser, in_one_line, installed, quietly, whole_number
 from lab.files import PROFILES, ROOT, ready_for_files, shown, write_json
 from lab.ladder import show
-from lab.ladder.climb import Climb, Job, Result, check_first_loss, flops_per_token, largest_batch
+from lab.ladder.climb import BATCHES, Climb, Job, Result, check_first_loss, flops_per_token, largest_batch
 from lab.ladder.peer import LadderError, describe
 from lab.measure.freshness import ResultError, as_written
 from lab.measure.load import Load
@@ -103,6 +103,8 @@ def the_job(options: argparse.Namespace, python: str, device: str, folder: Path)
         raise DataError(
             f"the text holds token {tokens.max()}: the vocabulary of {checkpoint.name} is 0 to {config.vocab_size - 1}"
         )
+    if gpu and not options.batch:  # too little text for the batches that are tried is gone through again
+        tokens = np.resize(tokens, max(tokens.size, BATCHES[0] * seq + 1))
     needed = (options.batch or 4) * seq + 1
     if tokens.size < needed:
         raise DataError(
@@ -125,7 +127,7 @@ def climb(options: argparse.Namespace, python: str, console: Console) -> int:
         report: dict[str, Any] = {"first_loss": check_first_loss(job)}
         if told["device"] == "cuda" and not options.batch:
             tell("looking for the largest batch that fits")
-            largest_batch(job, console.print)
+            largest_batch(job, told["rungs"], console.print)
         report |= circumstances(job, told)
         console.print(report["title"])
         results: list[Result] = []

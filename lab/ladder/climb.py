@@ -120,12 +120,16 @@ def check_first_loss(job: Job) -> dict:
     return {"ladder": theirs, "lab.train": ours}
 
 
-def largest_batch(job: Job, tell: Callable[[str], None]) -> int:
-    """The largest nice batch with which the first rung trains without running out of memory. Raises LadderError."""
+def largest_batch(job: Job, rungs: list[dict], tell: Callable[[str], None]) -> int:
+    """The largest nice batch that the first rung trains with, and BF16, which keeps the (T,T) matrices in both formats,
+    without running out of memory. Raises LadderError.
+    """
+    hungry = [[], *([rung["key"]] for rung in rungs if rung["key"] == "bf16" and not rung["refused"])]
     for batch in BATCHES:
         job.batch = batch
         try:
-            job.ask(do="losses", count=2)
+            for keys in hungry:
+                job.ask(rungs=keys, do="losses", count=2)
             return batch
         except RungFailed as failed:
             if not failed.memory:
@@ -161,16 +165,18 @@ class Climb:
         )  # fmt: skip
         if result.why:
             return result
-        peer = self.job.peer(self.part, [*self.good, result.key])
-        self.stack.enter_context(peer)
-        try:
-            peer.read()
-            self.check(result, peer)
-            self.time(result, peer)
-        except RungFailed as failed:
-            peer.close()
-            result.status, result.why = "failed", f"out of memory: {failed}" if failed.memory else str(failed)
-            return result
+        with ExitStack() as mine:
+            try:
+                self.refer(rung["batches"])
+                peer = self.job.peer(self.part, [*self.good, result.key])
+                mine.enter_context(peer)
+                peer.read()
+                self.check(result, peer, rung["batches"])
+                self.time(result, peer)
+            except RungFailed as failed:
+                result.status, result.why = "failed", f"out of memory: {failed}" if failed.memory else str(failed)
+                return result
+            self.stack.push(mine.pop_all())
         result.status, self.tolerance = "measured", result.tolerance
         self.good.append(result.key)
         for old in [before for _, before in self.peers[1:]] if self.job.device == "cpu" else [peer]:
@@ -178,17 +184,21 @@ class Climb:
         self.peers = [*self.peers[:1], (result, peer)]
         return result
 
-    def check(self, result: Result, peer: Peer) -> None:
+    def refer(self, batches: int) -> None:
+        """The first rung's losses with so many batches for each update, while no other rung takes up a GPU's memory.
+        Raises RungFailed.
+        """
+        if self.good and batches not in self.references:
+            first = self.job.ask(self.part, self.good[:1], accumulate=batches, do="losses", count=CHECKED)
+            self.references[batches] = first["losses"]
+
+    def check(self, result: Result, peer: Peer, batches: int) -> None:
         """Hold its losses against the first rung's. Raises RungFailed where they are further apart than tolerated."""
         answer = peer.ask(do="losses", count=CHECKED)
         result.first_step = answer["first_step"]
         result.tokens_per_step = peer.ask(do="turn")["tokens"]
-        batches = result.tokens_per_step // (self.job.batch * self.job.seq) if self.part == "training" else 1
         if not self.good:
             self.references[batches] = answer["losses"]
-        elif batches not in self.references:
-            first = self.job.ask(self.part, self.good[:1], accumulate=batches, do="losses", count=CHECKED)
-            self.references[batches] = first["losses"]
         losses = zip(answer["losses"], self.references[batches], strict=True)
         result.difference = float(max(abs(ours - first) / abs(first) for ours, first in losses))
         if not result.difference <= result.tolerance:

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 OUT = sys.stdout
 sys.stdout = sys.stderr  # answers only go to standard output, whatever a compiler prints
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(os.cpu_count() or 1))
+os.environ.pop("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", None)  # NVIDIA's containers set it: the first rung would be TF32
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
@@ -49,6 +50,7 @@ def describe() -> dict:
             "title": rung.title,
             "part": rung.part,
             "tolerance": rung.tolerance,
+            "batches": rung.batches,
             "why": (rung.function.__doc__ or "").strip(),
             "refused": rung.refused(device),
         }

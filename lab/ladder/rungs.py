@@ -6,8 +6,11 @@ rung's, as a share of them: a rung that changes the result has failed, however f
 """
 # pyright: reportMissingImports=false
 
+import os
 import re
 import shutil
+import sys
+import sysconfig
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -32,6 +35,7 @@ class Rung(NamedTuple):
     tolerance: float
     refused: Callable[[str], str]  # device -> why it cannot be done here, or ""
     function: Callable
+    batches: int = 1  # for each update
 
 
 RUNGS: list[Rung] = []
@@ -55,18 +59,25 @@ def bf16_instructions(what: str) -> str:
 
 
 def compiler(device: str) -> str:
-    """torch.compile writes C++ for a CPU, Triton for a GPU, and needs what compiles it."""
-    if device != "cpu":
-        return "" if find_spec("triton") else "torch.compile needs Triton here, and it is not installed"
-    found = any(shutil.which(name) for name in ("g++", "clang++", "c++"))
-    return "" if found else "torch.compile needs a C++ compiler: sudo apt install g++"
+    """torch.compile writes C++ for a CPU, for a GPU Triton and C that starts it; both include Python's header."""
+    if device != "cpu" and not find_spec("triton"):
+        return "torch.compile needs Triton here, and it is not installed"
+    cpu = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    names = [cpu] if device == "cpu" else [os.environ.get("CC", "gcc"), "clang"]
+    if not any(shutil.which(name) for name in names):
+        return f"torch.compile needs a C{'++' if device == 'cpu' else ''} compiler: sudo apt install g++"
+    folders = sysconfig.get_path("include", "posix_prefix"), sysconfig.get_path("include")
+    found = any(Path(folder, "Python.h").is_file() for folder in folders)
+    return "" if found else "torch.compile needs Python's header file, Python.h: sudo apt install python3-dev"
 
 
-def rung(part: str, title: str, tolerance: float, refused: Callable[[str], str] = lambda _: "") -> Callable:
+def rung(
+    part: str, title: str, tolerance: float, refused: Callable[[str], str] = lambda _: "", batches: int = 1
+) -> Callable:
     """Registers a function as the next rung of a part."""
 
     def register(function: Callable) -> Callable:
-        RUNGS.append(Rung(function.__name__, title, part, tolerance, refused, function))
+        RUNGS.append(Rung(function.__name__, title, part, tolerance, refused, function, batches))
         return function
 
     return register
@@ -116,7 +127,7 @@ def fused_adamw(step: Training) -> None:
     step.optimizer = partial(torch.optim.AdamW, fused=True)
 
 
-@rung("training", "4 batches an update", FLOAT32)
+@rung("training", "4 batches an update", FLOAT32, batches=4)
 def accumulation(step: Training) -> None:
     """Gradients of 4 batches add up before one update: a fixed batch on any GPU, and a quarter of AdamW's traffic."""
     step.accumulate = 4
