@@ -67,16 +67,16 @@ def guard(threadlib, report, most):
                 raise ImportError(f"import {arguments[0]} is not allowed here")
         elif event.startswith(DENIED_EVENTS):
             raise PermissionError(f"{event} is not allowed here")
-        elif event.startswith("_thread.start_"):  # from Python 3.12 on
+        elif event.startswith("_thread.start_"):
             note_thread(2)
 
     def start_noted(*arguments):
         note_thread(2)
         return start_new_thread(*arguments)
 
-    _thread.start_new_thread = _thread.start_new = start_noted
-    kept = "_start_new_thread"  # its own name for it, in some versions
-    if hasattr(threading, kept):
+    if sys.version_info < (3, 12):  # from then on it is an event
+        _thread.start_new_thread = _thread.start_new = start_noted
+        kept = "_start_new_thread"  # threading's own name for it
         setattr(threading, kept, start_noted)
     sys.addaudithook(hook)
     return started
