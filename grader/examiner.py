@@ -13,6 +13,7 @@ import sys
 
 KEY = 32
 TRACE_SECONDS = 5.0  # for one schedule again
+CONTROL_SECONDS = 10.0  # its first schedule shows the deadlock, however busy the machine is
 
 
 def sender(key, descriptor):
@@ -47,7 +48,7 @@ def examined(config):
             steps = trace(config["submission"], schedule, TRACE_SECONDS)
     except ProgramError as error:
         found = {"problem": str(error)}
-    control = explore_submission(config["control"], **{**config["how"], "races": False})
+    control = explore_submission(config["control"], **{**config["how"], "races": False, "seconds": CONTROL_SECONDS})
     return {"found": found, "trace": steps, "control": [finding.kind for finding in control.findings]}
 
 

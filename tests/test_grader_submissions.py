@@ -14,8 +14,8 @@ from unittest.mock import patch
 import pytest
 from grader_boxes import backend, limits_bind, watched_cases
 
-from grader import cases, grade, inside, sandbox, threads
-from grader.cases import CaseSet
+from grader import cases, examiner, grade, inside, sandbox, threads
+from grader.cases import Case, CaseSet
 from grader.child import Patience
 from grader.correctness import Outcome
 from grader.examples import ATTACKS, BASE, WRONG, head, program, timings
@@ -54,8 +54,7 @@ def graded(path: Path, box: sandbox.Sandbox, sets: list[CaseSet], folder: Path) 
     wanted = head(path)
     submission = folder / "parallel.py"
     submission.write_text(program(path))
-    kinds = wanted.get("cases", ["2 workers"])[0].split(", ")
-    some = [replace(s, cases=tuple(case for case in s.cases if case.kind in kinds)) for s in sets]
+    some = [replace(s, cases=chosen(s, wanted)) for s in sets]
     patience = replace(QUICK, token=0.5) if path.stem in NEVER else QUICK
     options = grade.Options(sandbox=box, stages=("tokens",), sets=some, patience=patience, limits=LIMITS)
     with patch.object(inside, "SECONDS", 0.0), patch.object(cases, "inside_cases", lambda *_: watched_cases()[1:]):
@@ -66,6 +65,13 @@ def graded(path: Path, box: sandbox.Sandbox, sets: list[CaseSet], folder: Path) 
         evidence.timing.recorded = {2: RECORDED.get(path.stem, {})}
         verdict = judge(evidence)
     return verdict
+
+
+def chosen(case_set: CaseSet, wanted: dict[str, list[str]]) -> tuple[Case, ...]:
+    """The cases of the kinds that a file asks for; else two for 2 workers, one whole and one closed early."""
+    kinds = wanted.get("cases", ["2 workers"])[0].split(", ")
+    found = tuple(case for case in case_set.cases if case.kind in kinds)
+    return found if "cases" in wanted else found[1:3]
 
 
 RECORDED = {  # what a run with the recorder said
@@ -157,6 +163,14 @@ def test_attacks_on_the_thread_checks_cost_points(path: Path, box: sandbox.Sandb
         found = threads.explore(box, tree, seconds=0.5, schedules=20)
     assert [(finding.kind, phrase in finding.message) for finding in found.findings] == [(kind, True)], found
     assert found.worth_points(load().deductions)
+
+
+def test_the_control_of_the_thread_checks_has_time_of_its_own(tmp_path: Path) -> None:
+    control = tmp_path / "control.py"
+    control.write_text(threads.CONTROL)
+    how = {"schedules": 3, "seed": 1, "workers": 2, "seconds": 1e-9}  # so busy is the machine
+    found = examiner.examined({"submission": str(BASE), "control": str(control), "how": how})
+    assert found["control"] == ["deadlock"] and found["found"]["findings"]
 
 
 LITTERED = [

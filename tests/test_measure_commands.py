@@ -380,7 +380,8 @@ def test_names_and_shapes_of_activations_are_the_programs_own(small, programs, t
         assert sum(row["parts"].values()) == pytest.approx(row["limited"])
     assert main_of(plots, *common, "--workers", 2) == 0
     assert read(tmp_path / "shares.plots.json")["seconds"]["2"].keys() == names | {"outside regions"}
-    assert main_of(profile, *common, "--profiler", "builtin", "--rate", 300, "--rounds", 20, "--workers", 2) == 0
+    longer = ["-n", 60, "--rounds", 2, "--rate", 300]  # each of many rounds would start two programs, for a few samples
+    assert main_of(profile, *common, *longer, "--profiler", "builtin", "--workers", 2) == 0
     assert read(tmp_path / "shares.profile.json")["samples"] > 0
 
 

@@ -4,7 +4,7 @@ The tests hold the grader to them, the self-test times them, an example class is
 what is expected, in comments at their head:
 
     # on: base                           stands on base.py (or another file of its folder), which comes before it
-    # cases: 2 workers, long             kinds of cases that are run (default: 2 workers)
+    # cases: 2 workers, long             kinds of cases that are run (default: two for 2 workers, one closed early)
     # expect: ROW STATUS | PHRASE        a row of the result, its status, a part of its reason
     # whole: ROW STATUS                  where the status is another one, or is known only, once all cases are run and a
     #                                    timing is judged; "open": nothing can be said of that row then

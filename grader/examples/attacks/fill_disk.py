@@ -1,5 +1,6 @@
 # Fills the disk.
 # on: nothing
+# cases: 2 workers
 # expect: public failed | 4 of 4 cases fail
 
 

@@ -1,5 +1,6 @@
 # Computes one token ahead, and keeps it for the next prompt when it is closed early.
 # on: base
+# cases: 2 workers
 # expect: public failed | 1 of 4 cases fail
 # whole: public partial
 
