@@ -43,7 +43,7 @@ from lab.measure.capacity import Kernel, capacity
 from lab.measure.contender import BenchError, Contender, Peer, Results, command_contender, libraries_of, timed
 from lab.measure.freshness import digest
 from lab.measure.load import Load
-from lab.measure.runner import NEW_TOKENS, PROMPT_LENGTH, kernel_choice, provenance, unfit
+from lab.measure.runner import NEW_TOKENS, add_lengths, kernel_choice, provenance, unfit
 from lab.measure.stats import Estimate, estimate, ratios
 from lab.threadlib import Mutex
 from lab.train.sample import probabilities_of
@@ -275,11 +275,7 @@ def as_json(results: Results, model: serial.GPT2, path: Path, overheads: dict) -
 def parser() -> Parser:
     """bench's options."""
     options = Parser(prog="python -m lab.measure.bench", description="Time the engines side by side, in turns.")
-    options.add_argument(
-        "--prompt", type=whole_number(1), default=PROMPT_LENGTH, metavar="LENGTH",
-        help=f"tokens of the prompt (default {PROMPT_LENGTH})",
-    )  # fmt: skip
-    options.add_argument("-n", type=whole_number(1), help=f"tokens in all (default: the prompt and {NEW_TOKENS})")
+    add_lengths(options, NEW_TOKENS)
     options.add_argument("--rounds", type=whole_number(1), default=5, help="how often each is measured (default 5)")
     options.add_argument("--workers", help="numbers of workers, as 1,2,4 (default: 1, 2, 4 ... up to the cores)")
     options.add_argument(

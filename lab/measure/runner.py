@@ -229,11 +229,7 @@ def program_parser(module: str, description: str | None, engine: str, new: int) 
         help=f"serial, parallel, cached, or a .py file with generate() (default {engine})",
     )
     parser.add_argument("--model", help="checkpoint, or its name in models/ (default: GPT-2 124M, or one of its size)")
-    parser.add_argument(
-        "--prompt", type=whole_number(1), default=PROMPT_LENGTH, metavar="LENGTH",
-        help=f"tokens of the prompt (default {PROMPT_LENGTH})",
-    )  # fmt: skip
-    parser.add_argument("-n", type=whole_number(1), help=f"tokens in all (default: the prompt and {new})")
+    add_lengths(parser, new)
     parser.add_argument(
         "--workers", type=worker_count, help="worker threads (default: GPT_WORKERS, else the cores, at most 4)"
     )
@@ -242,6 +238,15 @@ def program_parser(module: str, description: str | None, engine: str, new: int) 
     )
     parser.add_argument("--out", type=Path, default=PROFILES, help="folder for the files (default profiles/)")
     return parser
+
+
+def add_lengths(parser: Parser, new: int) -> None:
+    """How many tokens: --prompt and -n."""
+    parser.add_argument(
+        "--prompt", type=whole_number(1), default=PROMPT_LENGTH, metavar="LENGTH",
+        help=f"tokens of the prompt (default {PROMPT_LENGTH})",
+    )  # fmt: skip
+    parser.add_argument("-n", type=whole_number(1), help=f"tokens in all (default: the prompt and {new})")
 
 
 def parsed(parser: Parser, arguments: Sequence[str] | None) -> argparse.Namespace:
