@@ -1,7 +1,7 @@
 """Stands in for lab/ladder/process.py, so that the ladder is tested where there is no PyTorch.
 
-Each rung's key says what becomes of it: good, refused, wrong (losses off), nan, crash, memory (out of it), broken (an
-error), interrupt (Ctrl-C arrives while it is timed).
+Each rung's key says what becomes of it: good, refused, wrong (losses off), nan, crash, killed, memory (out of it),
+broken (an error), four (batches an update), interrupt (Ctrl-C arrives while it is timed).
 """
 
 import json
@@ -43,6 +43,8 @@ last = order["rungs"][-1].rstrip("0123456789") if order["rungs"] else ""
 if last == "crash":
     print("Segmentation fault", file=sys.stderr)
     os.abort()
+if last == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
 if ALONE:
     others = [number for number in os.listdir(ALONE) if runs(number)]
     with open(f"{ALONE}/{os.getpid()}", "w"):

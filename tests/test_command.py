@@ -1,5 +1,6 @@
 """What happens to a command whose output nobody can read: nothing that matters."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -275,3 +276,10 @@ def test_a_link_is_replaced_not_followed(tmp_path):
     (tmp_path / "result").symlink_to("precious")
     files.write_text(tmp_path / "result", "y")
     assert (tmp_path / "precious").read_text() == "x" and (tmp_path / "result").read_text() == "y"
+
+
+@pytest.mark.parametrize("module", ["ladder.__main__", "measure.profile", "measure.reference", "measure.bench"])
+def test_an_empty_name_for_results_is_not_the_current_folder(module, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        importlib.import_module(f"lab.{module}").main(["--out", ""])
+    assert "argument --out: an empty name" in capsys.readouterr().err

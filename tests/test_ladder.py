@@ -85,6 +85,7 @@ def test_each_rung_stands_on_the_good_ones_before_it(stand_in, tmp_path):
         ("wrong", "changes the result: a loss differs by 5.00% (tolerance 1.00%)"),
         ("nan", "changes the result"),
         ("crash", "crashed: "),
+        ("killed", "killed, as by a system that runs out of memory"),
         ("memory", "out of memory: OutOfMemoryError: 80 GB asked for"),
         ("broken", "RuntimeError: no kernel"),
     ],
@@ -145,6 +146,11 @@ def test_ctrl_c_keeps_the_rungs_that_are_done(stand_in, sketched, capsys, tmp_pa
     assert [rung["status"] for rung in report["rungs"]] == ["measured", "measured"]
     assert (tmp_path / "training.png").exists()
     assert "interrupted: the rungs above are kept" in capsys.readouterr().out
+
+
+def test_ctrl_c_before_a_rung_is_done_keeps_none(stand_in, sketched, capsys):
+    assert stand_in("interrupt") == (INTERRUPTED, {})
+    assert "interrupted: no rung was done" in capsys.readouterr().out
 
 
 def test_another_program_is_not_timed(stand_in, sketched, monkeypatch, capsys):

@@ -21,7 +21,7 @@ import numpy as np
 from rich.console import Console
 
 from lab.checkpoint import CheckpointError, read_header
-from lab.command import INTERRUPTED, Parser, in_one_line, installed, quietly, whole_number
+from lab.command import INTERRUPTED, Parser, in_one_line, installed, quietly, some_path, whole_number
 from lab.files import PROFILES, ROOT, ready_for_files, shown, write_json
 from lab.ladder import show
 from lab.ladder.climb import BATCHES, Climb, Job, Result, check_first_loss, flops_per_token, largest_batch
@@ -64,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--install", action="store_true", help="first install PyTorch into this environment, if missing"
     )
     parser.add_argument(
-        "--out", type=Path, default=PROFILES / "ladder", help="folder for the results (default profiles/ladder)"
+        "--out", type=some_path, default=PROFILES / "ladder", help="folder for the results (default profiles/ladder)"
     )
     return parser
 
@@ -146,7 +146,7 @@ def climb(options: argparse.Namespace, python: str, console: Console) -> int:
     if results:
         conclude(options.out, report, results, console)
     if code:
-        console.print("interrupted: the rungs above are kept")
+        console.print("interrupted: the rungs above are kept" if results else "interrupted: no rung was done")
     return code
 
 

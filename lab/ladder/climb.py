@@ -174,7 +174,7 @@ class Climb:
                 self.check(result, peer, rung["batches"])
                 self.time(result, peer)
             except RungFailed as failed:
-                result.status, result.why = "failed", f"out of memory: {failed}" if failed.memory else str(failed)
+                result.status, result.why = "failed", str(failed)
                 return result
             self.stack.push(mine.pop_all())
         result.status, self.tolerance = "measured", result.tolerance

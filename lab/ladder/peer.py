@@ -41,7 +41,9 @@ def describe(python: str) -> dict:
 
 def ended(status: int | None, said: str) -> RungFailed:
     """What became of a rung's process."""
-    return RungFailed(said if status is None else f"crashed: {said}", memory=status == -signal.SIGKILL)
+    if status == -signal.SIGKILL:
+        return RungFailed("killed, as by a system that runs out of memory", memory=True)
+    return RungFailed(said if status is None else f"crashed: {said}")
 
 
 class Peer(pipes.Peer):
@@ -54,5 +56,5 @@ class Peer(pipes.Peer):
         """The next answer. Raises RungFailed."""
         found = super().read()
         if "error" in found:
-            raise RungFailed(found["error"], found["memory"])
+            raise RungFailed(f"{'out of memory: ' if found['memory'] else ''}{found['error']}", found["memory"])
         return found

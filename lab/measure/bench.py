@@ -33,7 +33,7 @@ from rich.table import Column, Table
 
 from lab import models, onethread, serial
 from lab.checkpoint import CheckpointError, touch_pages
-from lab.command import Parser, counted, in_one_line, quietly, whole_number
+from lab.command import Parser, counted, in_one_line, quietly, some_path, whole_number
 from lab.engines import ENGINES, EngineError, checked, load_engine, start, why_not_loaded
 from lab.files import PROFILES, ready_for_files, refuse_program, shown, write_json
 from lab.machine import MOST_WORKERS, too_many
@@ -291,7 +291,7 @@ def parser() -> Parser:
     )
     options.add_argument("--peer-cmd", action="append", default=[], metavar="COMMAND", help="a program called like gpt")
     options.add_argument(
-        "--out", type=Path, default=PROFILES / "bench.json", help="where the numbers go (default profiles/bench.json)"
+        "--out", type=some_path, default=PROFILES / "bench.json", help="where numbers go (default profiles/bench.json)"
     )
     return options
 

@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 from rich.console import Console
 
-from lab.command import Parser, quietly
+from lab.command import Parser, quietly, some_path
 from lab.files import PROFILES, ROOT, shown, write_json, write_text
 from lab.measure import bench, plots, profile, report, scale, timeline
 from lab.measure.load import load_now
@@ -133,7 +133,7 @@ def readme(outputs: dict[str, tuple[str, str]], load: str) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run every measuring command and keep pictures and tables in profiles/reference."""
     parser = Parser(prog="python -m lab.measure.reference", description=main.__doc__)
-    parser.add_argument("--out", type=Path, default=PROFILES, help="folder for the results (default profiles/)")
+    parser.add_argument("--out", type=some_path, default=PROFILES, help="folder for the results (default profiles/)")
     options = parser.parse_args(arguments)
     return reference(options.out, options.out / "reference")
 

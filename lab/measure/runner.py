@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from lab.checkpoint import CheckpointError, read_header
-from lab.command import Parser, above_zero, counted, in_one_line, whole_number, worker_count
+from lab.command import Parser, above_zero, counted, in_one_line, some_path, whole_number, worker_count
 from lab.engines import engine_name
 from lab.files import PROFILES, ROOT, printable, ready_for_files
 from lab.margin import MARGIN
@@ -236,7 +236,7 @@ def program_parser(module: str, description: str | None, engine: str, new: int) 
     parser.add_argument(
         "--timeout", type=above_zero, default=TIMEOUT, help=f"seconds until a run counts as hung (default {TIMEOUT:g})"
     )
-    parser.add_argument("--out", type=Path, default=PROFILES, help="folder for the files (default profiles/)")
+    parser.add_argument("--out", type=some_path, default=PROFILES, help="folder for the files (default profiles/)")
     return parser
 
 
