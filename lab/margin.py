@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from lab.serial import GPT2, gpt2_forward, sample_mult, softmax_forward
+from lab.serial import GPT2, sample_mult, softmax_forward
 
 MARGIN = 2e-5
 
@@ -30,7 +30,7 @@ def margin(probabilities: np.ndarray) -> float:
 
 
 def in_double(model: GPT2) -> GPT2:
-    """The same model, computed in float64 by the same functions."""
+    """The same model, for logits_of: in float64."""
     double = GPT2(model.config, model.params_memory.astype(np.float64))
     double.acts_memory = np.zeros(4 * 1024 * 1024, dtype=np.float64)
     return double
@@ -40,14 +40,17 @@ def logits_of(double: GPT2, tokens: Sequence[int]) -> np.ndarray:
     """The logits of what follows `tokens`, by a model in_double -> (V), float64.
 
     Of a pass over a small model with GPT-2's vocabulary nearly all is logits, and only those of the last position are
-    asked for. So the pass is made with a vocabulary of these tokens alone.
+    asked for. So the pass, the trainer's, which is quick at many positions, is made with a vocabulary of these tokens
+    alone.
     """
+    from lab.train.forward import gpt2_forward  # here: the sandbox that asks for a margin() need not have it
+
     V, T = double.config.vocab_size, len(tokens)
     few = copy(double)
     few.config = replace(double.config, vocab_size=T, padded_vocab_size=T)
     few.params = SimpleNamespace(**vars(double.params) | {"wte": double.params.wte[list(tokens)]})
     few.seq_len = 0  # its activations are of other shapes
-    gpt2_forward(few, np.arange(T).reshape(1, T), 1, T)
+    gpt2_forward(few, np.arange(T).reshape(1, T), None, 1, T)
     return np.dot(double.params.wte, few.acts.lnf[0, T - 1])[:V]
 
 
