@@ -129,6 +129,13 @@ def test_what_is_kept_after_each_rung_can_be_shown(stand_in, sketched, tmp_path,
     assert "good 1" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("contender", [{"name": 3}, {"name": "cached k=1", "seconds": [0]}, {"name": "cached k=1"}])
+def test_a_bench_that_somebody_has_edited_is_left_out(contender, tmp_path, monkeypatch):
+    (tmp_path / "bench.json").write_text(json.dumps({"contenders": [contender], "prompt_length": 8, "n": 9}))
+    monkeypatch.setattr(ladder, "PROFILES", tmp_path)
+    assert ladder.chapters() == {}  # not even part of it
+
+
 def test_numbers_of_neighbours_do_not_cover_each_other():
     near = [
         climb.Result(part, part, part, "", 0.1, "measured", seconds=[1.0], tokens_per_step=1, flops=flops, bytes=1e11)

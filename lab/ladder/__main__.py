@@ -200,7 +200,7 @@ def chapters() -> dict[str, tuple[float, float, float]]:
     name -> (operations, bytes, seconds).
     """
     for path in (PROFILES / "bench.json", PROFILES / "reference" / "bench.json"):
-        with suppress(OSError, ValueError, LookupError, TypeError):  # not there, or not whole
+        with suppress(Exception):  # not there, not whole, or edited: anything may be wrong with it
             return chapters_of(json.loads(path.read_text(encoding="utf-8")))
     return {}
 
@@ -213,6 +213,8 @@ def chapters_of(bench: dict[str, Any]) -> dict[str, tuple[float, float, float]]:
         if engine in ("serial", "parallel", "cached"):  # more workers come later
             cost = generation_cost(engine, bench["prompt_length"], bench["n"])
             found[engine] = (cost.flops, cost.bytes, float(np.median(entry["seconds"])))
+            if not 0 < found[engine][2] < np.inf:
+                raise ValueError(f"{entry['seconds']}: no seconds")
     return found
 
 
