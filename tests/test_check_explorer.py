@@ -308,7 +308,7 @@ def test_progress_is_told(tmp_path: Path):
 def test_progress_is_told_of_tracked_schedules_too():
     calls = []
     told = lambda found, most, deadline: calls.append((found.schedules, most))  # noqa: E731
-    api.check_races(ZOO / "right" / "counter.py", schedules=5, progress=told)
+    explore.races(Program(ZOO / "right" / "counter.py"), schedules=5, progress=told)
     assert calls == [(n, 5) for n in range(1, 6)]
     calls.clear()
     explore.explore(Program(ZOO / "right" / "counter.py"), plan=explore.Plan(schedules=3, progress=told))

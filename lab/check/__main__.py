@@ -257,7 +257,7 @@ def check(options: argparse.Namespace) -> int:
             result = api.run_checked(program, workers, options.repeats, seconds)
         elif options.command == "races":
             with Progress(options.json) as progress:
-                result = api.check_races(program, options.schedules, options.seed, workers, seconds, progress)
+                result = explore.races(Program(program), workers, options.schedules, options.seed, seconds, progress)
         else:
             result = run_explore(options)
     except KeyboardInterrupt:

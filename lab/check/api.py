@@ -8,7 +8,7 @@ from lab.check import explore as _explore
 from lab.check import page as _page
 from lab.check import replay as _replay
 from lab.check.program import Program
-from lab.check.report import Finding, Findings, ProgramError, Progress, silent
+from lab.check.report import Finding, Findings, ProgramError
 from lab.check.schedule import parse_schedule
 from lab.check.states import state_graph
 from lab.check.strategies import Replay
@@ -49,15 +49,10 @@ def explore_submission(
 
 
 def check_races(
-    program: str | Path,
-    schedules: int = 60,
-    seed: int = 1,
-    workers: int = 3,
-    seconds: float | None = None,
-    progress: Progress = silent,
+    program: str | Path, schedules: int = 60, seed: int = 1, workers: int = 3, seconds: float | None = None
 ) -> Findings:
     """Look for races only."""
-    return _explore.races(Program(program), workers, schedules, seed, seconds, progress)
+    return _explore.races(Program(program), workers, schedules, seed, seconds)
 
 
 def replay(program: str | Path, schedule: str) -> Findings:

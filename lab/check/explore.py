@@ -18,7 +18,7 @@ from lab.check.causes import tell
 from lab.check.explorer import Explorer, Run, prepared
 from lab.check.hunt import LAST_WORDS, look_for_races, tell_failed
 from lab.check.program import Program
-from lab.check.report import Finding, Findings, Progress, silent
+from lab.check.report import Finding, Findings, Progress
 from lab.check.schedule import EXPRESSIONS, PRIMITIVES, ROUNDS, STATEMENTS, Setting
 from lab.check.shrink import shrink, simpler
 from lab.check.strategies import (
@@ -52,7 +52,7 @@ class Plan:
     picture: str | None = None
     spurious: str = "mix"  # mix, always, never: may waits end without a signal?
     stop_early: bool = True  # when nothing new has appeared for long
-    progress: Progress = silent
+    progress: Progress = lambda *_: None
 
 
 LEVELS = {"primitives": PRIMITIVES, "statements": STATEMENTS, "expressions": EXPRESSIONS}
@@ -76,14 +76,13 @@ def explore(program: Program, workers: int = 3, plan: Plan | None = None) -> Fin
     result = Findings(program.name, "explore", workers, plan.seed)
 
     def search(explorer: Explorer, first: Run) -> None:
-        def told(found: Findings, *_: float) -> None:
-            plan.progress(found, plan.schedules, explorer.deadline)
-
         failed = None
         if plan.races and first.kind in ("", "tokens", "values") and first.scheduler.spawned:
             until = time.monotonic() + 0.3 * plan.seconds if plan.seconds is not None else float("inf")
-            tracked = min(TRACKED_SCHEDULES, plan.schedules)
-            failed = look_for_races(explorer, plan.seed, tracked, until, result, told)
+            failed = look_for_races(
+                explorer, plan.seed, min(TRACKED_SCHEDULES, plan.schedules), until, result,
+                lambda found, *_: plan.progress(found, plan.schedules, explorer.deadline),
+            )  # fmt: skip
         Search(explorer, plan, result).run(first)
         if failed is not None and all(finding.kind == "race" for finding in result.findings):
             finding = tell_failed(explorer, failed, plan.seed)
@@ -103,7 +102,7 @@ def races(
     schedules: int = 60,
     seed: int = 1,
     seconds: float | None = None,
-    progress: Progress = silent,
+    progress: Progress = lambda *_: None,
 ) -> Findings:
     """Look for races only."""
     result = Findings(program.name, "races", workers, seed)

@@ -103,10 +103,6 @@ class Findings:
 Progress = Callable[[Findings, int, float], None]  # what is found so far, most schedules, time.monotonic() of the end
 
 
-def silent(*_: object) -> None:
-    """No progress is shown."""
-
-
 def console() -> Console:
     """A console that neither guesses highlights nor breaks a line that is meant to be copied."""
     return Console(file=sys.stdout, highlight=False, soft_wrap=True)
