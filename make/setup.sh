@@ -19,6 +19,8 @@ fi
 # Scripts such as .venv/bin/gpt name the folder they were made in. Where the checkout was moved, they are told the new one:
 # that needs no network.
 was=$(cat "$READY" 2>/dev/null)
+[ -L "$VENV" ] && [ "$was" != "$(pwd -P)" ] && [ "$was/$VENV" -ef "$VENV" ] &&
+    stop "$VENV is a link to the one of $was, which would be that folder's no more. Remove the link: rm $VENV"
 if [ -n "$was" ] && [ "$was" != "$(pwd -P)" ] && "$VENV/bin/python" -c "$new_enough" >/dev/null 2>&1; then
     echo "This folder was $was before: adjusting $VENV ..." >&2
     WAS=$was NOW=$(pwd -P) "$VENV/bin/python" - "$VENV" <<'END' || stop "$VENV cannot be adjusted; remove it: rm -r $VENV"

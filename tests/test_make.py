@@ -231,6 +231,16 @@ def test_a_moved_checkout_is_adjusted_without_a_network(house, tmp_path):
     assert make(Path(new), "env").stderr == ""
 
 
+def test_a_linked_environment_stays_that_of_its_own_checkout(house, tmp_path):
+    (house / ".venv/bin/gpt").write_text(f"#!{house}/.venv/bin/python\n")
+    other = tmp_path / "other"
+    shutil.copytree(house, other, ignore=shutil.ignore_patterns(".venv"))
+    (other / ".venv").symlink_to(house / ".venv")
+    result = make(other, "env", PIP_NO_INDEX="1")
+    assert result.returncode == 2 and result.stderr.startswith(f".venv is a link to the one of {house}, ")
+    assert (house / ".venv/bin/gpt").read_text() == f"#!{house}/.venv/bin/python\n"
+
+
 @pytest.mark.skipif(not shutil.which("flock"), reason="without flock they do not wait")
 def sets_up(make: subprocess.Popen) -> bool:
     """Whether a process that make has started runs make/setup.sh."""
