@@ -37,7 +37,7 @@ DENIED_EVENTS = (
 
 def guard(threadlib, report, most):
     """Refuse what the task does not need, `most` threads as the kernel would, and note one made past lab.threadlib.
-    Returns a list that grows with each other one.
+    Returns a list that grows by one with each thread made by lab.threadlib.
 
     An audit hook cannot be removed. Still this is the friendly fence, the one with a clear message; the sandbox is the
     real one.

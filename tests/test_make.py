@@ -241,7 +241,6 @@ def test_a_linked_environment_stays_that_of_its_own_checkout(house, tmp_path):
     assert (house / ".venv/bin/gpt").read_text() == f"#!{house}/.venv/bin/python\n"
 
 
-@pytest.mark.skipif(not shutil.which("flock"), reason="without flock they do not wait")
 def sets_up(make: subprocess.Popen) -> bool:
     """Whether a process that make has started runs make/setup.sh."""
     with suppress(psutil.Error):  # one may end while it is looked at
@@ -249,6 +248,7 @@ def sets_up(make: subprocess.Popen) -> bool:
     return False
 
 
+@pytest.mark.skipif(not shutil.which("flock"), reason="without flock they do not wait")
 def test_of_two_makes_at_once_one_sets_up(house):
     (house / ".venv/.ready").unlink()
     command = ["make", "env"]

@@ -186,7 +186,7 @@ def progress(console: Console, total: int) -> Iterator:
     ) as bar:
         task = bar.add_task("grading", total=total)
 
-        def tell(done: int, _every: int, record: Record, result: Result) -> None:
+        def tell(done: int, record: Record, result: Result) -> None:
             bar.update(task, completed=done)
             more = "" if result.score is None else f", {result.score:g} points"
             if result.status == NOT_GRADED:

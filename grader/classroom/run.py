@@ -39,14 +39,14 @@ class Work:
 
 
 class ClassRun:
-    """One run over a class. `tell(done, all, record, result)` is called for each finished submission."""
+    """One run over a class. `tell(done, record, result)` is called for each finished submission."""
 
     def __init__(
         self,
         book: Gradebook,
         client: Client,
         settings: Settings,
-        tell: Callable[[int, int, Record, Result], None] = lambda *_: None,
+        tell: Callable[[int, Record, Result], None] = lambda *_: None,
         perform: Callable[[Order, int], Outcome] = task.perform,
     ) -> None:
         self.book, self.client, self.settings, self.tell, self.perform = book, client, settings, tell, perform
@@ -55,7 +55,7 @@ class ClassRun:
         self.later: deque[Work] = deque()  # disturbed timings
         self.alone: deque[Work] = deque()  # their worker was lost: which of them is to blame shows alone
         self.at_end: deque[Work] = deque()  # lost time and again: by their own fault, or by bad luck with the machines
-        self.done = self.all = 0
+        self.done = 0
 
     def grade(self, again: bool = False) -> int:
         """Grade what has no result yet, or all again; returns how many.
@@ -63,7 +63,6 @@ class ClassRun:
         Raises GradebookError, WrongProgram, ClusterError.
         """
         waiting = deque(map(self.first, self.due(again)))
-        self.all = len(waiting)
         try:
             self.work_off(waiting)
         except (CancelledError, CommClosedError, TimeoutError):
@@ -179,7 +178,7 @@ class ClassRun:
         )  # fmt: skip
         self.book.store(work.record.id, result)
         self.done += 1
-        self.tell(self.done, self.all, work.record, result)
+        self.tell(self.done, work.record, result)
 
 
 def run_here(perform: Callable[[Order, int], Outcome], order: Order, workers: tuple[int, ...]) -> Outcome:

@@ -132,14 +132,14 @@ def run_explore(options: argparse.Namespace) -> Findings:
     if options.replay is not None:
         result = replay(program, options.replay, options.picture, options.seconds)
     else:
-        with Progress(options.json) as progress:
+        with ProgressLine(options.json) as progress:
             result = explore.explore(program, options.workers, plan(options, progress))
     if options.out is not None:
         result.notes.append(page_note(result, options))
     return result
 
 
-class Progress:
+class ProgressLine:
     """How far a search is, on standard error, after each schedule: one line that is written over, or a line now and
     then where there is no terminal."""
 
@@ -172,7 +172,7 @@ class Progress:
             print("\r" + " " * self.width + "\r", end="", file=sys.stderr, flush=True)
 
 
-def plan(options: argparse.Namespace, progress: Progress) -> explore.Plan:
+def plan(options: argparse.Namespace, progress: ProgressLine) -> explore.Plan:
     """What is asked for."""
     return explore.Plan(
         options.schedules,
@@ -256,7 +256,7 @@ def check(options: argparse.Namespace) -> int:
         if options.command == "check":
             result = api.run_checked(program, workers, options.repeats, seconds)
         elif options.command == "races":
-            with Progress(options.json) as progress:
+            with ProgressLine(options.json) as progress:
                 result = explore.races(Program(program), workers, options.schedules, options.seed, seconds, progress)
         else:
             result = run_explore(options)

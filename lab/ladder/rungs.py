@@ -24,6 +24,7 @@ from lab.ladder.work import Generation, Training
 
 ROUNDINGS = 5  # units in the last place of a product's inputs that a loss may be off
 FLOAT32, TENSOR_FLOAT32, BFLOAT16 = 1e-4, ROUNDINGS * 2**-11, ROUNDINGS * 2**-8  # float32: sums in another order
+ACCUMULATED = 4  # batches
 
 
 class Rung(NamedTuple):
@@ -127,10 +128,10 @@ def fused_adamw(step: Training) -> None:
     step.optimizer = partial(torch.optim.AdamW, fused=True)
 
 
-@rung("training", "4 batches an update", FLOAT32, batches=4)
+@rung("training", f"{ACCUMULATED} batches an update", FLOAT32, batches=ACCUMULATED)
 def accumulation(step: Training) -> None:
     """Gradients of 4 batches add up before one update: a fixed batch on any GPU, and a quarter of AdamW's traffic."""
-    step.accumulate = 4
+    step.accumulate = ACCUMULATED
 
 
 # ----------------------------------------------------------------------------------------------------------- generation
